@@ -1,0 +1,417 @@
+"""Build the notebooks of a lab from its source, the only place where it is written.
+
+    course/sources/LAB.py ── read ──> full ── release ──────────> labs/LAB/LAB.ipynb             what students receive
+                                       │
+                                       ├── solve, execute ──────> solutions/LAB/LAB.ipynb        solved and run
+                                       └────────────────────────> grading/source/LAB/LAB.ipynb   what nbgrader grades by
+
+A source is a jupytext script (py:percent). A cell says in its header what it is; a cell that says nothing is plain:
+
+    # %% exercise="euler_step"                            the student's answer; its solution region becomes a stub
+    # %% check="euler_step" points=2                      checks that answer; its hidden region never leaves the office
+    # %% [markdown] answer="ou_parameters" points=3       a written answer, graded by hand
+
+The name of an exercise is the name of its check and nbgrader's grade_id, so it cannot change once work is handed in.
+Everything up to `execute` maps notebooks to notebooks; only the functions at the end read and write files.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ClearOutput,
+    ClearSolutions,
+    ComputeChecksums,
+    LockCells,
+)
+from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Fixed, so that no notebook depends on the machine that built it.
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class BuildError(Exception):
+    """A source, or what came of it, is not fit for students; the message says where and why."""
+
+
+# --- source -> full notebook ------------------------------------------------------------------------------------------
+
+CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown"}
+REGION = {"exercise": "SOLUTION", "check": "HIDDEN TESTS", "answer": "SOLUTION"}
+LAYOUT = {"cell_marker", "lines_to_next_cell"}  # jupytext's own notes on how the script looked
+
+
+class Cell(NamedTuple):
+    """A cell of a source: kind is "exercise", "check", "answer" or, for a plain cell, ""."""
+
+    kind: str
+    name: str
+    points: float | None
+    cell_type: str
+    source: str
+
+
+def read(path: Path) -> NotebookNode:
+    """The full notebook of a source: nbgrader's metadata, solutions and hidden tests included."""
+    cells, errors = [], []
+    for number, raw in enumerate(jupytext.read(path, fmt="py:percent").cells, start=1):
+        try:
+            cells.append(parse(raw))
+        except BuildError as error:
+            errors.append(f"cell {number} ({_first_line(raw.source)}): {error}")
+    errors = errors or list(_misfits(cells))
+    if errors:
+        raise BuildError("\n".join(f"{path.name}, {error}" for error in errors))
+    return expand(cells, path.stem)
+
+
+def parse(raw: NotebookNode) -> Cell:
+    """What one cell says of itself. Raises BuildError where it says something this module does not know."""
+    says = {key: value for key, value in raw.metadata.items() if key not in LAYOUT}
+    kinds = [key for key in says if key in CELL_TYPE]
+    if unknown := sorted(says.keys() - CELL_TYPE.keys() - {"points"}):
+        raise BuildError(f"unknown metadata: {', '.join(f'{key}={says[key]!r}' for key in unknown)}")
+    if len(kinds) > 1:
+        raise BuildError(f"is both {' and '.join(kinds)}")
+    if raw.cell_type not in ("code", "markdown"):
+        raise BuildError(f"is a {raw.cell_type} cell; use code or markdown")
+    kind = kinds[0] if kinds else ""
+    cell = Cell(kind, says.get(kind, ""), says.get("points"), raw.cell_type, raw.source)
+    for error in _faults(cell):
+        raise BuildError(error)
+    return cell
+
+
+def _faults(cell: Cell) -> Iterator[str]:
+    """What is wrong with a cell on its own."""
+    if cell.kind:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,55}", str(cell.name)):
+            yield f"{cell.kind}={cell.name!r} is not a name"
+        if cell.cell_type != CELL_TYPE[cell.kind]:
+            yield f"the {cell.kind} {cell.name!r} must be a {CELL_TYPE[cell.kind]} cell"
+    if cell.kind in ("check", "answer"):
+        if cell.points is None:
+            yield f"the {cell.kind} {cell.name!r} says no points"
+        elif isinstance(cell.points, (bool, str)) or not cell.points > 0:
+            yield f"the {cell.kind} {cell.name!r} has points={cell.points!r}; points are a number above 0"
+    elif cell.points is not None:
+        yield f"points={cell.points!r} belong to a check or a written answer"
+    for region in ("SOLUTION", "HIDDEN TESTS"):
+        marks = re.findall(rf"(BEGIN|END) {region}", cell.source)
+        if marks != ["BEGIN", "END"] * (len(marks) // 2):
+            yield f"BEGIN {region} and END {region} do not pair up"
+        if marks and REGION.get(cell.kind) != region:
+            yield f"a region {region} has no place in {'this cell' if not cell.kind else 'a cell of kind ' + cell.kind}"
+    if REGION.get(cell.kind) == "SOLUTION" and "BEGIN SOLUTION" not in cell.source:
+        yield f"the {cell.kind} {cell.name!r} has no region BEGIN SOLUTION ... END SOLUTION"
+
+
+def _misfits(cells: Sequence[Cell]) -> Iterator[str]:
+    """What is wrong with the cells together."""
+    seen: dict[str, set[str]] = {kind: set() for kind in CELL_TYPE}
+    for number, cell in enumerate(cells, start=1):
+        if not cell.kind:
+            continue
+        where = f"cell {number} ({_first_line(cell.source)})"
+        rivals = seen["exercise"] | seen["answer"] if cell.kind != "check" else seen["check"]
+        if cell.name in rivals:
+            yield f"{where}: the name {cell.name!r} is taken"
+        if cell.kind == "check" and cell.name not in seen["exercise"]:
+            yield f"{where}: the check {cell.name!r} has no exercise above it"
+        seen[cell.kind].add(cell.name)
+    for name in sorted(seen["exercise"] - seen["check"]):
+        yield f"the exercise {name!r} has no check"
+
+
+def _first_line(source: str) -> str:
+    return repr(source.strip().split("\n")[0][:60])
+
+
+def expand(cells: Sequence[Cell], stem: str) -> NotebookNode:
+    """The notebook of these cells, in the words of nbgrader."""
+    answered = False
+    nodes = []
+    for number, cell in enumerate(cells, start=1):
+        answered = answered or cell.kind == "exercise"
+        nodes.append(_node(cell, number, stem, may_raise=answered and cell.cell_type == "code"))
+    nb = new_notebook(cells=nodes, metadata=copy.deepcopy(METADATA))
+    nbformat.validate(nb)
+    return nb
+
+
+def _node(cell: Cell, number: int, stem: str, may_raise: bool) -> NotebookNode:
+    metadata: dict[str, Any] = {}
+    if cell.kind:
+        metadata["nbgrader"] = grading = _nbgrader_metadata(cell)
+        cell_id = grading["grade_id"]
+    else:
+        cell_id = f"{stem}-{number:03d}"
+    if may_raise and cell.kind != "exercise":
+        # What runs an answer fails until the answer is right; "Run All" is to go on past it.
+        metadata["tags"] = ["raises-exception"]
+    new_cell = new_code_cell if cell.cell_type == "code" else new_markdown_cell
+    return new_cell(cell.source, id=cell_id, metadata=metadata)
+
+
+def _nbgrader_metadata(cell: Cell) -> dict[str, Any]:
+    graded = {"points": cell.points} if cell.kind != "exercise" else {}
+    return {
+        "schema_version": 3,
+        "grade_id": f"{cell.name}-answer" if cell.kind == "exercise" else cell.name,
+        "grade": cell.kind != "exercise",
+        "solution": cell.kind != "check",
+        "locked": cell.kind == "check",
+        "task": False,
+        **graded,
+    }
+
+
+# --- full notebook -> what students receive ---------------------------------------------------------------------------
+
+# What `nbgrader generate_assignment` runs, without the step that needs its database.
+RELEASE_STEPS = (
+    LockCells,
+    ClearSolutions,
+    ClearOutput,
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ComputeChecksums,
+    CheckCellMetadata,
+)
+
+
+def release(full: NotebookNode) -> NotebookNode:
+    """The students' notebook: stubs for solutions, no hidden tests, checks locked."""
+    nb, resources = copy.deepcopy(full), {}
+    for step in RELEASE_STEPS:
+        nb, resources = step(config=nbgrader_config()).preprocess(nb, resources)
+    return nb
+
+
+@functools.cache
+def nbgrader_config() -> Config:
+    """The settings that nbgrader's own commands use."""
+    return PyFileConfigLoader("nbgrader_config.py", path=str(ROOT)).load_config()
+
+
+# --- full notebook -> solved and executed -----------------------------------------------------------------------------
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def solve(full: NotebookNode) -> NotebookNode:
+    """The solved notebook, not yet executed: no markers, no hidden tests, no cell that may raise or is locked."""
+    nb, _ = ClearHiddenTests(config=nbgrader_config()).preprocess(copy.deepcopy(full), {})
+    for cell in nb.cells:
+        lines = cell.source.split("\n")
+        cell.source = "\n".join(line for line in lines if not re.search("(BEGIN|END) SOLUTION", line)).strip("\n")
+        cell.metadata = NotebookNode()
+    return nb
+
+
+def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lambda number: None) -> NotebookNode:
+    """The notebook with the outputs of a run in `folder`. Raises BuildError where a cell raises or writes to stderr.
+
+    A warning on stderr counts as an error because it would puzzle a student, and in a check cost the points.
+    """
+    nb = copy.deepcopy(nb)
+    client = NotebookClient(
+        nb,
+        timeout=nbgrader_config().ExecutePreprocessor.timeout,
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1),
+    )
+    try:
+        client.execute(env=_kernel_environment())
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise BuildError(f"{_last_run(nb)} failed when run\n{error}") from None
+    for number, cell in enumerate(nb.cells, start=1):
+        for output in cell.get("outputs", []):
+            _refuse(output, _label(nb, number))
+            _make_repeatable(output)
+    for state in client.widget_state.values():
+        for output in state.get("outputs", []):
+            _refuse(output, "a widget")
+    nb.metadata = NotebookNode(copy.deepcopy(METADATA))  # without the states of widgets
+    return nb
+
+
+def _kernel_environment() -> dict[str, str]:
+    """Figures go into the notebook, whatever backend the caller's own matplotlib is told to use."""
+    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+
+
+def _refuse(output: Mapping[str, Any], where: str) -> None:
+    """Raise BuildError for output that must not reach a student. A widget keeps even exceptions to itself."""
+    if output["output_type"] == "error":
+        raise BuildError(f"{where} shows {output['ename']}: {output['evalue']}")
+    if output.get("name") == "stderr":
+        raise BuildError(f"{where} writes to stderr:\n{output['text']}")
+
+
+def _make_repeatable(output: NotebookNode) -> None:
+    """Take out of an output what differs from run to run: widget ids and memory addresses."""
+    data = output.get("data", {})
+    if data.pop(WIDGET, None) and data.keys() <= {"text/plain"}:
+        data["text/plain"] = "(a widget: run this cell to use it)"
+    for holder, key in ((data, "text/plain"), (output, "text")):
+        if key in holder:
+            holder[key] = re.sub(r" at 0x[0-9a-fA-F]+", "", holder[key])
+
+
+def _last_run(nb: NotebookNode) -> str:
+    started = [number for number, cell in enumerate(nb.cells, start=1) if cell.get("execution_count")]
+    failed = [n for n in started if any(o.output_type == "error" for o in nb.cells[n - 1].outputs)]
+    return _label(nb, (failed or started or [1])[-1])
+
+
+def _label(nb: NotebookNode, number: int) -> str:
+    return f"cell {number} ({nb.cells[number - 1].id})"
+
+
+def fingerprint(nb: NotebookNode, library: Path) -> str:
+    """What an executed notebook depends on: its cells and the library. Another CPU may draw another last digit, so a
+    notebook is executed again only when this changes."""
+    digest = hashlib.sha256(json.dumps([[cell.cell_type, cell.source] for cell in nb.cells]).encode())
+    for path in sorted(library.rglob("*.py")):
+        digest.update(f"\n{path.relative_to(library).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def sources(names: Iterable[str] = (), root: Path = ROOT) -> list[Path]:
+    """The sources of these labs, "lab1" or "lab1_simulation"; of all labs if none is named."""
+    every = sorted((root / "course" / "sources").glob("lab*.py"))
+    chosen = {name: [path for path in every if name in (path.stem, path.stem.split("_")[0])] for name in names}
+    for name, paths in chosen.items():
+        if not paths:
+            raise BuildError(f"no lab {name!r}; there are: {', '.join(path.stem for path in every)}")
+    return sorted({path for paths in chosen.values() for path in paths}) if chosen else every
+
+
+def notebook_path(folder: str, lab: str, root: Path = ROOT) -> Path:
+    return root / folder / lab / f"{lab}.ipynb"
+
+
+def build(source: Path, root: Path = ROOT, force: bool = False) -> None:
+    """Write the three notebooks of a source; execute the solution if it or the library changed, or by force."""
+    lab, full = source.stem, read(source)
+    _write(notebook_path("grading/source", lab, root), full, root)
+    _write(notebook_path("labs", lab, root), release(full), root)
+    path, solved = notebook_path("solutions", lab, root), solve(full)
+    mark = fingerprint(solved, root / "fmlab")
+    if force or not _is_current(path, solved, mark):
+        solved = run(solved, lab, root)
+        solved.metadata["fmlab"] = {"fingerprint": mark}
+        _write(path, solved, root)
+
+
+def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterator[str]:
+    """What is wrong with the notebooks of a source: a line for each that a build would change or that does not run."""
+    lab, full = source.stem, read(source)
+    labs, solutions = notebook_path("labs", lab, root), notebook_path("solutions", lab, root)
+    if not labs.exists() or labs.read_bytes() != _text(release(full)).encode():
+        yield f"{labs.relative_to(root)}: {_difference(labs, release(full)) or 'not the bytes a build writes'}"
+    if difference := _difference(solutions, solve(full)):
+        yield f"{solutions.relative_to(root)}: {difference}"
+    if run_solution:
+        try:
+            run(solve(full), lab, root)
+        except BuildError as error:
+            yield f"{solutions.relative_to(root)}: {error}"
+
+
+def orphans(root: Path = ROOT) -> list[Path]:
+    """Files under labs/ and solutions/ that no source accounts for."""
+    expected = {notebook_path(folder, path.stem, root) for path in sources(root=root) for folder in ("labs", "solutions")}
+    found = [path for folder in ("labs", "solutions") for path in (root / folder).rglob("*") if path.is_file()]
+    return sorted(path for path in set(found) - expected if not _is_hidden(path.relative_to(root)))
+
+
+def run(solved: NotebookNode, lab: str, root: Path) -> NotebookNode:
+    """Execute a solution where students work, in the lab's folder, and say so on the terminal."""
+    folder = notebook_path("labs", lab, root).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    executed = execute(solved, folder, on_cell=functools.partial(_progress, lab, len(solved.cells)))
+    print(f"{lab}: the solution ran in {time.perf_counter() - start:.0f} s", flush=True)
+    return executed
+
+
+def _progress(lab: str, total: int, number: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{lab}: cell {number} of {total} ", end="" if number < total else "\n", file=sys.stderr, flush=True)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def _is_current(path: Path, solved: NotebookNode, mark: str) -> bool:
+    if _difference(path, solved):
+        return False
+    return nbformat.read(path, as_version=4).metadata.get("fmlab", {}).get("fingerprint") == mark
+
+
+def _difference(path: Path, expected: NotebookNode) -> str | None:
+    """Where the cells in a file, outputs aside, first differ from the expected ones; None if nowhere."""
+    if not path.exists():
+        return "is missing"
+    try:
+        found = nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises errors of many kinds for what is no notebook
+        return f"is not a notebook ({error})"
+    for number, (have, want) in enumerate(zip(found.cells, expected.cells), start=1):
+        if [have.get(key) for key in ("id", "cell_type", "source", "metadata")] != [
+            want.get(key) for key in ("id", "cell_type", "source", "metadata")
+        ]:
+            return f"{_label(expected, number)} is not what the source makes"
+    if len(found.cells) != len(expected.cells):
+        return f"has {len(found.cells)} cells, the source makes {len(expected.cells)}"
+    return None
+
+
+def _text(nb: NotebookNode) -> str:
+    return nbformat.writes(nb) + "\n"
+
+
+def _write(path: Path, nb: NotebookNode, root: Path) -> None:
+    """Write a notebook, unless the file has these very bytes, and say which."""
+    data = _text(nb).encode()
+    new = not path.exists() or path.read_bytes() != data
+    if new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    print(f"{path.relative_to(root).as_posix()}: {'written' if new else 'unchanged'}", flush=True)

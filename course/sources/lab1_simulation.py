@@ -1,0 +1,827 @@
+# %% [markdown]
+# # Lab 1 · Simulating ODEs and SDEs
+#
+# A generative model of this course draws a random point and then *moves* it until it looks like data. The rule that
+# moves it is a differential equation: an ordinary one (a **flow model**) or a stochastic one (a **diffusion model**).
+# Before we learn such rules, we learn to follow them. By the end of this lab you will have written the simulators that
+# every later lab uses, and measured how accurate they are.
+#
+# **How to work.** Each exercise asks for one function of a few lines. Replace the line
+# `raise NotImplementedError` by your code, run the cell, then run the check below it. A check says at once whether you
+# are right, and if not, what it expected and which idea to look at again. A figure follows each exercise. It uses your
+# function once its check has passed, and fmlab's until then, so you can always read on.
+#
+# **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$. $u_t(x)$ is a vector field, in code
+# `u(x, t)`. $h$ is a step size. The notes are *An Introduction to Flow Matching and Diffusion Models*.
+
+# %%
+import math
+
+import torch
+
+from fmlab import distributions, metrics, plots, processes, simulators, widgets
+from fmlab.checks import lab1
+
+plots.use_style()
+_ = torch.manual_seed(0)
+
+# %% [markdown]
+# ## 1 · Flows
+#
+# A vector field $u_t(x)$ says how fast, and in which direction, a point at $x$ moves at time $t$. Following it means
+# solving
+#
+# $$\frac{d}{dt} X_t = u_t(X_t), \qquad X_0 = x_0. \tag{notes, eq. 1}$$
+#
+# A computer follows it in small steps. If the field hardly changes during a step of size $h$, the displacement is
+# about $h$ times the velocity at the start. That is **Euler's method**.
+#
+# ### Exercise 1 · One Euler step
+#
+# Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$.
+#
+# <details><summary>Hint</summary>
+# Velocity is distance per time. Ask the field for the velocity at the place and time where you are <em>now</em>, and do
+# not change <code>x</code> itself.
+# </details>
+
+# %% exercise="euler_step"
+def euler_step(u, x, t, h):
+    """One step of Euler's method.
+
+    u: vector field, a function u(x, t). x: (n, d) states. t: time. h: step size. Returns the states at t + h, (n, d).
+    """
+    ### BEGIN SOLUTION
+    return x + h * u(x, t)
+    ### END SOLUTION
+
+
+# %% check="euler_step" points=2
+lab1.euler_step(euler_step)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.euler_step(euler_step)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **What a step does.** The field below turns everything around the origin, so exact solutions are circles. Euler's
+# steps leave along the tangent: each one lands a little too far out, and the errors add up.
+
+# %%
+def rotation(x, t):
+    return torch.stack([-x[:, 1], x[:, 0]], dim=1)
+
+
+def follow(step, h, n):
+    """The first n steps from the point (1, 0), one after the other."""
+    x = torch.tensor([[1.0, 0.0]])
+    path = [x]
+    for k in range(n):
+        x = step(rotation, x, k * h, h)
+        path.append(x)
+    return torch.cat(path)
+
+
+def compare_with_circle(steps, titles):
+    fig, axes = plots.figure(columns=len(steps))
+    angle = torch.linspace(0, 2 * math.pi, 200)
+    for ax, (step, h), title in zip(axes, steps, titles, strict=True):
+        plots.plot_vector_field(rotation, 0.0, ax, extent=2.2, n=11)
+        ax.plot(angle.cos(), angle.sin(), color=plots.BLACK, ls="-", label="exact")
+        path = follow(step, h, round(2 * math.pi / h))
+        ax.plot(path[:, 0], path[:, 1], color=plots.RED, ls="--", marker="o", ms=4, label="steps")
+        ax.set_title(title)
+        ax.legend(loc="upper right", frameon=True)
+
+
+step = lab1.answer_or("euler_step", simulators.Euler().step)
+compare_with_circle([(step, 0.5), (step, 0.1)], ["Euler, $h$ = 0.5", "Euler, $h$ = 0.1"])
+
+# %% [markdown]
+# ### Exercise 2 · One Heun step
+#
+# Euler trusts the velocity at the start of the step. **Heun's method** first takes Euler's step as a *guess* $X'$,
+# looks up the velocity there, at the new time, and then moves from $x$ with the average of the two velocities. It asks
+# the field twice per step. Soon we will measure what that buys.
+#
+# Write `heun_step(u, x, t, h)`.
+#
+# <details><summary>Hint</summary>
+# Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step from <code>x</code>
+# with their average.
+# </details>
+
+# %% exercise="heun_step"
+def heun_step(u, x, t, h):
+    """One step of Heun's method. Arguments and result as for `euler_step`."""
+    ### BEGIN SOLUTION
+    now = u(x, t)
+    ahead = u(x + h * now, t + h)
+    return x + h / 2 * (now + ahead)
+    ### END SOLUTION
+
+
+# %% check="heun_step" points=3
+lab1.heun_step(heun_step)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.heun_step(heun_step)
+### END HIDDEN TESTS
+
+# %%
+step = lab1.answer_or("heun_step", simulators.Heun().step)
+compare_with_circle([(step, 0.5), (step, 0.1)], ["Heun, $h$ = 0.5", "Heun, $h$ = 0.1"])
+
+# %% [markdown]
+# With the same step sizes, the points now stay close to the circle.
+#
+# ### Exercise 3 · The whole trajectory
+#
+# A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
+# need not be evenly spaced.
+#
+# Write `simulate(step, x0, ts)`, where `step(x, t, h)` advances the state from `t` to `t + h`.
+#
+# <details><summary>Hint</summary>
+# Between <code>ts[k]</code> and <code>ts[k + 1]</code> the step size is their difference. Collect the states in a list
+# that starts with <code>x0</code>, and join them with <code>torch.stack</code>.
+# </details>
+
+# %% exercise="simulate"
+def simulate(step, x0, ts):
+    """All states of a simulation.
+
+    step: function step(x, t, h). x0: (n, d) states at ts[0]. ts: (T,) increasing times.
+    Returns the states at all times, (T, n, d); the first is x0.
+    """
+    ### BEGIN SOLUTION
+    states = [x0]
+    for t, t_next in zip(ts[:-1], ts[1:]):
+        states.append(step(states[-1], t, t_next - t))
+    return torch.stack(states)
+    ### END SOLUTION
+
+
+# %% check="simulate" points=3
+lab1.simulate(simulate)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.simulate(simulate)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **A flow warps space.** The map $\psi_t$ that sends every starting point $x_0$ to its position $X_t$ is called the
+# **flow**. Here a field that swirls, and changes with time, carries a square grid along. Lines bend but never cross:
+# solutions of an ODE cannot meet, so the flow can be undone. Running the field backwards does exactly that.
+
+# %%
+def swirl(x, t):
+    turn = torch.stack([-x[:, 1], x[:, 0]], dim=1)
+    drift = torch.stack([torch.sin(2 * x[:, 1]), torch.cos(2 * x[:, 0])], dim=1)
+    return 1.6 * torch.exp(-x.square().sum(1, keepdim=True) / 2) * turn + 0.5 * t * drift
+
+
+heun = simulators.Heun().step
+trajectory = lab1.answer_or(
+    "simulate",
+    lambda step, x0, ts: simulators.simulate(processes.ODE(swirl), x0, ts, simulators.Heun(), record=True),
+)
+
+
+def flow(x0, t):
+    """The state at time t of every starting point."""
+    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, h), x0, torch.linspace(0, t, 41))[-1]
+
+
+fig, axes = plots.figure(columns=3)
+for ax, t in zip(axes, (0.0, 0.5, 1.0), strict=True):
+    plots.plot_vector_field(swirl, t, ax, extent=2.5, n=13)
+    plots.plot_warped_grid(lambda x0, t=t: flow(x0, t), ax)
+    ax.set_title(f"$t$ = {t:g}")
+
+# %%
+x0 = torch.randn(500, 2)
+there = simulators.simulate(processes.ODE(swirl), x0, torch.linspace(0, 1, 41), simulators.RK4())
+back = simulators.simulate(processes.ODE(swirl), there, torch.linspace(1, 0, 41), simulators.RK4())
+print(f"largest distance from the start after going there and back: {(back - x0).norm(dim=1).max():.1e}")
+
+# %% [markdown]
+# ### Exercise 4 · A flow in closed form
+#
+# To judge a simulator we need a flow that we know exactly. For the linear field $u_t(x) = -\theta x$ there is one:
+# a state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
+# check that it starts at $x_0$.
+#
+# Write `linear_flow(x0, t, theta)`.
+#
+# <details><summary>Hint</summary>
+# <code>math.exp</code> is for numbers, <code>torch.exp</code> for tensors. <code>t</code> may be either;
+# <code>torch.as_tensor</code> accepts both.
+# </details>
+
+# %% exercise="linear_flow"
+def linear_flow(x0, t, theta):
+    """The exact flow of u_t(x) = −θx at time t. x0: (n, d). t: a number or a 0-dimensional tensor. Returns (n, d)."""
+    ### BEGIN SOLUTION
+    return torch.exp(-theta * torch.as_tensor(t)) * x0
+    ### END SOLUTION
+
+
+# %% check="linear_flow" points=1
+lab1.linear_flow(linear_flow)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.linear_flow(linear_flow)
+### END HIDDEN TESTS
+
+# %%
+exact_flow = lab1.answer_or("linear_flow", lambda x0, t, theta: processes.LinearSDE(-theta, 0).moments(x0, t)[0])
+ts, starts = torch.linspace(0, 2, 101), torch.linspace(-2, 2, 9)[:, None]
+fig, axes = plots.figure(columns=3)
+for ax, theta in zip(axes, (0.25, 1.0, 4.0), strict=True):
+    plots.plot_paths(ts, torch.stack([exact_flow(starts, t, theta) for t in ts]), ax, color=plots.BLUE, ls="-")
+    ax.set_title(rf"exact flow, $\theta$ = {theta:g}")
+
+# %% [markdown]
+# **Try it.** How many Euler steps does it take until you cannot tell the two curves apart? What happens when $\theta h$
+# exceeds 1, and when it exceeds 2?
+
+# %%
+widgets.euler_step_size()
+
+# %% [markdown]
+# ### Exercise 5 · The order of a method
+#
+# Halve the step: how much smaller does the error get? If the error behaves like $C h^p$, the method has **order** $p$.
+# On logarithmic axes $\log(\text{error}) = \log C + p \log h$ is a straight line, and its slope is the order.
+#
+# Write `convergence_order(hs, errors)`: the slope of the least-squares line through all the points
+# $(\log h, \log \text{error})$.
+#
+# <details><summary>Hint</summary>
+# The least-squares slope is the covariance of the two, divided by the variance of $\log h$. Subtract both means first.
+# <code>numpy.polyfit</code> also does it.
+# </details>
+
+# %% exercise="convergence_order"
+def convergence_order(hs, errors):
+    """The order p of errors C hᵖ. hs: (m,) step sizes. errors: (m,) errors. Returns one number."""
+    ### BEGIN SOLUTION
+    log_h = hs.log() - hs.log().mean()
+    log_error = errors.log() - errors.log().mean()
+    return (log_h * log_error).sum() / (log_h**2).sum()
+    ### END SOLUTION
+
+
+# %% check="convergence_order" points=3
+lab1.convergence_order(convergence_order)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.convergence_order(convergence_order)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Measured.** Each method solves $\dot X = -\theta X$ with fewer and fewer steps, in double precision. Euler's
+# error falls with $h$, Heun's with $h^2$, and the classical Runge–Kutta method RK4, at four looks per step, with
+# $h^4$.
+
+# %%
+order_of = lab1.answer_or("convergence_order", metrics.convergence_order)
+x0, theta = torch.tensor([[1.0]], dtype=torch.float64), 2.0
+decay = processes.ODE(lambda x, t: -theta * x)
+exact = exact_flow(x0, torch.tensor(1.0, dtype=torch.float64), theta)
+hs = 0.5 ** torch.arange(3.0, 9.0, dtype=torch.float64)
+
+
+def errors(method):
+    ends = [simulators.simulate(decay, x0, torch.linspace(0, 1, round(1 / float(h)) + 1), method) for h in hs]
+    return torch.stack([(end - exact).abs().max() for end in ends])
+
+
+methods = {"Euler": simulators.Euler(), "Heun": simulators.Heun(), "RK4": simulators.RK4()}
+measured = {name: errors(method) for name, method in methods.items()}
+plots.plot_convergence(hs, measured, {"Euler": 1, "Heun": 2, "RK4": 4})
+for name, values in measured.items():
+    print(f"{name:6s} order {float(order_of(hs, values)):.2f}")
+
+# %% [markdown]
+# ## 2 · Noise
+#
+# A flow sends equal starts to equal ends. Diffusion models let chance act all along the way, through
+# **Brownian motion** $W_t$: it starts at 0, and its increment over any interval from $s$ to $t$ is Gaussian with mean 0
+# and variance $t - s$, independent of every other interval.
+#
+# Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
+# $\sqrt h$: the most important square root of this course.
+#
+# ### Exercise 6 · Brownian paths
+#
+# Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$ at the times `ts`, which need not be evenly spaced.
+#
+# <details><summary>Hint</summary>
+# Draw all increments at once with <code>torch.randn</code>, scale each by the square root of its interval, and sum
+# them up with <code>cumsum</code>. Put the zero of the first time in front.
+# </details>
+
+# %% exercise="brownian_paths"
+def brownian_paths(n, ts, sigma):
+    """n paths of σW. ts: (T,) increasing times; every path is 0 at ts[0]. Returns (T, n)."""
+    ### BEGIN SOLUTION
+    h = ts.diff()[:, None]
+    increments = sigma * h.sqrt() * torch.randn(len(h), n)
+    return torch.cat([torch.zeros(1, n), increments.cumsum(0)])
+    ### END SOLUTION
+
+
+# %% check="brownian_paths" points=4
+lab1.brownian_paths(brownian_paths)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.brownian_paths(brownian_paths)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Look closer.** Left: a few paths, and the band $\pm 2\sqrt t$ that holds about 95 % of them at each time. Right:
+# where they stand at $t = 1$. The paths are continuous, yet jagged at every scale: a velocity does not exist.
+
+# %%
+paths_of = lab1.answer_or(
+    "brownian_paths",
+    lambda n, ts, sigma: simulators.simulate(processes.brownian_motion(sigma), torch.zeros(n), ts, record=True),
+)
+ts = torch.linspace(0, 1, 501)
+paths = paths_of(5000, ts, 1.0)
+fig, axes = plots.figure(columns=2, width=4.6)
+plots.plot_paths(ts, paths[:, :8], axes[0], ls="-")
+plots.plot_band(ts, torch.zeros_like(ts), ts.sqrt(), axes[0], label=r"mean 0, band $\pm 2\sqrt{t}$")
+axes[0].legend(loc="upper left")
+standard_normal = distributions.Gaussian([0.0], 1.0)
+plots.plot_histogram(paths[-1], axes[1], lambda x: standard_normal.log_prob(x[:, None]).exp())
+axes[1].set(title="$W_1$", xlabel="$W_1$")
+_ = axes[1].legend()
+
+# %% [markdown]
+# ## 3 · The Ornstein–Uhlenbeck process
+#
+# Add both ideas: a pull that follows a vector field, and noise that follows Brownian motion. That is a **stochastic
+# differential equation** (SDE),
+#
+# $$dX_t = u_t(X_t)\,dt + \sigma_t(X_t)\,dW_t. \tag{notes, eq. 7}$$
+#
+# Its best known example pulls every state towards 0 and shakes it all the time:
+#
+# $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
+#
+# ### Exercise 7 · The two coefficients
+#
+# Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of this
+# process. The coefficient says how strong the noise is; the simulator brings the noise.
+#
+# <details><summary>Hint</summary>
+# Read them off: the drift stands before <em>dt</em>, the diffusion coefficient before <em>dW</em>. No square roots, no
+# random numbers.
+# </details>
+
+# %% exercise="ou_drift"
+def ou_drift(x, t, theta):
+    """Drift of the Ornstein–Uhlenbeck process. x: (n, d). Returns (n, d)."""
+    ### BEGIN SOLUTION
+    return -theta * x
+    ### END SOLUTION
+
+
+# %% check="ou_drift" points=1
+lab1.ou_drift(ou_drift)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.ou_drift(ou_drift)
+### END HIDDEN TESTS
+
+# %% exercise="ou_diffusion"
+def ou_diffusion(x, t, sigma):
+    """Diffusion coefficient of the Ornstein–Uhlenbeck process. x: (n, d). Returns a number, or a tensor like x."""
+    ### BEGIN SOLUTION
+    return sigma
+    ### END SOLUTION
+
+
+# %% check="ou_diffusion" points=1
+lab1.ou_diffusion(ou_diffusion)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.ou_diffusion(ou_diffusion)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **One small step from several places.** The dots show how far the drift carries a state during a step $h$, the bars the
+# spread $\pm\sigma\sqrt h$ of the noise around it. Far out the pull wins, near 0 the noise does; where the two balance, the
+# process settles.
+
+# %%
+ou = processes.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
+drift_of = lab1.answer_or("ou_drift", lambda x, t, theta: ou.drift(x, t))
+sigma_of = lab1.answer_or("ou_diffusion", lambda x, t, sigma: ou.diffusion(x, t))
+x, h = torch.linspace(-3, 3, 13)[:, None], 0.1
+pull = h * drift_of(x, 0.0, 1.0)
+spread = (torch.as_tensor(sigma_of(x, 0.0, 1.0)) * math.sqrt(h)).expand_as(x)
+fig, (ax,) = plots.figure(width=7)
+ax.axhline(0, color=plots.BLACK, lw=1)
+ax.errorbar(x[:, 0], pull[:, 0], spread[:, 0], fmt="o", ls="", color=plots.RED, capsize=4)
+ax.set(xlabel="state $x$", ylabel="change of the state", title="one step, $h$ = 0.1: pull (dots) ± noise (bars)")
+_ = ax.set_ylim(-0.8, 0.8)
+
+# %% [markdown]
+# ### Exercise 8 · Its exact law
+#
+# The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers say everything. The mean
+# forgets the start as the flow of exercise 4 does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
+# and loses $2\theta v_t$ to the pull: $\dot v = \sigma^2 - 2\theta v$ with $v_0 = 0$.
+#
+# Write `ou_moments(x0, t, theta, sigma)`, which returns the mean and the variance of $X_t$ given $X_0 = x_0$.
+#
+# <details><summary>Hint</summary>
+# Where does the variance stand still? Call that value $v_\infty$. The distance $v_\infty - v_t$ obeys a linear equation
+# like that of exercise 4, with the rate $2\theta$.
+# </details>
+
+# %% exercise="ou_moments"
+def ou_moments(x0, t, theta, sigma):
+    """Mean and variance of the Ornstein–Uhlenbeck process at time t from X_0 = x0. Returns (mean, variance).
+
+    x0: (n,) or (n, d). t: a number or a 0-dimensional tensor. mean: like x0. variance: one number, or a tensor like x0.
+    """
+    ### BEGIN SOLUTION
+    decay = torch.exp(-theta * torch.as_tensor(t))
+    return decay * x0, sigma**2 * (1 - decay**2) / (2 * theta)
+    ### END SOLUTION
+
+
+# %% check="ou_moments" points=3
+lab1.ou_moments(ou_moments)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.ou_moments(ou_moments)
+### END HIDDEN TESTS
+
+# %%
+moments = lab1.answer_or(
+    "ou_moments", lambda x0, t, theta, sigma: processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t)
+)
+
+
+def band(ax, ts, x0, theta, sigma):
+    """Draw the mean ± 2 standard deviations of the process from x0."""
+    pairs = [moments(torch.tensor([x0]), t, theta, sigma) for t in ts]
+    mean, variance = (torch.stack([torch.as_tensor(pair[k]).reshape(1) for pair in pairs])[:, 0] for k in (0, 1))
+    plots.plot_band(ts, mean, variance.sqrt(), ax, label="mean ± 2 std")
+
+
+ts = torch.linspace(0, 20, 201)
+fig, axes = plots.figure(columns=3)
+for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
+    band(ax, ts, 5.0, theta, 1.0)
+    ax.set(title=rf"$\theta$ = {theta:g}, $\sigma$ = 1", xlabel="time $t$", ylabel="state $X_t$", ylim=(-6, 8))
+    ax.legend(loc="upper right")
+
+# %% [markdown]
+# ## 4 · Simulating an SDE
+#
+# Most SDEs have no closed form, and again small steps help. During one of them drift and coefficient hardly change, so
+# the drift moves the state as in Euler's method, and the noise adds a Gaussian whose variance is $\sigma^2$ times the
+# length of the step. This is the **Euler–Maruyama method**.
+#
+# ### Exercise 9 · One Euler–Maruyama step
+#
+# Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, where `noise` is standard normal $\varepsilon$ of the
+# shape of `x`, already drawn for you.
+#
+# <details><summary>Hint</summary>
+# Euler's step, plus the increment of exercise 6. Both coefficients are evaluated at the start of the step.
+# </details>
+
+# %% exercise="euler_maruyama_step"
+def euler_maruyama_step(drift, diffusion, x, t, h, noise):
+    """One step of the Euler–Maruyama method.
+
+    drift, diffusion: functions of (x, t). x: (n, d) states. noise: (n, d) standard normal. Returns (n, d).
+    """
+    ### BEGIN SOLUTION
+    return x + h * drift(x, t) + h**0.5 * diffusion(x, t) * noise
+    ### END SOLUTION
+
+
+# %% check="euler_maruyama_step" points=3
+lab1.euler_maruyama_step(euler_maruyama_step)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.euler_maruyama_step(euler_maruyama_step)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Pull and noise.** The same $\theta = 0.25$ and four strengths of noise. At $\sigma = 0$ we are back at a flow; the
+# stronger the noise, the wider the law that the paths settle into. The band is your exact law of exercise 8.
+
+# %%
+em_step = lab1.answer_or(
+    "euler_maruyama_step",
+    lambda drift, diffusion, x, t, h, noise: simulators.EulerMaruyama().step(
+        processes.SDE(drift, diffusion), x, t, h, noise
+    ),
+)
+
+
+def noisy_paths(drift, diffusion, x0, ts):
+    states = [x0]
+    for t, h in zip(ts[:-1], ts.diff(), strict=True):
+        states.append(em_step(drift, diffusion, states[-1], t, float(h), torch.randn_like(x0)))
+    return torch.stack(states)
+
+
+fig, axes = plots.figure(columns=4, width=3.1)
+for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
+    x0 = torch.linspace(-5, 5, 9)[:, None]
+    states = noisy_paths(lambda x, t: -0.25 * x, lambda x, t, sigma=sigma: sigma, x0, ts)
+    plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.6)
+    band(ax, ts, 5.0, 0.25, sigma)
+    ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-9, 9))
+
+# %% [markdown]
+# **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what still tells
+# them apart? You will need the answer in question 14.
+
+# %%
+widgets.ornstein_uhlenbeck_paths()
+
+# %% [markdown]
+# ## 5 · How wrong is a simulated path?
+#
+# For an ODE there is one error. For an SDE there are two. Does each *path* stay close to its own exact path (**strong**
+# error)? Or is only the *distribution* right (**weak** error)? A generative model needs the second; it is easier.
+#
+# To measure them we need an SDE whose noise depends on the state, and whose solution is known all the same. Geometric
+# Brownian motion, the model of a share price, will do:
+#
+# $$dX_t = \mu X_t\,dt + \sigma X_t\,dW_t.$$
+#
+# Its logarithm is Brownian motion with a drift. The drift is not $\mu$ but $\mu - \sigma^2/2$: noise that multiplies
+# moves the typical path down, even though the mean grows like $e^{\mu t}$. That is Itô's correction.
+#
+# ### Exercise 10 · An exact solution
+#
+# Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the state $X_t$ when the Brownian motion stands at $W_t = w$.
+#
+# <details><summary>Hint</summary>
+# $\log X_t = \log x_0 + (\mu - \sigma^2/2)\,t + \sigma W_t$.
+# </details>
+
+# %% exercise="geometric_brownian_motion"
+def geometric_brownian_motion(x0, t, w, mu, sigma):
+    """Exact geometric Brownian motion. x0, w: (n,) starts and values of W_t. t: a number. Returns (n,)."""
+    ### BEGIN SOLUTION
+    return x0 * torch.exp((mu - sigma**2 / 2) * t + sigma * w)
+    ### END SOLUTION
+
+
+# %% check="geometric_brownian_motion" points=2
+lab1.geometric_brownian_motion(geometric_brownian_motion)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.geometric_brownian_motion(geometric_brownian_motion)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **One path, three step sizes.** All simulations below are driven by the same Brownian motion: the increment of a
+# coarse step is the sum of the fine increments it spans.
+
+# %%
+mu, sigma, fine = 1.0, 0.8, 512
+gbm = lab1.answer_or(
+    "geometric_brownian_motion",
+    lambda x0, t, w, mu, sigma: processes.GeometricBrownianMotion(mu, sigma).solution(x0, t, w),
+)
+
+
+def coarse_simulation(increments, steps):
+    """States of Euler–Maruyama with the given number of steps, driven by fine increments of W, (fine, n)."""
+    h = 1 / steps
+    noise = increments.unflatten(0, (steps, -1)).sum(1) / math.sqrt(h)
+    states = [torch.ones(increments.shape[1])]
+    for k in range(steps):
+        states.append(em_step(lambda x, t: mu * x, lambda x, t: sigma * x, states[-1], k * h, h, noise[k]))
+    return torch.stack(states)
+
+
+increments = torch.randn(fine, 20_000) / math.sqrt(fine)
+brownian = torch.cat([torch.zeros(1, 20_000), increments.cumsum(0)])
+ts = torch.linspace(0, 1, fine + 1)
+fig, (ax,) = plots.figure(width=7)
+ax.plot(ts, gbm(torch.ones(1), ts, brownian[:, 0], mu, sigma), color=plots.BLACK, ls="-", lw=1, label="exact")
+for steps, marker in ((4, "o"), (16, "s"), (128, "")):
+    states = coarse_simulation(increments[:, :1], steps)[:, 0]
+    ax.plot(torch.linspace(0, 1, steps + 1), states, marker=marker, ms=5, label=f"{steps} steps")
+ax.set(xlabel="time $t$", ylabel="state $X_t$")
+_ = ax.legend()
+
+# %% [markdown]
+# ### Exercise 11 · Strong error
+#
+# The strong error of simulated end points $X^{(1)}, \dots, X^{(n)}$ against the exact ones $Y^{(1)}, \dots, Y^{(n)}$, driven
+# by the same noise, is the mean distance $\mathbb E\,|X - Y|$.
+#
+# Write `strong_error(x, y)`.
+#
+# <details><summary>Hint</summary>
+# Distance first, then mean.
+# </details>
+
+# %% exercise="strong_error"
+def strong_error(x, y):
+    """Mean distance between simulated states x: (n,) and exact states y: (n,) on the same paths. Returns one number."""
+    ### BEGIN SOLUTION
+    return (x - y).abs().mean()
+    ### END SOLUTION
+
+
+# %% check="strong_error" points=2
+lab1.strong_error(strong_error)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.strong_error(strong_error)
+### END HIDDEN TESTS
+
+# %%
+strong = lab1.answer_or("strong_error", metrics.strong_error)
+exact_ends = gbm(torch.ones(20_000), 1.0, brownian[-1], mu, sigma)
+fig, axes = plots.figure(columns=2, width=4.6)
+for ax, steps in zip(axes, (8, 128), strict=True):
+    ends = coarse_simulation(increments, steps)[-1]
+    plots.plot_histogram(ends - exact_ends, ax, bins=torch.linspace(-2, 2, 81).tolist())
+    ax.set(title=f"{steps} steps: strong error {float(strong(ends, exact_ends)):.3f}", xlim=(-2, 2))
+    ax.set(xlabel="error of one path, $X - Y$")
+
+# %% [markdown]
+# ### Exercise 12 · Weak error
+#
+# The weak error compares averages, not paths: $|\mathbb E X - \mathbb E Y|$. Errors of single paths may cancel.
+#
+# Write `weak_error(x, y)`.
+#
+# <details><summary>Hint</summary>
+# Mean first, then distance.
+# </details>
+
+# %% exercise="weak_error"
+def weak_error(x, y):
+    """Distance between the means of simulated states x: (n,) and exact states y: (n,). Returns one number."""
+    ### BEGIN SOLUTION
+    return (x.mean() - y.mean()).abs()
+    ### END SOLUTION
+
+
+# %% check="weak_error" points=2
+lab1.weak_error(weak_error)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.weak_error(weak_error)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Measured.** For the same simulations, the strong error falls like $\sqrt h$ and the weak error like $h$: halving the
+# step halves the weak error, but it takes a quarter of the step to halve the strong one.
+
+# %%
+weak = lab1.answer_or("weak_error", metrics.weak_error)
+counts = (8, 16, 32, 64, 128)
+hs = torch.tensor([1 / steps for steps in counts])
+ends = [coarse_simulation(increments, steps)[-1] for steps in counts]
+measured = {
+    "strong error": torch.tensor([float(strong(end, exact_ends)) for end in ends]),
+    "weak error": torch.tensor([float(weak(end, exact_ends)) for end in ends]),
+}
+plots.plot_convergence(hs, measured, {"strong error": 0.5, "weak error": 1})
+for name, values in measured.items():
+    print(f"{name:13s} order {float(order_of(hs, values)):.2f}")
+
+# %% [markdown]
+# ## 6 · Noise that samples: Langevin dynamics
+#
+# So far the SDE was given and we asked where it ends. Now turn the question around: given a density $p$, find an SDE
+# that leaves it as it is. The answer needs only the **score** $\nabla \log p(x)$, the direction in which the density
+# grows fastest:
+#
+# $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t. \tag{summary, § 3.3}$$
+#
+# The drift climbs towards likely states, the noise shakes them loose, and at the right ratio of the two the density
+# stays put. Run it from anywhere for long enough and it draws samples from $p$.
+#
+# ### Exercise 13 · The Langevin drift
+#
+# Write `langevin_drift(score, sigma)`, which returns the drift *as a function* of `(x, t)`.
+#
+# <details><summary>Hint</summary>
+# Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. The score takes
+# <code>x</code> alone.
+# </details>
+
+# %% exercise="langevin_drift"
+def langevin_drift(score, sigma):
+    """Drift of Langevin dynamics. score: function of x, (n, d) → (n, d). sigma: a number. Returns a function of (x, t)."""
+    ### BEGIN SOLUTION
+    return lambda x, t: 0.5 * sigma**2 * score(x)
+    ### END SOLUTION
+
+
+# %% check="langevin_drift" points=3
+lab1.langevin_drift(langevin_drift)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab1 as hidden
+hidden.langevin_drift(langevin_drift)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Sampling a mixture.** Two thousand particles start in one corner. They slide downhill towards the nearest of three
+# Gaussians, and the noise spreads them over all three. The energy distance to fresh samples measures how close they are.
+
+# %%
+drift_from = lab1.answer_or("langevin_drift", lambda score, sigma: processes.langevin(score, sigma).drift)
+mixture = distributions.GaussianMixture(
+    means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
+    covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
+    weights=[0.3, 0.4, 0.3],
+)
+dynamics = processes.SDE(drift_from(mixture.score, 1.5), 1.5)
+ts, shown = torch.linspace(0, 20, 1001), (0, 25, 1000)
+start = torch.tensor([-2.0, 2.0]) + 0.2 * torch.randn(2000, 2)
+states = simulators.simulate(dynamics, start, ts, record=shown)
+fresh = mixture.sample(2000)
+fig, axes = plots.figure(columns=3)
+for ax, k, x in zip(axes, shown, states, strict=True):
+    plots.plot_density(mixture.log_prob, ax)
+    plots.plot_samples(x, ax, color=plots.RED)
+    ax.set_title(f"$t$ = {ts[k]:g}, energy distance {metrics.energy_distance(x, fresh):.3f}", fontsize=10)
+print(f"two fresh sets of samples: energy distance {metrics.energy_distance(mixture.sample(2000), fresh):.3f}")
+
+# %% [markdown]
+# ## 7 · Two questions to answer in words
+#
+# These two are read by a person. A few sentences each are enough.
+#
+# ### Question 14 · What $\theta$ and $\sigma$ do
+#
+# Look at the figure of exercise 9 and at the slider. What does $\theta$ do to the paths of an Ornstein–Uhlenbeck
+# process, and what does $\sigma$ do? Which combination of the two fixes the law for late times, and how can two
+# processes with the same late law still look different?
+
+# %% [markdown] answer="ou_parameters" points=3
+# ### BEGIN SOLUTION
+# $\theta$ is the rate of forgetting: the mean decays like $e^{-\theta t}$, so the memory of a path lasts for a time of
+# about $1/\theta$. $\sigma$ is the strength of the noise; at $\sigma = 0$ the paths are the smooth curves of a flow. The
+# late law is $N(0, \sigma^2/(2\theta))$, so the ratio $\sigma^2/\theta$ fixes it. If both $\theta$ and $\sigma^2$ are
+# multiplied by the same factor, the late law stays the same, but the paths run through it that much faster: they look
+# rougher over the same stretch of time and settle earlier.
+# ### END SOLUTION
+
+# %% [markdown]
+# ### Question 15 · Ornstein–Uhlenbeck is Langevin
+#
+# Show that the Ornstein–Uhlenbeck process is Langevin dynamics for its own stationary law: write down the score of
+# $N(0, \sigma^2/(2\theta))$, put it into the Langevin equation with the same $\sigma$, and compare. What does this say about
+# a process that is started in that law?
+
+# %% [markdown] answer="ou_is_langevin" points=4
+# ### BEGIN SOLUTION
+# For $p = N(0, v)$ with $v = \sigma^2/(2\theta)$ we have $\log p(x) = -x^2/(2v) + \text{const}$, so the score is
+# $-x/v = -2\theta x/\sigma^2$. The Langevin drift is $\tfrac12\sigma^2 \cdot (-2\theta x/\sigma^2) = -\theta x$, which is the
+# Ornstein–Uhlenbeck drift, and the noise is the same. Langevin dynamics leave $p$ invariant, so a process that starts in
+# $N(0, \sigma^2/(2\theta))$ has that law at all times: single paths move for ever, their distribution does not.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 8 · From here to generative models
+#
+# A **flow model** is all of section 1 with a neural network as the vector field: draw $X_0 \sim N(0, I)$, follow the
+# network from $t = 0$ to $t = 1$, and hope that $X_1$ looks like data. A **diffusion model** adds the noise of section 4
+# on the way; with $\sigma = 0$ it *is* a flow model, number by number. The network below has not been trained, so it moves
+# the points somewhere, but nowhere useful. Giving it the right field is the subject of labs 2 and 3.
+
+# %%
+network = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2)).requires_grad_(False)
+
+
+def u_theta(x, t):
+    """A neural network as a vector field: it sees the state and the time."""
+    return 3 * network(torch.cat([x, t.expand(len(x), 1)], dim=1))
+
+
+x0, ts = torch.randn(1500, 2), torch.linspace(0, 1, 51)
+fig, axes = plots.figure(columns=3)
+plots.plot_samples(x0, axes[0]).set_title("$X_0$, noise")
+for ax, sigma in zip(axes[1:], (0.0, 0.7), strict=True):
+    x1 = simulators.simulate(processes.SDE(u_theta, sigma), x0, ts)
+    plots.plot_samples(x1, ax).set_title(rf"$X_1$, $\sigma$ = {sigma:g}")
+for ax in axes:
+    ax.set(xlim=(-5, 5), ylim=(-5, 5))
+same = torch.equal(
+    simulators.simulate(processes.SDE(u_theta, 0.0), x0, ts), simulators.simulate(processes.ODE(u_theta), x0, ts)
+)
+print(f"the diffusion model with σ = 0 equals the flow model: {same}")

@@ -1,0 +1,83 @@
+"""Measures of quality: distances between two sets of samples, and errors of a simulation.
+
+A distance compares x: (n, *shape) ~ p with y: (m, *shape) ~ q. It is 0 exactly where the two empirical distributions
+agree, and tends, as the sets grow, to a distance between p and q that is 0 only for p = q. An error compares simulated
+states with exact ones, path by path (strong) or in the mean (weak).
+"""
+
+import torch
+from torch import Tensor
+
+CHUNK = 2048  # rows of the distance matrix held at a time
+
+
+def energy_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Squared energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖ between the two empirical distributions.
+
+    x: (n, *shape), y: (m, *shape). Returns a scalar ≥ 0 (up to rounding).
+    Cost n·m distances, held `CHUNK` rows at a time.
+    Raises ValueError if the shapes of single points differ or a set is empty.
+    """
+    x, y = _points(x, y)
+    return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None) -> Tensor:
+    """Sliced 2-Wasserstein distance (E_v W₂²(vᵀX, vᵀY))^½ over random unit directions v.
+
+    x: (n, *shape), y: (m, *shape). Returns a scalar. On a line, W₂ pairs equal quantiles, so each direction costs
+    one sort.
+    Raises ValueError if the shapes of single points differ or a set is empty.
+    """
+    x, y = _points(x, y)
+    directions = torch.randn(x.shape[1], projections, dtype=x.dtype, device=x.device, generator=generator)
+    directions /= directions.norm(dim=0)
+    x, y = (x @ directions).sort(0).values, (y @ directions).sort(0).values
+    if len(x) != len(y):
+        levels = (torch.arange(max(len(x), len(y))).to(x) + 0.5) / max(len(x), len(y))
+        x, y = (points[(levels * len(points)).long()] for points in (x, y))
+    return (x - y).square().mean().sqrt()
+
+
+def strong_error(x: Tensor, y: Tensor) -> Tensor:
+    """Strong error E‖X − Y‖ of states x against exact states y on the same paths, both (n, *shape)."""
+    _same_shape(x, y)
+    return (x - y).reshape(len(x), -1).norm(dim=1).mean()
+
+
+def weak_error(x: Tensor, y: Tensor) -> Tensor:
+    """Weak error ‖E X − E Y‖ of states x against exact states y, both (n, *shape)."""
+    _same_shape(x, y)
+    return (x - y).mean(0).norm()
+
+
+def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:
+    """Order p of errors C h^p: the least-squares slope of log error against log h.
+
+    hs, errors: (m,), positive. Raises ValueError unless there are at least two of each.
+    """
+    log_h, log_error = (torch.as_tensor(values, dtype=torch.float64).log() for values in (hs, errors))
+    if log_h.ndim != 1 or log_h.shape != log_error.shape or len(log_h) < 2:
+        raise ValueError(f"need as many errors as steps, two at least; got {log_error.shape} and {log_h.shape}")
+    log_h = log_h - log_h.mean()
+    return (log_h @ log_error) / (log_h @ log_h)
+
+
+def _same_shape(x: Tensor, y: Tensor) -> None:
+    if x.shape != y.shape or not x.ndim:
+        raise ValueError(f"states must match one to one, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+
+
+def _points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets flattened to (n, d), after a check that they can be compared."""
+    if x.shape[1:] != y.shape[1:] or not x.ndim or not len(x) or not len(y):
+        raise ValueError(f"need two non-empty sets of points of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    return x.reshape(len(x), -1), y.reshape(len(y), -1)
+
+
+def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean Euclidean distance over all pairs (the differences themselves, since ‖x‖² + ‖y‖² − 2xᵀy loses digits)."""
+    rows = [
+        torch.cdist(chunk, y, compute_mode="donot_use_mm_for_euclid_dist").double().sum() for chunk in x.split(CHUNK)
+    ]
+    return (torch.stack(rows).sum() / (len(x) * len(y))).to(x)

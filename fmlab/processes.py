@@ -1,0 +1,149 @@
+"""Processes: ordinary and stochastic differential equations as objects.
+
+    ODE   dX_t = u_t(X_t) dt                          [notes, eq. 1]
+    SDE   dX_t = u_t(X_t) dt + σ_t(X_t) dW_t          [notes, eq. 7]
+
+A process only states its equation; `fmlab.simulators` solves it. A field is any callable u(x, t) with x: (n, *shape)
+and t a 0-dimensional tensor; it returns a tensor of the shape and dtype of x. A diffusion coefficient is a number or a
+callable σ(x, t) that returns a number or a tensor broadcastable to x; it multiplies the noise coordinate by coordinate.
+σ = 0 gives back the ODE.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fmlab.distributions import Gaussian
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+class SDE:
+    """Itô process dX_t = u_t(X_t) dt + σ_t(X_t) dW_t with drift u and diffusion coefficient σ.    [notes, eq. 7]
+
+    drift: callable u(x, t). diffusion: a number, or a callable σ(x, t).
+    """
+
+    def __init__(self, drift: Field, diffusion: float | Field):
+        self.drift = _callable(drift, "drift")
+        self.diffusion = _coefficient(diffusion, "diffusion")
+
+
+class ODE(SDE):
+    """Flow dX_t = u_t(X_t) dt along a vector field u: an SDE with σ = 0.    [notes, eq. 1]
+
+    vector_field: callable u(x, t).
+    """
+
+    def __init__(self, vector_field: Field):
+        super().__init__(_callable(vector_field, "vector_field"), 0.0)
+
+
+class LinearSDE(SDE):
+    """Linear process dX_t = a_t X_t dt + σ_t dW_t with additive noise.
+
+    rate, sigma: numbers, or callables a(t), σ(t).
+    Its law given x_0 is Gaussian, so with constant coefficients `moments` and `stationary` are exact.
+    """
+
+    def __init__(self, rate: float | Callable, sigma: float | Callable):
+        self.rate = rate if callable(rate) else float(rate)
+        self.sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
+        super().__init__(lambda x, t: at(self.rate, t) * x, lambda x, t: at(self.sigma, t))
+
+    def moments(self, x0: Tensor, t) -> tuple[Tensor, Tensor]:
+        """Mean and variance of X_t given X_0 = x_0, for constant coefficients.    [notes, ex. 6]
+
+        mean e^{at} x_0, variance σ² (e^{2at} − 1) / (2a), which is σ² t where a = 0.
+
+        x0: any shape; t ≥ 0: a scalar, or a tensor that broadcasts with x0. Returns (mean, variance), both
+        broadcast over x0 and t.
+        Raises ValueError if a coefficient depends on time or t < 0.
+        """
+        a, sigma = self._constants()
+        t = torch.as_tensor(t).to(x0)
+        if (t < 0).any():
+            raise ValueError(f"moments need t ≥ 0, got {float(t.min())}")
+        growth = t if a == 0 else torch.expm1(2 * a * t) / (2 * a)
+        mean = torch.exp(a * t) * x0
+        return mean, (sigma**2 * growth).expand_as(mean)
+
+    def stationary(self) -> Gaussian:
+        """Limit law N(0, σ²/(−2a)) in one dimension, which exists for constant a < 0 and σ > 0.    [notes, ex. 6]
+
+        Raises ValueError where it does not exist.
+        """
+        a, sigma = self._constants()
+        if a >= 0 or sigma == 0:
+            raise ValueError(f"no stationary density: need rate < 0 and sigma > 0, got {a} and {sigma}")
+        return Gaussian([0.0], sigma**2 / (-2 * a))
+
+    def _constants(self) -> tuple[float, float]:
+        if callable(self.rate) or callable(self.sigma):
+            raise ValueError("closed forms need constant coefficients; this process has a time-dependent rate or sigma")
+        return self.rate, self.sigma
+
+
+def brownian_motion(sigma: float = 1.0) -> LinearSDE:
+    """Brownian motion σ W_t: increments N(0, σ² (t − s) I), independent over disjoint intervals.    [notes, eq. 5]"""
+    return LinearSDE(0.0, sigma)
+
+
+def ornstein_uhlenbeck(theta: float, sigma: float) -> LinearSDE:
+    """Ornstein–Uhlenbeck process dX_t = −θ X_t dt + σ dW_t.    [notes, eq. 8]
+
+    Given x_0 its mean is x_0 e^{−θt} and its variance σ² (1 − e^{−2θt}) / (2θ); for θ > 0 it tends to
+    N(0, σ²/(2θ)).
+    """
+    return LinearSDE(-theta, sigma)
+
+
+class GeometricBrownianMotion(SDE):
+    """Geometric Brownian motion dX_t = μ X_t dt + σ X_t dW_t, the classic case of multiplicative noise.
+
+    By Itô's formula log X_t is a Brownian motion with drift, so X_t = x_0 exp((μ − σ²/2) t + σ W_t).
+    """
+
+    def __init__(self, mu: float, sigma: float):
+        self.mu, self.sigma = float(mu), _nonnegative(sigma, "sigma")
+        super().__init__(lambda x, t: self.mu * x, lambda x, t: self.sigma * x)
+
+    def solution(self, x0: Tensor, t, w: Tensor) -> Tensor:
+        """X_t for the Brownian motion that stands at w = W_t. x0, t, w broadcast."""
+        return x0 * torch.exp((self.mu - self.sigma**2 / 2) * t + self.sigma * w)
+
+
+def langevin(score: Callable[[Tensor], Tensor], sigma: float | Callable = math.sqrt(2)) -> SDE:
+    """Langevin dynamics dX_t = ½ σ_t² ∇ log p(X_t) dt + σ_t dW_t, which leaves p invariant.    [summary, 3.3]
+
+    score: callable s(x) = ∇ log p(x), for instance `GaussianMixture(...).score`. sigma: a number, or a callable σ(t).
+    """
+    _callable(score, "score")
+    sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
+    return SDE(lambda x, t: 0.5 * at(sigma, t) ** 2 * score(x), lambda x, t: at(sigma, t))
+
+
+def at(coefficient: float | Callable, t):
+    """Value at time t of a coefficient given as a number or as a callable of t."""
+    return coefficient(t) if callable(coefficient) else coefficient
+
+
+def _callable(field, name: str):
+    if not callable(field):
+        raise TypeError(f"{name} must be a callable of (x, t), got {type(field).__name__}")
+    return field
+
+
+def _coefficient(value: float | Field, name: str) -> Field:
+    if callable(value):
+        return value
+    value = _nonnegative(value, name)
+    return lambda x, t: value
+
+
+def _nonnegative(value: float, name: str) -> float:
+    if not math.isfinite(value := float(value)) or value < 0:
+        raise ValueError(f"{name} must be a number ≥ 0, got {value}")
+    return value

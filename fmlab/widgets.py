@@ -1,0 +1,97 @@
+"""Sliders: explorers that redraw a picture as a value moves.
+
+An explorer is an ordinary ipywidget. Where no front end is attached (a saved or printed notebook) the same picture
+stands in its place as a static image.
+"""
+
+import base64
+import io
+from collections.abc import Callable
+
+import torch
+from ipywidgets import HTML, FloatLogSlider, FloatSlider, IntSlider, VBox
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fmlab import plots
+from fmlab.processes import ODE, ornstein_uhlenbeck
+from fmlab.simulators import Euler, simulate
+
+
+STYLE = plots.STYLE | {"figure.constrained_layout.use": False}  # a layout engine doubles the time of a redraw
+
+
+class Explorer(VBox):
+    """Sliders above a picture that `draw(ax, **values)` redraws whenever a slider moves.
+
+    draw: draws on clean axes from the sliders' values and returns a sentence that says what is to be seen, which
+    becomes the picture's text alternative. sliders: name → slider.
+    """
+
+    def __init__(self, draw: Callable[..., str], **sliders):
+        self._draw, self._sliders, self._picture = draw, sliders, HTML()
+        with rc_context(STYLE):
+            self._figure = Figure(figsize=(7, 3.6))
+        super().__init__([*sliders.values(), self._picture])
+        for slider in sliders.values():
+            slider.style.description_width = "10em"
+            slider.layout.width = "min(36em, 95%)"
+            slider.observe(self._redraw, "value")
+        self._redraw()
+
+    def _redraw(self, change=None) -> None:
+        with rc_context(STYLE):
+            self._figure.clear()
+            self._figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.9)
+            words = self._draw(self._figure.subplots(), **{name: s.value for name, s in self._sliders.items()})
+            buffer = io.BytesIO()
+            self._figure.savefig(buffer, format="png", dpi=90)
+        self._png = base64.b64encode(buffer.getvalue()).decode()
+        self._picture.value = f'<img alt="{words}" src="data:image/png;base64,{self._png}" style="max-width:100%">'
+
+    def _repr_mimebundle_(self, **kwargs):
+        return super()._repr_mimebundle_(**kwargs) | {"image/png": self._png}
+
+
+def euler_step_size(theta: float = 4.0, x0: float = 1.0) -> Explorer:
+    """Euler's method on u_t(x) = −θx against the exact flow e^{−θt} x_0, as the number of steps changes."""
+    fine = torch.linspace(0, 1, 201)
+
+    def draw(ax: Axes, steps: int, theta: float) -> str:
+        ts = torch.linspace(0, 1, steps + 1)
+        states = simulate(ODE(lambda x, t: -theta * x), torch.tensor([x0]), ts, Euler(), record=True)[:, 0]
+        error = float((states - x0 * torch.exp(-theta * ts)).abs().max())
+        ax.plot(fine, x0 * torch.exp(-theta * fine), color=plots.BLACK, ls="-", label="exact flow")
+        ax.plot(ts, states, color=plots.RED, ls="--", marker="o", ms=4, label=f"Euler, $h$ = {1 / steps:.3g}")
+        ax.set(xlabel="time $t$", ylabel="state $X_t$", title=f"largest error {error:.3g}")
+        ax.legend()
+        return f"Euler's method with {steps} steps for theta = {theta:g}: largest error {error:.3g}"
+
+    return Explorer(
+        draw,
+        steps=IntSlider(5, 1, 60, description="Euler steps"),
+        theta=FloatSlider(value=theta, min=0.5, max=12, step=0.5, description="rate θ"),
+    )
+
+
+def ornstein_uhlenbeck_paths(x0: float = 5.0, n: int = 12, t_end: float = 20.0) -> Explorer:
+    """Paths of the Ornstein–Uhlenbeck process with mean ± 2 standard deviations, as θ and σ change."""
+    ts = torch.linspace(0, t_end, 201)
+    start = torch.linspace(-x0, x0, n)[:, None]
+
+    def draw(ax: Axes, theta: float, sigma: float) -> str:
+        process = ornstein_uhlenbeck(theta, sigma)
+        states = simulate(process, start, ts, record=True, generator=torch.Generator().manual_seed(0))
+        mean, variance = process.moments(torch.tensor(x0), ts)
+        plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.5)
+        plots.plot_band(ts, mean, variance.sqrt(), ax, label=f"mean ± 2 std from {x0:g}")
+        ax.set(ylim=(-2.2 * x0, 2.2 * x0), title=f"stationary variance σ²/(2θ) = {sigma**2 / (2 * theta):.3g}")
+        ax.legend(loc="upper right")
+        return f"Ornstein–Uhlenbeck paths for theta = {theta:.3g} and sigma = {sigma:.3g}"
+
+    return Explorer(
+        draw,
+        theta=FloatLogSlider(value=0.25, min=-2, max=1, step=0.05, description="pull θ"),
+        sigma=FloatSlider(value=1.0, min=0, max=4, step=0.1, description="noise σ"),
+    )

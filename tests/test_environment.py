@@ -1,0 +1,137 @@
+"""pyproject.toml, environment.yml, constraints.txt and what is installed here tell the same story."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import metadata, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from rattler import MatchSpec, Version, VersionSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAME = {"torch": "pytorch"}  # the others are called the same
+
+
+def requirements(*groups):
+    """The direct dependencies of some of "dependencies", "grading", "dev", "bench"."""
+    lists = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    return [Requirement(line) for group in groups for line in lists[group]]
+
+
+ALL = requirements("dependencies", "grading", "dev", "bench")
+HERE = [r for r in ALL if r.marker is None or r.marker.evaluate()]  # those that this Python needs
+
+
+def ids(requirement):
+    return requirement.name
+
+
+def pins():
+    """constraints.txt as {name: Requirement}."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    parsed = [Requirement(line) for line in lines]
+    pinned = {canonicalize_name(r.name): r for r in parsed}
+    assert len(pinned) == len(parsed), "a name appears twice"
+    return pinned
+
+
+def pinned_version(requirement):
+    """The version in `name==version`, which is the only form that constraints.txt uses."""
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==" and "+" not in specifier.version and "*" not in specifier.version, requirement
+    return specifier.version
+
+
+# --- environment.yml ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def conda():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "fmlab"
+    assert environment["channels"] == ["conda-forge"]
+    *specs, pip = environment["dependencies"]
+    assert pip == {"pip": ["-e ."]}
+    parsed = [MatchSpec(spec, strict=True) for spec in specs]
+    ranges = {spec.name.normalized: spec.version for spec in parsed}
+    assert len(ranges) == len(parsed), "a name appears twice"
+    return ranges
+
+
+def test_conda_environment_is_dependencies_and_grading(conda):
+    def bounds(specifier):
+        return set(str(specifier or "").split(",")) - {""}
+
+    wanted = {CONDA_NAME.get(r.name, r.name): bounds(r.specifier) for r in requirements("dependencies", "grading")}
+    wanted |= {"python": bounds(PROJECT["requires-python"]), "pip": set()}
+    assert {name: bounds(spec) for name, spec in conda.items()} == wanted
+
+
+@pytest.mark.parametrize("requirement", requirements("dependencies", "grading"), ids=ids)
+def test_conda_range_admits_the_installed_version(conda, requirement):
+    installed = version(requirement.name).split("+")[0]
+    assert VersionSpec(conda[CONDA_NAME.get(requirement.name, requirement.name)]).matches(Version(installed))
+
+
+# --- what is installed here --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("requirement", HERE, ids=ids)
+def test_installed_version_is_in_range(requirement):
+    assert requirement.specifier.contains(version(requirement.name), prereleases=True)
+
+
+# --- constraints.txt ---------------------------------------------------------------------------------------------
+
+
+def test_torch_is_pinned_without_a_build_tag():
+    assert str(pins()["torch"]) == "torch==2.13.0"
+
+
+@pytest.mark.parametrize("requirement", [r for r in ALL if r.name != "tomli"], ids=ids)  # tomli: Python 3.10 only
+def test_every_direct_dependency_is_pinned_in_range(requirement):
+    assert requirement.specifier.contains(pinned_version(pins()[canonicalize_name(requirement.name)]))
+
+
+def test_pins_that_left_python_3_10_behind_carry_a_marker():
+    """Or else `make PYTHON=python3.10` could not install; known from the metadata of what is installed."""
+    wrong = []
+    for name, pin in pins().items():
+        if version(name).split("+")[0] != pinned_version(pin):
+            continue  # says nothing about the pin: another Python, or a contributor's own environment
+        supported = Requirement(f"python {metadata(name).get('Requires-Python') or ''}").specifier
+        if (pin.marker is None) != supported.contains("3.10.13"):
+            wrong.append(f"{name}: Requires-Python {supported}, marker {pin.marker}")
+    assert not wrong, "\n".join(wrong)
+
+
+# --- the wheel ---------------------------------------------------------------------------------------------------
+
+
+def test_wheel_holds_the_library_and_nothing_else(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ["pyproject.toml", "README.md", "LICENSE"]:
+        shutil.copy(ROOT / name, source)
+    for name in ["fmlab", "course", "tests", "labs", "solutions", "benchmarks"]:  # as in a checkout
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.ipynb"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{PROJECT['version']}.dist-info"}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fmlab").rglob("*.py")}
+    assert {name for name in names if name.startswith("fmlab/")} == modules

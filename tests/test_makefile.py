@@ -1,0 +1,121 @@
+"""`make` installs once, again when the pins change, and recovers from whatever half-made .venv it meets.
+
+The real Makefile runs in a scratch directory with a stand-in for Python that writes down how it was called.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Called as PYTHON it makes a .venv out of copies of itself; called as .venv/bin/python, jupyter or ruff it only logs.
+STAND_IN = """#!/bin/sh
+case "$*" in
+"-c "*) exit ${UNFIT:-0} ;;
+esac
+echo "$(basename "$0") $*" >> "$LOG"
+case "$*" in
+"-m venv --clear .venv")
+    rm -rf .venv; mkdir -p .venv/bin
+    for name in python jupyter ruff; do cp "$0" .venv/bin/$name; done ;;
+"-m pip install"*) exit ${PIP_FAILS:-0} ;;
+esac
+"""
+
+VENV = "fakepython -m venv --clear .venv"
+INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench]"
+QUIET = "jupyter labextension disable @jupyterlab/apputils-extension:announcements"
+TEST = "python -m pytest tests"
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+
+
+class Checkout:
+    def __init__(self, path):
+        self.path, self.log = path, path.parent / "log"
+        for name in ["Makefile", "pyproject.toml", "constraints.txt"]:
+            shutil.copy(ROOT / name, path)
+            self.touch(name, seconds=-60)
+        self.python = path.parent / "fakepython"
+        self.python.write_text(STAND_IN)
+        self.python.chmod(0o755)
+
+    def touch(self, name, seconds=0):
+        """Set a file's time to so many seconds from now."""
+        file = self.path / name
+        time = (self.path / "Makefile").stat().st_ctime + seconds
+        os.utime(file, (time, time))
+
+    def make(self, *arguments, expect=0, **variables):
+        """Run make; return what was called, in order."""
+        outer = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON"}  # of a `make test` around us
+        env = {name: value for name, value in os.environ.items() if name not in outer}
+        env |= {"LOG": str(self.log), "PYTHON": str(self.python)} | variables
+        self.log.write_text("")
+        self.done = subprocess.run(["make", *arguments], cwd=self.path, env=env, capture_output=True, text=True)
+        assert (self.done.returncode == 0) == (expect == 0), self.done.stdout + self.done.stderr
+        return self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    path = tmp_path / "clone"
+    path.mkdir()
+    return Checkout(path)
+
+
+def test_first_run_installs_and_second_does_not(checkout):
+    assert checkout.make("test", "ARGS=tests") == [VENV, INSTALL, QUIET, TEST]
+    assert checkout.make("test", "ARGS=tests") == [TEST]
+    (lab,) = checkout.make("lab", "ARGS=--no-browser --port 9999")
+    assert lab.replace("--allow-root ", "") == "jupyter lab --notebook-dir=labs --no-browser --port 9999"
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])
+def test_changed_pins_install_into_the_same_environment(checkout, changed):
+    checkout.make("lint")
+    checkout.touch(changed, seconds=60)
+    assert checkout.make("lint") == [INSTALL, QUIET, "ruff check"]
+
+
+@pytest.mark.parametrize("prior", [False, True], ids=["first install", "later install"])
+def test_failed_install_leaves_no_stamp_and_the_next_run_starts_afresh(checkout, prior):
+    if prior:
+        checkout.make("lint")
+        checkout.touch("constraints.txt", seconds=60)
+    assert checkout.make("lint", PIP_FAILS="1", expect=2)[-1] == INSTALL
+    assert not list(checkout.path.glob(".venv/installed*"))
+    checkout.touch("constraints.txt", seconds=-60)
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
+    assert checkout.make("lint") == ["ruff check"]
+
+
+def test_broken_environment_is_made_anew(checkout):
+    checkout.make("lint")
+    python = checkout.path / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/nowhere/python")  # as when the Python it was made with is removed
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
+
+
+def test_moved_checkout_is_made_anew(checkout):
+    """Scripts in .venv and the editable install name the old place."""
+    checkout.make("lint")
+    checkout.path = checkout.path.rename(checkout.path.with_name("moved"))
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
+
+
+def test_unfit_python_is_named(checkout):
+    assert checkout.make("lint", UNFIT="1", expect=2) == []
+    assert "Python 3.10 to 3.13 with its venv module" in checkout.done.stderr
+    assert str(checkout.python) in checkout.done.stderr
+
+
+def test_help_lists_every_target(checkout):
+    checkout.make("help")
+    targets = {line.split()[1] for line in checkout.done.stdout.splitlines()}
+    assert targets == {"help", "lab", "test", "build", "verify", "grade", "bench", "lint", "clean"}
