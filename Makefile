@@ -6,7 +6,6 @@
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c "" 2>/dev/null && echo $$p && break; done)
 ARGS   ?=
 BIN    := .venv/bin
-ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)  # Jupyter wants to be told in a container
 
 # The stamp says: pip finished here. Without it, or if its Python no longer runs, .venv is made anew.
 STAMP  := .venv/installed-$(firstword $(shell pwd -P | cksum))
@@ -18,7 +17,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
 
 lab: $(STAMP)  ## open the labs in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=labs $(ROOT) $(ARGS)
+	$(BIN)/jupyter lab --notebook-dir=labs $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 test: $(STAMP)  ## run every test and replay the solutions
 	$(BIN)/python -m pytest $(ARGS)
@@ -42,6 +41,7 @@ clean:  ## remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# The last step: JupyterLab asks no questions about news and calls nobody for updates.
 $(STAMP): pyproject.toml constraints.txt $(ANEW)
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	  { echo 'fmlab needs Python 3.10 to 3.13 with its venv module (Debian: apt install python3-venv).' >&2; \
@@ -49,5 +49,5 @@ $(STAMP): pyproject.toml constraints.txt $(ANEW)
 	$(if $(ANEW),$(PYTHON) -m venv --clear .venv)
 	@rm -f $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[grading,dev,bench]'
-	@$(BIN)/jupyter labextension disable "@jupyterlab/apputils-extension:announcements"  # no news, no calls home
+	@$(BIN)/jupyter labextension disable --log-level=ERROR "@jupyterlab/apputils-extension:announcements"
 	@touch $(STAMP)

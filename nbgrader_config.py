@@ -1,9 +1,12 @@
 """nbgrader's settings: its steps work in the folders of this repository, wherever the command is given."""
 
 import os
+import sys
 from pathlib import Path
 
-c = get_config()  # noqa: F821  (nbgrader provides it)
+from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, DeduplicateIds, OverwriteCells, OverwriteKernelspec
+
+c = get_config()  # noqa: F821  (whoever reads this file provides it)
 root = Path(__file__).resolve().parent
 
 # Everything of the instructor's is in grading/, which git ignores; what is released is labs/.
@@ -17,10 +20,15 @@ c.CourseDirectory.solution_directory = "grading/solution"
 c.CourseDirectory.source_with_tests_directory = "grading/source_with_tests"
 c.CourseDirectory.db_url = f"sqlite:///{(root / 'grading' / 'gradebook.db').as_posix()}"
 
-# Kernels import fmlab and, for hidden tests, course.hidden from here.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-)
+
+def put_first(variable, folder):
+    """Make a folder the first of the path in an environment variable, for the processes that nbgrader starts."""
+    others = [path for path in os.environ.get(variable, "").split(os.pathsep) if path not in ("", str(folder))]
+    os.environ[variable] = os.pathsep.join([str(folder), *others])
+
+
+put_first("PYTHONPATH", root)  # kernels import fmlab and, for hidden tests, course.hidden
+put_first("PATH", Path(sys.executable).parent)  # nbgrader calls alembic by name, also where no environment is activated
 
 # labs/ is generated and in git, so it always exists; without force the command would skip it and record nothing.
 c.GenerateAssignment.force = True
@@ -30,12 +38,39 @@ c.ClearSolutions.text_stub = "*Write your answer here.*"
 # Seconds for one cell. The default of 30 stops honest simulations.
 c.ExecutePreprocessor.timeout = 300
 c.ExecutePreprocessor.interrupt_on_timeout = True
+c.LimitOutput.max_lines = 200
+c.LimitOutput.max_traceback = 50
 
-# A check raises when an answer is wrong; a warning on stderr is no reason to lose the points.
+# A wrong answer makes its check raise; a mere warning on stderr is no reason to lose the points.
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = r"(?s)."
 
 # A check that a student deleted comes back and is graded.
 c.OverwriteCells.add_missing_cells = True
-c.LimitOutput.max_lines = 200
-c.LimitOutput.max_traceback = 50
+
+
+class ForgetDuplicates(DeduplicateIds):
+    """Of a copied cell only the last copy counts. DeduplicateIds leaves the others metadata so empty that nbgrader
+    takes it for an old format and stops the whole batch."""
+
+    def preprocess_cell(self, cell, resources, cell_index):
+        cell, resources = super().preprocess_cell(cell, resources, cell_index)
+        if cell.metadata.get("nbgrader") == {}:
+            del cell.metadata["nbgrader"]
+        return cell, resources
+
+
+c.Autograde.sanitize_preprocessors = [
+    ClearOutput,
+    ForgetDuplicates,
+    OverwriteKernelspec,
+    OverwriteCells,
+    CheckCellMetadata,
+]
+
+# Feedback does not show the calls of hidden tests.
+c.GenerateFeedback.preprocessors = [
+    "nbgrader.preprocessors.GetGrades",
+    "nbgrader.preprocessors.ClearHiddenTests",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]

@@ -41,12 +41,16 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    problems = [problem for source in build.sources(args.labs) for problem in build.verify(source, run_solution=args.execute)]
+    problems = []
+    for source in build.sources(args.labs):
+        problems += build.verify(source, run_solution=args.execute)
+        if not build.is_current(build.read(source), source.stem):
+            print(f"{source.stem}: the solution's figures are from before the last change; a build draws them again")
     problems += [f"{path.relative_to(build.ROOT).as_posix()}: has no source" for path in build.orphans()]
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
-        print("Not what the sources make: run `python -m course build` and look at the difference.", file=sys.stderr)
+        print("Edit course/sources/ only, then run: python -m course build", file=sys.stderr)
     return 1 if problems else 0
 
 

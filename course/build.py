@@ -17,15 +17,17 @@ Everything up to `execute` maps notebooks to notebooks; only the functions at th
 
 from __future__ import annotations
 
+import base64
 import copy
 import functools
 import hashlib
+import io
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.preprocessors import (
@@ -44,6 +47,7 @@ from nbgrader.preprocessors import (
     ComputeChecksums,
     LockCells,
 )
+from PIL import Image
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -110,6 +114,8 @@ def parse(raw: NotebookNode) -> Cell:
 
 def _faults(cell: Cell) -> Iterator[str]:
     """What is wrong with a cell on its own."""
+    if not cell.source.strip():
+        yield "is empty"
     if cell.kind:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,55}", str(cell.name)):
             yield f"{cell.kind}={cell.name!r} is not a name"
@@ -127,7 +133,8 @@ def _faults(cell: Cell) -> Iterator[str]:
         if marks != ["BEGIN", "END"] * (len(marks) // 2):
             yield f"BEGIN {region} and END {region} do not pair up"
         if marks and REGION.get(cell.kind) != region:
-            yield f"a region {region} has no place in {'this cell' if not cell.kind else 'a cell of kind ' + cell.kind}"
+            here = f"the {cell.kind} {cell.name!r}" if cell.kind else "a plain cell"
+            yield f"a region {region} has no place in {here}"
     if REGION.get(cell.kind) == "SOLUTION" and "BEGIN SOLUTION" not in cell.source:
         yield f"the {cell.kind} {cell.name!r} has no region BEGIN SOLUTION ... END SOLUTION"
 
@@ -155,28 +162,20 @@ def _first_line(source: str) -> str:
 
 def expand(cells: Sequence[Cell], stem: str) -> NotebookNode:
     """The notebook of these cells, in the words of nbgrader."""
-    answered = False
-    nodes = []
-    for number, cell in enumerate(cells, start=1):
-        answered = answered or cell.kind == "exercise"
-        nodes.append(_node(cell, number, stem, may_raise=answered and cell.cell_type == "code"))
+    nodes = [_node(cell, number, stem) for number, cell in enumerate(cells, start=1)]
     nb = new_notebook(cells=nodes, metadata=copy.deepcopy(METADATA))
     nbformat.validate(nb)
     return nb
 
 
-def _node(cell: Cell, number: int, stem: str, may_raise: bool) -> NotebookNode:
-    metadata: dict[str, Any] = {}
-    if cell.kind:
-        metadata["nbgrader"] = grading = _nbgrader_metadata(cell)
-        cell_id = grading["grade_id"]
-    else:
-        cell_id = f"{stem}-{number:03d}"
-    if may_raise and cell.kind != "exercise":
-        # What runs an answer fails until the answer is right; "Run All" is to go on past it.
-        metadata["tags"] = ["raises-exception"]
+def _node(cell: Cell, number: int, stem: str) -> NotebookNode:
     new_cell = new_code_cell if cell.cell_type == "code" else new_markdown_cell
-    return new_cell(cell.source, id=cell_id, metadata=metadata)
+    if not cell.kind:
+        return new_cell(cell.source, id=f"{stem}-{number:03d}")
+    grading = _nbgrader_metadata(cell)
+    # A check fails until the answer is right; "Run All" is to go on past it.
+    tags = {"tags": ["raises-exception"]} if cell.kind == "check" else {}
+    return new_cell(cell.source, id=grading["grade_id"], metadata={"nbgrader": grading, **tags})
 
 
 def _nbgrader_metadata(cell: Cell) -> dict[str, Any]:
@@ -239,9 +238,15 @@ def solve(full: NotebookNode) -> NotebookNode:
 def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lambda number: None) -> NotebookNode:
     """The notebook with the outputs of a run in `folder`. Raises BuildError where a cell raises or writes to stderr.
 
-    A warning on stderr counts as an error because it would puzzle a student, and in a check cost the points.
+    A warning on stderr would puzzle a student, and in a check nbgrader's Validate takes it for a failure.
     """
-    nb = copy.deepcopy(nb)
+    nb, number = copy.deepcopy(nb), 0
+
+    def start(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal number
+        number = cell_index + 1
+        on_cell(number)
+
     client = NotebookClient(
         nb,
         timeout=nbgrader_config().ExecutePreprocessor.timeout,
@@ -249,50 +254,49 @@ def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lam
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
-        on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1),
+        on_cell_start=start,
     )
     try:
         client.execute(env=_kernel_environment())
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise BuildError(f"{_last_run(nb)} failed when run\n{error}") from None
+        raise BuildError(f"{_label(nb, number)} failed when run\n{strip_ansi(str(error))}") from None
+    if any(state.get("_model_name") == "OutputModel" for state in client.widget_state.values()):
+        raise BuildError(
+            "an Output widget (interact makes one): a notebook that has one sometimes hangs where it is run without "
+            "a browser; see fmlab.widgets for sliders that do not"
+        )
     for number, cell in enumerate(nb.cells, start=1):
         for output in cell.get("outputs", []):
-            _refuse(output, _label(nb, number))
+            if output.get("name") == "stderr":
+                raise BuildError(f"{_label(nb, number)} writes to stderr:\n{output.text}")
             _make_repeatable(output)
-    for state in client.widget_state.values():
-        for output in state.get("outputs", []):
-            _refuse(output, "a widget")
     nb.metadata = NotebookNode(copy.deepcopy(METADATA))  # without the states of widgets
     return nb
 
 
 def _kernel_environment() -> dict[str, str]:
-    """Figures go into the notebook, whatever backend the caller's own matplotlib is told to use."""
-    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-
-
-def _refuse(output: Mapping[str, Any], where: str) -> None:
-    """Raise BuildError for output that must not reach a student. A widget keeps even exceptions to itself."""
-    if output["output_type"] == "error":
-        raise BuildError(f"{where} shows {output['ename']}: {output['evalue']}")
-    if output.get("name") == "stderr":
-        raise BuildError(f"{where} writes to stderr:\n{output['text']}")
+    """One thread, so that sums add up in the same order on every machine; and figures go into the notebook, whatever
+    backend the caller's own matplotlib is told to use."""
+    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | {"OMP_NUM_THREADS": "1"}
 
 
 def _make_repeatable(output: NotebookNode) -> None:
-    """Take out of an output what differs from run to run: widget ids and memory addresses."""
+    """Take out of an output what differs from run to run: widgets, of which a picture stays, and memory addresses."""
     data = output.get("data", {})
-    if data.pop(WIDGET, None) and data.keys() <= {"text/plain"}:
+    if data.pop(WIDGET, None):
         data["text/plain"] = "(a widget: run this cell to use it)"
+    if "image/png" in data:
+        data["image/png"] = _palette(data["image/png"])
     for holder, key in ((data, "text/plain"), (output, "text")):
         if key in holder:
             holder[key] = re.sub(r" at 0x[0-9a-fA-F]+", "", holder[key])
 
 
-def _last_run(nb: NotebookNode) -> str:
-    started = [number for number, cell in enumerate(nb.cells, start=1) if cell.get("execution_count")]
-    failed = [n for n in started if any(o.output_type == "error" for o in nb.cells[n - 1].outputs)]
-    return _label(nb, (failed or started or [1])[-1])
+def _palette(png: str) -> str:
+    """The picture, in base64, in its 256 commonest colours: a third of the size, and a figure has no more."""
+    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def _label(nb: NotebookNode, number: int) -> str:
@@ -327,37 +331,58 @@ def notebook_path(folder: str, lab: str, root: Path = ROOT) -> Path:
 
 def build(source: Path, root: Path = ROOT, force: bool = False) -> None:
     """Write the three notebooks of a source; execute the solution if it or the library changed, or by force."""
-    lab, full = source.stem, read(source)
+    full = read(source)
+    write_release(full, source.stem, root)
+    if force or not is_current(full, source.stem, root):
+        write_solution(full, source.stem, root)
+
+
+def write_release(full: NotebookNode, lab: str, root: Path = ROOT) -> None:
+    """Write what students receive, and what nbgrader makes the same of."""
     _write(notebook_path("grading/source", lab, root), full, root)
     _write(notebook_path("labs", lab, root), release(full), root)
+
+
+def write_solution(full: NotebookNode, lab: str, root: Path = ROOT) -> None:
+    solved = solve(full)
+    executed = run(solved, lab, root)
+    executed.metadata["fmlab"] = {"fingerprint": fingerprint(solved, root / "fmlab")}
+    _write(notebook_path("solutions", lab, root), executed, root)
+
+
+def is_current(full: NotebookNode, lab: str, root: Path = ROOT) -> bool:
+    """Whether the solution on disk was made from these cells and this library."""
     path, solved = notebook_path("solutions", lab, root), solve(full)
-    mark = fingerprint(solved, root / "fmlab")
-    if force or not _is_current(path, solved, mark):
-        solved = run(solved, lab, root)
-        solved.metadata["fmlab"] = {"fingerprint": mark}
-        _write(path, solved, root)
+    if _difference(path, solved):
+        return False
+    mark = nbformat.read(path, as_version=4).metadata.get("fmlab", {}).get("fingerprint")
+    return mark == fingerprint(solved, root / "fmlab")
 
 
 def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterator[str]:
-    """What is wrong with the notebooks of a source: a line for each that a build would change or that does not run."""
+    """A message for each notebook of a source that is not what a build makes, or that fails when run."""
     lab, full = source.stem, read(source)
-    labs, solutions = notebook_path("labs", lab, root), notebook_path("solutions", lab, root)
-    if not labs.exists() or labs.read_bytes() != _text(release(full)).encode():
-        yield f"{labs.relative_to(root)}: {_difference(labs, release(full)) or 'not the bytes a build writes'}"
-    if difference := _difference(solutions, solve(full)):
-        yield f"{solutions.relative_to(root)}: {difference}"
+    released, solved = release(full), solve(full)
+    path = notebook_path("labs", lab, root)
+    if not path.exists() or path.read_bytes() != _bytes(released):
+        difference = _difference(path, released, but=()) or "is not, byte for byte, what a build writes"
+        yield f"{_show(path, root)}: {difference}"
+    path = notebook_path("solutions", lab, root)
+    if difference := _difference(path, solved):
+        yield f"{_show(path, root)}: {difference}"
     if run_solution:
         try:
-            run(solve(full), lab, root)
+            run(solved, lab, root)
         except BuildError as error:
-            yield f"{solutions.relative_to(root)}: {error}"
+            yield f"{_show(path, root)}: {error}"
 
 
 def orphans(root: Path = ROOT) -> list[Path]:
     """Files under labs/ and solutions/ that no source accounts for."""
-    expected = {notebook_path(folder, path.stem, root) for path in sources(root=root) for folder in ("labs", "solutions")}
-    found = [path for folder in ("labs", "solutions") for path in (root / folder).rglob("*") if path.is_file()]
-    return sorted(path for path in set(found) - expected if not _is_hidden(path.relative_to(root)))
+    folders, labs = ("labs", "solutions"), [path.stem for path in sources(root=root)]
+    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs}
+    found = {path for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
+    return sorted(path for path in found - expected if not _is_hidden(path.relative_to(root)))
 
 
 def run(solved: NotebookNode, lab: str, root: Path) -> NotebookNode:
@@ -379,14 +404,8 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
-def _is_current(path: Path, solved: NotebookNode, mark: str) -> bool:
-    if _difference(path, solved):
-        return False
-    return nbformat.read(path, as_version=4).metadata.get("fmlab", {}).get("fingerprint") == mark
-
-
-def _difference(path: Path, expected: NotebookNode) -> str | None:
-    """Where the cells in a file, outputs aside, first differ from the expected ones; None if nowhere."""
+def _difference(path: Path, expected: NotebookNode, but: Sequence[str] = ("outputs", "execution_count")) -> str | None:
+    """Where the cells in a file first differ from the expected ones in anything `but` this; None if nowhere."""
     if not path.exists():
         return "is missing"
     try:
@@ -394,24 +413,26 @@ def _difference(path: Path, expected: NotebookNode) -> str | None:
     except Exception as error:  # nbformat raises errors of many kinds for what is no notebook
         return f"is not a notebook ({error})"
     for number, (have, want) in enumerate(zip(found.cells, expected.cells), start=1):
-        if [have.get(key) for key in ("id", "cell_type", "source", "metadata")] != [
-            want.get(key) for key in ("id", "cell_type", "source", "metadata")
-        ]:
+        if any(have.get(key) != want.get(key) for key in have.keys() | want.keys() if key not in but):
             return f"{_label(expected, number)} is not what the source makes"
     if len(found.cells) != len(expected.cells):
         return f"has {len(found.cells)} cells, the source makes {len(expected.cells)}"
     return None
 
 
-def _text(nb: NotebookNode) -> str:
-    return nbformat.writes(nb) + "\n"
+def _bytes(nb: NotebookNode) -> bytes:
+    return (nbformat.writes(nb) + "\n").encode()
 
 
 def _write(path: Path, nb: NotebookNode, root: Path) -> None:
     """Write a notebook, unless the file has these very bytes, and say which."""
-    data = _text(nb).encode()
+    data = _bytes(nb)
     new = not path.exists() or path.read_bytes() != data
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    print(f"{path.relative_to(root).as_posix()}: {'written' if new else 'unchanged'}", flush=True)
+    print(f"{_show(path, root)}: {'written' if new else 'unchanged'}", flush=True)
+
+
+def _show(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -22,7 +22,9 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None) -> Tensor:
+def sliced_wasserstein(
+    x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None
+) -> Tensor:
     """Sliced 2-Wasserstein distance (E_v W₂²(vᵀX, vᵀY))^½ over random unit directions v.
 
     x: (n, *shape), y: (m, *shape). Returns a scalar. On a line, W₂ pairs equal quantiles, so each direction costs
@@ -39,6 +41,27 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128, generator: 
     return (x - y).square().mean().sqrt()
 
 
+def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.Generator | None = None) -> float:
+    """p-value of the two-sample test that x and y come from one distribution, by their energy distance.
+
+    Under that hypothesis every division of the pooled points into sets of these sizes is as likely as the one seen, so
+    the rank of its distance among those of random divisions is uniform: P(p ≤ a) ≤ a, with no approximation, and p is
+    at least 1/(permutations + 1).
+
+    x: (n, *shape), y: (m, *shape), independent draws. Holds all (n + m)² distances: meant for a few thousand points.
+    Raises ValueError if the shapes of single points differ or a set is empty.
+    """
+    x, y = _points(x, y)
+    pooled = torch.cat([x, y])
+    distances = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist")
+    labels = torch.cat([x.new_full((len(x),), 1 / len(x)), x.new_full((len(y),), -1 / len(y))])
+    order = torch.rand(permutations, len(pooled), device=x.device, generator=generator).argsort(1)
+    divisions = torch.cat([labels[None], labels[order]])  # each row w has −wᵀ D w = its energy distance
+    energies = -((divisions @ distances) * divisions).sum(1)
+    at_least = energies[1:] >= energies[0] * (1 - 1e-6)
+    return (1 + int(at_least.sum())) / (1 + permutations)
+
+
 def strong_error(x: Tensor, y: Tensor) -> Tensor:
     """Strong error E‖X − Y‖ of states x against exact states y on the same paths, both (n, *shape)."""
     _same_shape(x, y)
@@ -49,6 +72,22 @@ def weak_error(x: Tensor, y: Tensor) -> Tensor:
     """Weak error ‖E X − E Y‖ of states x against exact states y, both (n, *shape)."""
     _same_shape(x, y)
     return (x - y).mean(0).norm()
+
+
+def path_curvature(states: Tensor) -> Tensor:
+    """How far trajectories are from straight: mean length over mean distance between the ends, minus 1.
+
+    states: (T, n, *shape), recorded in order of time. Returns a scalar ≥ 0, and 0 exactly where each path is a straight
+    line run through in one direction, at any speed. Chords cut corners: record finely.
+    Raises ValueError for fewer than two times, or where no trajectory moves.
+    """
+    if states.ndim < 3 or len(states) < 2:
+        raise ValueError(f"states must have shape (T, n, *shape) with T ≥ 2, got {tuple(states.shape)}")
+    length = states.diff(dim=0).flatten(2).norm(dim=2).sum(0).mean()
+    distance = (states[-1] - states[0]).flatten(1).norm(dim=1).mean()
+    if not distance > 0:
+        raise ValueError("no trajectory moves from its start, got a distance of 0 between the ends")
+    return length / distance - 1
 
 
 def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#000000 #0072B2 #E69F00 #009E73 #D55E00 #56B4E9 #CC79A7".split()
 STYLE = {
-    "axes.prop_cycle": cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK])
+    "axes.prop_cycle": cycler(color=[BLUE, RED, BLACK, SKY, GREEN, PURPLE, ORANGE])
     + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-"]),
     "axes.grid": True,
     "axes.spines.right": False,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fmlab.distributions import Gaussian
+from fmlab.schedules import Schedule, diffusion_coefficients
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,7 +50,7 @@ class LinearSDE(SDE):
     """
 
     def __init__(self, rate: float | Callable, sigma: float | Callable):
-        self.rate = rate if callable(rate) else float(rate)
+        self.rate = rate if callable(rate) else _number(rate, "rate")
         self.sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
         super().__init__(lambda x, t: at(self.rate, t) * x, lambda x, t: at(self.sigma, t))
 
@@ -63,7 +64,8 @@ class LinearSDE(SDE):
         Raises ValueError if a coefficient depends on time or t < 0.
         """
         a, sigma = self._constants()
-        t = torch.as_tensor(t).to(x0)
+        x0 = torch.as_tensor(x0) * 1.0  # whole numbers become floating point
+        t = torch.as_tensor(t, dtype=x0.dtype, device=x0.device)
         if (t < 0).any():
             raise ValueError(f"moments need t ≥ 0, got {float(t.min())}")
         growth = t if a == 0 else torch.expm1(2 * a * t) / (2 * a)
@@ -107,7 +109,7 @@ class GeometricBrownianMotion(SDE):
     """
 
     def __init__(self, mu: float, sigma: float):
-        self.mu, self.sigma = float(mu), _nonnegative(sigma, "sigma")
+        self.mu, self.sigma = _number(mu, "mu"), _nonnegative(sigma, "sigma")
         super().__init__(lambda x, t: self.mu * x, lambda x, t: self.sigma * x)
 
     def solution(self, x0: Tensor, t, w: Tensor) -> Tensor:
@@ -123,6 +125,56 @@ def langevin(score: Callable[[Tensor], Tensor], sigma: float | Callable = math.s
     _callable(score, "score")
     sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
     return SDE(lambda x, t: 0.5 * at(sigma, t) ** 2 * score(x), lambda x, t: at(sigma, t))
+
+
+def sde_extension(vector_field: Field, score: Field, sigma: float | Callable) -> SDE:
+    """SDE dX_t = (u_t + ½ σ_t² s_t)(X_t) dt + σ_t dW_t with the marginals of the flow, for any σ.    [summary, 3.3]
+
+    vector_field, score: callables u(x, t) and s(x, t) = ∇ log p_t(x) of one path p_t. sigma: a number, or a callable
+    σ(t). The number 0 gives the ODE itself, which never asks for the score.
+    """
+    _callable(vector_field, "vector_field"), _callable(score, "score")
+    sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
+    if sigma == 0:
+        return ODE(vector_field)
+    return SDE(lambda x, t: vector_field(x, t) + 0.5 * at(sigma, t) ** 2 * score(x, t), lambda x, t: at(sigma, t))
+
+
+def forward_sde(schedule: Schedule) -> LinearSDE:
+    """The noising diffusion dX_s = f X_s ds + g dW_s of a schedule, in its own time s = 1 − t.    [intro, 3.1, 4.2]
+
+    From p_1 (the data, where β_1 = 0) at s = 0 it has the path's marginals, X_s ~ p_{1−s}. Where α_0 = 0 its rates are
+    infinite at s = 1.
+    """
+    return LinearSDE(
+        lambda s: diffusion_coefficients(schedule, 1 - s)[0], lambda s: diffusion_coefficients(schedule, 1 - s)[1]
+    )
+
+
+def reverse_sde(schedule: Schedule, score: Field, eta: float = 1.0) -> SDE:
+    """The diffusion run from noise to data, dX_t = (−f X_t + ½ (1 + η²) g² s_t(X_t)) dt + η g dW_t.    [intro, 3.2]
+
+    For any η ≥ 0 it has the path's marginals: it is `sde_extension` with σ = η g [meet, how to relate; with η² for η].
+    η = 1 undoes `forward_sde`, η = 0 is `probability_flow`. Where α_0 = 0 it starts at some t > 0.
+
+    score: callable s(x, t) = ∇ log p_t(x).
+    """
+    _callable(score, "score")
+    eta = _nonnegative(eta, "eta")
+
+    def drift(x, t):
+        f, g = diffusion_coefficients(schedule, t)
+        return -f * x + 0.5 * (1 + eta**2) * g**2 * score(x, t)
+
+    return SDE(drift, lambda x, t: eta * diffusion_coefficients(schedule, t)[1])
+
+
+def probability_flow(schedule: Schedule, score: Field) -> ODE:
+    """The flow dX_t = (−f X_t + ½ g² s_t(X_t)) dt from noise to data with the path's marginals.    [intro, 3.2, 5.5]
+
+    Its field is the path's vector field, written by the score. score: callable s(x, t) = ∇ log p_t(x).
+    """
+    return ODE(reverse_sde(schedule, score, eta=0.0).drift)
 
 
 def at(coefficient: float | Callable, t):
@@ -144,6 +196,16 @@ def _coefficient(value: float | Field, name: str) -> Field:
 
 
 def _nonnegative(value: float, name: str) -> float:
-    if not math.isfinite(value := float(value)) or value < 0:
+    if (value := _number(value, name)) < 0:
         raise ValueError(f"{name} must be a number ≥ 0, got {value}")
     return value
+
+
+def _number(value: float, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, or a callable where it may vary; got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number

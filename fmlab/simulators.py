@@ -13,6 +13,7 @@ noise) and weak order 1.
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Euler(ODEMethod):
 
 
 class Heun(ODEMethod):
-    """X_{t+h} = X_t + h/2 (u_t(X_t) + u_{t+h}(X')) with the Euler guess X' = X_t + h u_t(X_t), order 2.    [notes, § 2.1]"""
+    """X_{t+h} = X_t + h/2 (u_t(X_t) + u_{t+h}(X')) from the guess X' = X_t + h u_t(X_t), order 2.    [notes, § 2.1]"""
 
     order = 2
 
@@ -81,20 +82,17 @@ class EulerMaruyama:
     def step(self, process: SDE, x: Tensor, t: Tensor, h: float, noise: Tensor, out: Tensor | None = None) -> Tensor:
         """State at t + h from the state x at t and standard normal noise ε of the shape of x.
 
-        Leaves x and noise as they are, unless out=x asks for the new state in the place of the old (where no
-        gradient is tracked).
+        Leaves x and noise as they are, unless out=noise asks for the new state in the place of the noise: the same
+        formula in fewer passes over memory, where no gradient is tracked.
         """
-        if isinstance(process, LinearSDE):
-            sigma = at(process.sigma, t)
-            out = None if _tracked(x, sigma) else out
-            moved = torch.mul(x, 1 + h * at(process.rate, t), out=out)
+        drift, sigma = process.drift(x, t), process.diffusion(x, t)
+        if out is None or _tracked(x, drift, sigma):
+            return torch.add(x, drift, alpha=h) + h**0.5 * sigma * noise
+        if isinstance(sigma, Tensor):
+            moved = torch.addcmul(x, noise, sigma, value=h**0.5, out=out)
         else:
-            sigma, drift = process.diffusion(x, t), process.drift(x, t)
-            out = None if _tracked(x, sigma, drift) else out
-            if isinstance(sigma, Tensor):
-                noise, sigma = noise * sigma, 1.0
-            moved = torch.add(x, drift, alpha=h, out=out)
-        return moved.add_(noise, alpha=float(sigma) * h**0.5) if sigma else moved
+            moved = torch.add(x, noise, alpha=h**0.5 * sigma, out=out)
+        return moved.add_(drift, alpha=h)
 
 
 def simulate(
@@ -105,7 +103,7 @@ def simulate(
     record: bool | Sequence[int] = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Solve a process from the states x_0 at ts[0] to ts[-1], one step of the method per interval.    [notes, alg. 1, 2]
+    """Solve a process from the states x_0 at ts[0] to ts[-1], one step of the method per interval.    [notes, alg. 1–2]
 
     process: an `ODE` or an `SDE`. x0: (n, *shape), floating point. ts: at least two times, strictly increasing;
     an ODE also runs backwards along strictly decreasing times, which inverts its flow.
@@ -114,11 +112,11 @@ def simulate(
     increasing indices of the times to keep, such as range(0, len(ts), 10), of which alone memory is held.
     generator: source of the noise.
 
-    The state handed to a field is reused by later steps: clone it to keep it. Gradients are tracked where x_0 or a
-    field requires them.
+    The memory of a state handed to a field serves later steps too: clone it to keep it. Gradients are tracked where
+    x_0 or a field requires them.
 
-    Raises TypeError if process or method is not one, ValueError for times, shapes, dtypes or devices that do not fit
-    together, and FloatingPointError naming the time at which a state stopped being finite.
+    Raises TypeError if process, method or generator is not one, ValueError for times, shapes, dtypes or devices that
+    do not fit together, and FloatingPointError naming the time at which a state is found not to be finite.
     """
     if not isinstance(process, SDE):
         raise TypeError(f"process must be an ODE or an SDE, got {type(process).__name__}; wrap a field as ODE(u)")
@@ -128,14 +126,20 @@ def simulate(
     advance = _advance(process, method, x0, generator)
     kept = {index: row for row, index in enumerate(_kept_times(record, len(times)))}
     states = x0.new_empty(len(kept), *x0.shape)
+    look = max(1, len(steps) // 100)  # a state that is not finite stays so: it need not be looked for at every step
 
     x = x0.clone()
-    _require_finite(x, times[0], "the initial state is")
+    if not _finite(x):
+        raise FloatingPointError(f"the initial state, at t = {times[0]:g}, is not finite (NaN or infinite)")
     if 0 in kept:
         states[kept[0]] = x
     for k, (t, h) in enumerate(zip(times, steps, strict=False), start=1):
         x = _like(advance(x, t, h), x0, "the step")
-        _require_finite(x, times[k], f"after {k} of {len(steps)} steps the state is", "; try smaller steps")
+        if (k % look == 0 or k == len(steps)) and not _finite(x):
+            raise FloatingPointError(
+                f"the state at t = {times[k]:g}, after {k} of {len(steps)} steps, is not finite (NaN or infinite); "
+                f"at t = {times[(k - 1) // look * look]:g} it still was. Try smaller steps"
+            )
         if k in kept:
             states[kept[k]] = x
     return x if record is False else states
@@ -144,40 +148,70 @@ def simulate(
 def _advance(process: SDE, method, x0: Tensor, generator: torch.Generator | None):
     """The map (x, t, h) ↦ state at t + h, with the fields' results checked on the way."""
     drift = _checked(process.drift, x0)
-    if method is None:
-        method = Euler() if isinstance(process, ODE) else EulerMaruyama()
+    if isinstance(process, ODE) and (method is None or type(method) is EulerMaruyama):
+        method = Euler()  # σ = 0
+    method = EulerMaruyama() if method is None else method
+    if isinstance(method, type) or not hasattr(method, "step"):
+        raise TypeError(f"method must be an object with a step, like Euler() or EulerMaruyama(), got {method!r}")
     if not isinstance(method, EulerMaruyama):
-        if not hasattr(method, "step"):
-            raise TypeError(f"method must have a step, like Euler() or EulerMaruyama(), got {method!r}")
         if not isinstance(process, ODE):
             raise TypeError(f"{type(method).__name__} solves ODEs and would leave out the noise; use EulerMaruyama()")
         return lambda x, t, h: method.step(drift, x, t, h)
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if generator is not None and generator.device.type != x0.device.type:
         raise ValueError(f"mixed devices: x0 is on {x0.device}, the generator on {generator.device}")
+
+    noisy_step = _linear_step if isinstance(process, LinearSDE) and type(method) is EulerMaruyama else _noisy_step
     if not isinstance(process, LinearSDE):
         process = SDE(drift, _checked_diffusion(process.diffusion, x0))
-    buffer = torch.empty_like(x0, requires_grad=False)
+    spare = torch.empty_like(x0, requires_grad=False)
 
     def advance(x, t, h):
-        noise = torch.empty_like(x) if x.requires_grad else buffer
-        return method.step(process, x, t, h, noise.detach().normal_(generator=generator), out=x)
+        """Noise is drawn into spare memory and becomes the new state there; the old state's memory is spare next."""
+        nonlocal spare
+        noise = torch.empty_like(x, requires_grad=False) if x.requires_grad else spare
+        moved = noisy_step(method, process, x, t, h, noise, generator)
+        if moved is spare:
+            spare = x
+        return moved
 
     return advance
+
+
+def _noisy_step(method, process: SDE, x: Tensor, t: Tensor, h: float, noise: Tensor, generator) -> Tensor:
+    """The method's step with fresh noise."""
+    return method.step(process, x, t, h, noise.normal_(generator=generator), out=noise)
+
+
+def _linear_step(method, process: LinearSDE, x: Tensor, t: Tensor, h: float, noise: Tensor, generator) -> Tensor:
+    """Euler–Maruyama's step (1 + h a_t) X + √h σ_t ε in one pass over memory: noise is scaled as it is drawn."""
+    rate, sigma = _number(at(process.rate, t), "the rate"), _number(at(process.sigma, t), "sigma")
+    if _tracked(x, rate, sigma):
+        return _noisy_step(method, process, x, t, h, noise, generator)
+    return noise.normal_(0, h**0.5 * abs(float(sigma)), generator=generator).add_(x, alpha=1 + h * float(rate))
 
 
 def _time_grid(ts, x0: Tensor, backwards: bool) -> tuple[tuple[Tensor, ...], list[float]]:
     """Times as 0-dimensional tensors like x0, and the steps between them as numbers."""
     if isinstance(ts, Tensor) and ts.device != x0.device:
         raise ValueError(f"mixed devices: x0 is on {x0.device}, ts on {ts.device}")
-    ts = torch.as_tensor(ts, dtype=torch.float64)
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(f"ts must hold at least two times in one dimension, got shape {tuple(ts.shape)}")
-    steps = ts.diff()
-    if not (steps > 0).all() and not (backwards and (steps < 0).all()):
-        k = int((~(steps > 0)).nonzero()[0])
+    try:
+        times = torch.as_tensor(ts, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"ts must be a sequence of times, got {ts!r}") from None
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"ts must hold at least two times in one dimension, got shape {tuple(times.shape)}")
+    if not times.isfinite().all():
+        raise ValueError(f"ts must be finite, got {times.tolist()}")
+    steps = times.diff()
+    wrong = steps >= 0 if backwards and steps[0] < 0 else steps <= 0
+    if wrong.any():
+        k = int(wrong.nonzero()[0])
         also = " (or strictly decreasing, to run an ODE backwards)" if backwards else ""
-        raise ValueError(f"ts must be strictly increasing{also}: ts[{k}] = {ts[k]:g}, ts[{k + 1}] = {ts[k + 1]:g}")
-    return ts.to(x0).unbind(), steps.tolist()
+        found = f"ts[{k}] = {times[k]:g}, ts[{k + 1}] = {times[k + 1]:g}"
+        raise ValueError(f"ts must be strictly increasing{also}: {found}")
+    return times.to(x0).unbind(), steps.tolist()
 
 
 def _kept_times(record: bool | Sequence[int], n_times: int) -> list[int]:
@@ -201,7 +235,7 @@ def _checked_diffusion(diffusion: Field, x0: Tensor) -> Field:
     def checked(x, t):
         sigma = diffusion(x, t)
         if not isinstance(sigma, Tensor) or sigma.ndim == 0:
-            return sigma if isinstance(sigma, Tensor) else float(sigma)
+            return _number(sigma, "a diffusion coefficient that is no tensor")
         return _like(sigma.expand_as(x) if _broadcasts(sigma, x) else sigma, x0, "the diffusion coefficient")
 
     return checked
@@ -221,14 +255,21 @@ def _like(value, x0: Tensor, what: str) -> Tensor:
     return value
 
 
+def _number(value, what: str):
+    """The value itself, if it is a number or a 0-dimensional tensor."""
+    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{what} must be a number at each time, got {found}")
+    return value
+
+
 def _show(x: Tensor, name: str) -> str:
     return str(tuple(x.shape) if name == "shape" else getattr(x, name))
 
 
-def _require_finite(x: Tensor, t: Tensor, what: str, advice: str = "") -> None:
-    """A sum is finite only where every term is, and costs less than looking at each."""
-    if not math.isfinite(x.detach().sum()):
-        raise FloatingPointError(f"{what} not finite (NaN or infinite) at t = {float(t):g}{advice}")
+def _finite(x: Tensor) -> bool:
+    """A finite sum has finite terms, and costs less than a look at each. (Finite terms may have an infinite sum.)"""
+    return math.isfinite(x.detach().sum()) or bool(x.isfinite().all())
 
 
 def _tracked(*values) -> bool:

@@ -18,7 +18,6 @@ from fmlab import plots
 from fmlab.processes import ODE, ornstein_uhlenbeck
 from fmlab.simulators import Euler, simulate
 
-
 STYLE = plots.STYLE | {"figure.constrained_layout.use": False}  # a layout engine doubles the time of a redraw
 
 

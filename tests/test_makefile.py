@@ -28,7 +28,7 @@ esac
 
 VENV = "fakepython -m venv --clear .venv"
 INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench]"
-QUIET = "jupyter labextension disable @jupyterlab/apputils-extension:announcements"
+QUIET = "jupyter labextension disable --log-level=ERROR @jupyterlab/apputils-extension:announcements"
 TEST = "python -m pytest tests"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")

@@ -83,7 +83,7 @@ def follow(step, h, n):
 
 
 def compare_with_circle(steps, titles):
-    fig, axes = plots.figure(columns=len(steps))
+    _, axes = plots.figure(columns=len(steps))
     angle = torch.linspace(0, 2 * math.pi, 200)
     for ax, (step, h), title in zip(axes, steps, titles, strict=True):
         plots.plot_vector_field(rotation, 0.0, ax, extent=2.2, n=11)

@@ -120,7 +120,7 @@ def require_close(
 
 def require_number(found, expected: float, what: str, mistakes: Mapping[str, float] | None = None, tolerance=1e-4):
     """`require_close` for one number, given as a Python number or as a tensor with one element."""
-    if isinstance(found, Tensor) and found.numel() == 1 or isinstance(found, (int, float)):
+    if (isinstance(found, Tensor) and found.numel() == 1) or isinstance(found, (int, float)):
         found = torch.tensor(float(found), dtype=torch.float64)
     elif not isinstance(found, Tensor) and hasattr(found, "item"):
         found = torch.tensor(float(found.item()), dtype=torch.float64)

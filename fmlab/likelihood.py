@@ -1,0 +1,119 @@
+"""Likelihood: the density that a flow gives to a point, by the instantaneous change of variables.
+
+A flow ψ_t carries the density p_0 = p_init along, p_t = (ψ_t)_# p_0, and along one trajectory X_t = ψ_t(X_0)
+
+    d/dt log p_t(X_t) = −div u_t(X_t),   div u = Σ_i ∂u_i/∂x_i = tr ∂u/∂x                             [intro, ch. 2]
+    log p_1(x) = log p_0(X_0) − ∫_0^1 div u_t(X_t) dt,   X_1 = x.                                  [intro, eq. 3, 4]
+
+So one solve backwards from x gives both X_0 and the integral. The divergence is exact, at the price of one backward
+pass per dimension, or Hutchinson's estimate, at one pass per probe: E[vᵀ (∂u/∂x) v] = div u for any random v with
+E[v vᵀ] = I.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fmlab.processes import ODE, Field
+from fmlab.simulators import Midpoint, ODEMethod, simulate
+
+
+@torch.no_grad()
+def log_likelihood(
+    x: Tensor,
+    vector_field: Field,
+    p_init=None,
+    *,
+    steps: int = 100,
+    method: ODEMethod | None = None,
+    t_end: float = 1.0,
+    probes: int | None = None,
+    noise: str = "rademacher",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """log p_t(x) at t = t_end under the flow of u that starts from p_init.    [intro, ch. 2]
+
+    x: (n, *shape). vector_field: any callable u(x, t) that treats each row on its own, such as a network.
+    p_init: a distribution with log_prob; N(0, I) if not given.
+    method: `Midpoint()` if not given; it never looks at t_end itself, where some fields are singular.
+    probes: None for the exact divergence, or the number of Hutchinson probes per point, drawn once for the whole solve,
+    which makes log p unbiased up to the error of the method. noise: "rademacher" or "gaussian".
+    Returns (n,), without gradients.
+    Raises ValueError for t_end outside (0, 1], and what `simulate` and `draw_probes` raise.
+    """
+    if not 0 < t_end <= 1:
+        raise ValueError(f"t_end must be in (0, 1], got {t_end}")
+    v = None if probes is None else draw_probes(probes, x, noise, generator)
+
+    def joint_field(state, t):  # of (X_t, ∫ div u dt)
+        u, div = _field_and_divergence(vector_field, state[:, :-1].reshape(x.shape), t, v)
+        return torch.cat([u.flatten(1), div[:, None]], dim=1)
+
+    end = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    ts = torch.linspace(t_end, 0, steps + 1, dtype=torch.float64)
+    start = simulate(ODE(joint_field), end, ts, method or Midpoint())
+    x0, minus_integral = start[:, :-1].reshape(x.shape), start[:, -1]
+    return (_standard_normal if p_init is None else p_init.log_prob)(x0) + minus_integral
+
+
+def divergence(vector_field: Field, x: Tensor, t, probes: Tensor | None = None) -> Tensor:
+    """div u_t(x) = Σ_i ∂u_i/∂x_i of a field that treats each row on its own.    [notes, eq. 22]
+
+    x: (n, *shape); t: a scalar or (n,). probes: None for the exact value by one backward pass per dimension; or v of
+    shape (m, n, *shape), from `draw_probes`, for Hutchinson's estimate, the mean of vᵀ (∂u/∂x) v over m probes.
+    Returns (n,), without gradients.
+    Raises ValueError if shapes differ, or if x is not floating point.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
+        raise ValueError("x must be a floating-point tensor of shape (n, *shape)")
+    return _field_and_divergence(vector_field, x, torch.as_tensor(t, dtype=x.dtype, device=x.device), probes)[1]
+
+
+def draw_probes(m: int, x: Tensor, noise: str = "rademacher", generator: torch.Generator | None = None) -> Tensor:
+    """m random directions v with E[v vᵀ] = I for each row of x: (m, n, *shape).
+
+    "rademacher" draws ±1, and is exact where ∂u/∂x is diagonal; "gaussian" draws N(0, 1).
+    Raises ValueError for m < 1 or another kind of noise.
+    """
+    if m < 1:
+        raise ValueError(f"need at least one probe, got {m}")
+    v = x.new_empty(m, *x.shape)
+    if noise == "rademacher":
+        return v.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    if noise == "gaussian":
+        return v.normal_(generator=generator)
+    raise ValueError(f'noise must be "rademacher" or "gaussian", got {noise!r}')
+
+
+def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Tensor | None) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        u = vector_field(x, t)
+        if not isinstance(u, Tensor) or u.shape != x.shape:
+            shape = tuple(u.shape) if isinstance(u, Tensor) else type(u).__name__
+            raise ValueError(f"the field must return a tensor of the shape of x, {tuple(x.shape)}, got {shape}")
+        if probes is None:
+            terms = (_pulled_back(u[(..., *i)], x)[(..., *i)] for i in _coordinates(x))
+            return u.detach(), sum(terms)
+        if probes.shape[1:] != x.shape:
+            raise ValueError(f"probes must have shape (m, *{tuple(x.shape)}), got {tuple(probes.shape)}")
+        terms = [(_pulled_back(u * v, x) * v).flatten(1).sum(1) for v in probes]
+        return u.detach(), torch.stack(terms).mean(0)
+
+
+def _pulled_back(value: Tensor, x: Tensor) -> Tensor:
+    """Gradient of each row's sum of value with respect to that row of x."""
+    if not value.requires_grad:  # the field does not depend on x
+        return torch.zeros_like(x)
+    return torch.autograd.grad(value.sum(), x, retain_graph=True, materialize_grads=True)[0]
+
+
+def _coordinates(x: Tensor):
+    """Indices of all entries of one row."""
+    return torch.cartesian_prod(*(torch.arange(size) for size in x.shape[1:])).reshape(-1, x.ndim - 1).tolist()
+
+
+def _standard_normal(x: Tensor) -> Tensor:
+    x = x.flatten(1)
+    return -x.square().sum(1) / 2 - x.shape[1] / 2 * math.log(2 * math.pi)

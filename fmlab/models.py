@@ -1,0 +1,138 @@
+"""Networks u_θ(x, t) and u_θ(x, t | y): small enough to train while one waits.
+
+A network is called as model(x, t) or model(x, t, y) with x: (n, *shape), t: a scalar or (n,), and y: whole-number
+labels, one or (n,). It returns (n, *shape), so it stands wherever an exact field u(x, t) does. A network with labels
+knows one label more, `null_label`, which says "no label" and is used where y is not given: model(x, t) is the unguided
+field u_θ(x, t | ∅).
+
+Initial weights come from torch's global generator: call `torch.manual_seed` before building a network to repeat it.
+Inputs should have about unit variance in each coordinate; `scale` divides them first where the data are larger.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, silu
+
+
+def time_embedding(t: Tensor, size: int) -> Tensor:
+    """Fourier features cos(π k t), sin(π k t) of the time, k = 1 … size/2.
+
+    t: (n,) in [0, 1]. Returns (n, size). Frequencies are low: fields change smoothly in t.
+    """
+    angles = math.pi * torch.arange(1, size // 2 + 1).to(t) * t[:, None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class Field(nn.Module):
+    """What all networks share: x in, t (and y) checked and embedded as one vector of `size` numbers, x out.
+
+    Subclasses define `field(x, c)`, with c: (n, size) the embedding of time and label.
+    """
+
+    def __init__(self, size: int, labels: int | None, features: int):
+        super().__init__()
+        self.null_label, self._features = labels, features
+        self.time = nn.Linear(features, size)
+        self.label = None if labels is None else nn.Embedding(labels + 1, size)
+
+    def forward(self, x: Tensor, t, y=None) -> Tensor:
+        """u_θ(x, t | y), or u_θ(x, t) without y. Raises ValueError for times or labels that do not fit x."""
+        if not x.is_floating_point():
+            raise ValueError(f"x must be floating point, got {x.dtype}")
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        if t.ndim and t.shape != x.shape[:1]:
+            raise ValueError(f"t must be a scalar or have shape ({len(x)},), got {tuple(t.shape)}")
+        c = self.time(time_embedding(t.reshape(-1), self._features))
+        if self.label is not None:
+            c = c + self.label(self._labels(y, x))
+        elif y is not None:
+            raise ValueError("this network knows no labels; build it with labels=… (the number of classes)")
+        return self.field(x, c.expand(len(x), -1))
+
+    def field(self, x: Tensor, c: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _labels(self, y, x: Tensor) -> Tensor:
+        """y as whole numbers (n,) or (1,), the null label where it is None."""
+        y = torch.as_tensor(self.null_label if y is None else y, device=x.device)
+        if y.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+            raise ValueError(f"labels must be whole numbers, got {y.dtype}; use y.long()")
+        if y.ndim and y.shape != x.shape[:1]:
+            raise ValueError(f"labels must be one or have shape ({len(x)},), got {tuple(y.shape)}")
+        if not ((y >= 0) & (y <= self.null_label)).all():
+            raise ValueError(
+                f"labels must be 0 … {self.null_label - 1}, or {self.null_label} for none; got {y.tolist()}"
+            )
+        return y.reshape(-1).long()
+
+
+class MLP(Field):
+    """Fully connected network; the embedding of time and label is added before the first activation.
+
+    dim: number of coordinates of a point (images are flattened and shaped back). width, depth: units in, and number of,
+    hidden layers. labels: number of classes, if any. scale: typical size of the inputs, which divides them.
+    """
+
+    def __init__(self, dim: int, width: int = 64, depth: int = 4, labels: int | None = None, scale: float = 1.0):
+        super().__init__(width, labels, features=16)
+        self.dim, self.scale = dim, float(scale)
+        self.first = nn.Linear(dim, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.last = nn.Linear(width, dim)
+
+    def field(self, x, c):
+        if x[0].numel() != self.dim:
+            raise ValueError(f"x must have {self.dim} coordinates per point, got shape {tuple(x.shape)}")
+        h = torch.relu(self.first(x.flatten(1) / self.scale) + c)
+        for layer in self.hidden:
+            h = torch.relu(layer(h))
+        return self.last(h).reshape(x.shape)
+
+
+class UNet(Field):
+    """Small residual U-Net for images: down to half the size, with twice the channels, and up again.
+
+    channels: of an image. width: channels of the first level. labels: number of classes, if any.
+    Images are (n, channels, height, width) with even height and width.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 16, labels: int | None = None):
+        super().__init__(4 * width, labels, features=16)
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.down = Residual(width, width, 4 * width)
+        self.coarser = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.middle = nn.ModuleList(Residual(2 * width, 2 * width, 4 * width) for _ in range(2))
+        self.up = Residual(3 * width, width, 4 * width)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        self.channels = channels
+
+    def field(self, x, c):
+        if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 2 or x.shape[3] % 2:
+            raise ValueError(f"x must be images (n, {self.channels}, even, even), got {tuple(x.shape)}")
+        c = silu(c)
+        skip = self.down(self.first(x), c)
+        h = self.coarser(skip)
+        for block in self.middle:
+            h = block(h, c)
+        return self.last(silu(self.up(torch.cat([interpolate(h, scale_factor=2.0), skip], dim=1), c)))
+
+
+class Residual(nn.Module):
+    """Residual block x + f(x, c): two convolutions, with the embedding c of time and label shifting what is between.
+
+    x: (n, ins, height, width), c: (n, size). Returns (n, outs, height, width).
+    """
+
+    def __init__(self, ins: int, outs: int, size: int):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(8, ins), nn.GroupNorm(8, outs)])
+        self.convolutions = nn.ModuleList([nn.Conv2d(ins, outs, 3, padding=1), nn.Conv2d(outs, outs, 3, padding=1)])
+        self.shift = nn.Linear(size, outs)
+        self.straight = nn.Identity() if ins == outs else nn.Conv2d(ins, outs, 1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        h = self.convolutions[0](silu(self.norms[0](x))) + self.shift(c)[:, :, None, None]
+        return self.straight(x) + self.convolutions[1](silu(self.norms[1](h)))

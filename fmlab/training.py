@@ -1,0 +1,139 @@
+"""Training: Adam along a cosine, and the average of the weights it passes.
+
+Step k of K is a step of Adam at the rate lr · ½ (1 + cos(π (k−1)/K)): large first, ever finer later. What is kept is a
+running average of the weights θ_k that step k arrives at,
+
+    θ̄_k = θ̄_{k−1} + (c + 1)/(k + c) · (θ_k − θ̄_{k−1}),
+
+which forgets all but about the last 1/c of the run, however long that is, so a run can be stopped at any step.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+AVERAGE = 16  # c: the average reaches back over about 1/c of the run
+
+
+@dataclass
+class Run:
+    """Where an interrupted run stands: the weights θ_k themselves, Adam with its state, and k."""
+
+    weights: list[Tensor]
+    adam: torch.optim.Optimizer
+    done: int
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    steps: int = 3000,
+    lr: float = 1e-2,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Minimise loss(model), drawn anew at each step, and leave the averaged weights in the model, which is returned.
+
+    loss: a callable that draws a batch and returns a scalar, such as
+
+        lambda model: flow_matching_loss(model, GaussianPath(), data.sample(2000))
+
+    steps: K. lr: the rate of the first step. `model.history` lists the losses of all steps so far.
+
+    An interrupt (Ctrl-C, or the stop button) ends the run early and keeps the average so far. Calling `train` again
+    with the same model and steps then finishes the run as if it had never stopped, provided `generator` is the one that
+    the loss draws from (by default torch's global one): it is set back to the start of the step that was broken off.
+    After a finished run, `train` begins another one from the averaged weights.
+
+    Raises FloatingPointError naming the step at which the loss was not finite, and ValueError for a loss that is not a
+    scalar or does not depend on the weights; the model then keeps the average so far.
+    """
+    if steps < 1 or not lr > 0:
+        raise ValueError(f"need steps ≥ 1 and lr > 0, got {steps} and {lr}")
+    generator = torch.default_generator if generator is None else generator
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    average = [weight.detach().clone() for weight in weights]
+    run = _resumed(model, weights) or Run([], _adam(weights, lr), 0)
+    model.history = getattr(model, "history", [])
+
+    bar = _progress_bar(run.done, steps)
+    model.train()
+    try:
+        while run.done < steps:
+            before = generator.get_state()
+            _set_rate(run.adam, lr / 2 * (1 + math.cos(math.pi * run.done / steps)))
+            value = _descend(model, loss, run)
+            run.done += 1
+            for mean, weight in zip(average, weights):
+                mean.lerp_(weight.detach(), (AVERAGE + 1) / (run.done + AVERAGE))
+            model.history.append(value)
+            bar.update()
+            if run.done % 50 == 0:
+                bar.set_postfix_str(f"loss {sum(model.history[-50:]) / 50:.3g}", refresh=False)
+    except KeyboardInterrupt:
+        generator.set_state(before)
+        model.interrupted = Run([weight.detach().clone() for weight in weights], run.adam, run.done)
+        print(
+            f"interrupted after {run.done} of {steps} steps: the model keeps what it has learned; train again to go on"
+        )
+    finally:
+        bar.close()
+        _load(weights, average)
+        model.eval()
+    return model
+
+
+def _descend(model: nn.Module, loss: Callable, run: Run) -> float:
+    """One step of Adam. Returns the loss before it."""
+    value = loss(model)
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"loss(model) must return a scalar tensor that depends on the model's weights, got {found}")
+    if not math.isfinite(number := float(value.detach())):
+        raise FloatingPointError(f"the loss is {number} at step {run.done + 1}; try a smaller lr or clip the times")
+    run.adam.zero_grad()
+    value.backward()
+    run.adam.step()
+    return number
+
+
+def _adam(weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    if not weights:
+        raise ValueError("the model has no weights to train")
+    return torch.optim.Adam(weights, lr, fused=all(weight.device.type in ("cpu", "cuda") for weight in weights))
+
+
+def _set_rate(adam: torch.optim.Optimizer, lr: float) -> None:
+    for group in adam.param_groups:
+        group["lr"] = lr
+
+
+def _resumed(model: nn.Module, weights: list[Tensor]) -> Run | None:
+    """The interrupted run of this model, if any, its weights put back in place of the average."""
+    run = vars(model).pop("interrupted", None)
+    if run is not None:
+        _load(weights, run.weights)
+    return run
+
+
+def _load(weights: list[Tensor], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, values):
+            weight.copy_(value)
+
+
+def _progress_bar(done: int, steps: int) -> tqdm:
+    """A bar that shows in notebooks and terminals and is gone at the end; files and pipes stay clean.
+
+    Setting the environment variable TQDM_DISABLE to 1 leaves it out, which keeps saved notebooks free of it.
+    """
+    if "ipykernel.zmqshell" in sys.modules:
+        disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    else:
+        disable = None  # shown only where stderr is a terminal
+    return tqdm(initial=done, total=steps, desc="training", leave=False, mininterval=0.2, disable=disable)

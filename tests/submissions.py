@@ -1,0 +1,71 @@
+"""Submissions for the tests: a lab's notebook as different students hand it in."""
+
+import copy
+import functools
+from collections.abc import Mapping
+
+from nbformat import NotebookNode
+
+from course import build
+
+
+@functools.cache
+def _full(lab: str) -> NotebookNode:
+    (source,) = build.sources([lab])
+    return build.read(source)
+
+
+def _name(cell: NotebookNode) -> str | None:
+    """The name of the exercise or written answer whose solution this cell is."""
+    grading = cell.metadata.get("nbgrader", {})
+    return grading["grade_id"].removesuffix("-answer") if grading.get("solution") else None
+
+
+def points(lab: str) -> dict[str, float]:
+    """What each check is worth, by exercise."""
+    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in _full(lab).cells if _is_check(c)}
+
+
+def written(lab: str) -> dict[str, float]:
+    """What each written answer is worth."""
+    graded = [cell for cell in _full(lab).cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in graded if not _is_check(c)}
+
+
+def _is_check(cell: NotebookNode) -> bool:
+    grading = cell.metadata.get("nbgrader", {})
+    return bool(grading.get("grade") and not grading.get("solution"))
+
+
+def blank(lab: str) -> NotebookNode:
+    """Handed in as it was received."""
+    return build.release(_full(lab))
+
+
+def solved(lab: str) -> NotebookNode:
+    """Every exercise solved and every question answered."""
+    solutions = {_name(full): cell.source for full, cell in zip(_full(lab).cells, build.solve(_full(lab)).cells)}
+    solutions.pop(None)
+    return with_answers(lab, solutions, start=blank(lab))
+
+
+def with_answers(lab: str, answers: Mapping[str, str], start: NotebookNode | None = None) -> NotebookNode:
+    """These cells in place of the answers to these exercises; the rest as in `start`, by default solved."""
+    nb = copy.deepcopy(start or solved(lab))
+    cells = {_name(cell): cell for cell in nb.cells}
+    for name, source in answers.items():
+        cells[name].source = source
+    return nb
+
+
+def without_figures(nb: NotebookNode) -> NotebookNode:
+    """The notebook of a student who deleted every ungraded code cell but the imports: quicker to run."""
+    nb = copy.deepcopy(nb)
+    plain = [cell for cell in nb.cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata]
+    nb.cells = [cell for cell in nb.cells if cell not in plain[1:]]
+    return nb
+
+
+def check_cell(nb: NotebookNode, name: str) -> NotebookNode:
+    """The check of an exercise."""
+    return next(cell for cell in nb.cells if _is_check(cell) and cell.metadata.nbgrader.grade_id == name)

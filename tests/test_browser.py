@@ -1,0 +1,97 @@
+"""Lab 1 as a student meets it: in JupyterLab, in a browser, with keyboard and mouse."""
+
+import re
+import shutil
+
+import pytest
+
+from fmlab.checks import lab1
+from tests.browser import CHROMIUM, ROOT, Notebook, Slider, chromium, expect, jupyterlab
+
+LAB = "lab1_simulation/lab1_simulation.ipynb"
+EXPLORERS = ["widgets.euler_step_size()", "widgets.ornstein_uhlenbeck_paths()"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: install chromium, chromium-browser or google-chrome"),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A function that opens a notebook of labs/ or solutions/; one JupyterLab and one browser for all tests."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("labs", "solutions"):
+        shutil.copytree(ROOT / name, folder / name)
+    with jupyterlab(folder, tmp_path_factory.mktemp("jupyter")) as address, chromium() as browser:
+        yield lambda path: Notebook(browser, address, folder, path)
+
+
+@pytest.fixture(scope="module")
+def lab(desk):
+    """The lab as students receive it, after Run All."""
+    lab = desk(f"labs/{LAB}")
+    lab.run_all()
+    return lab
+
+
+@pytest.fixture(scope="module")
+def solution(desk):
+    """The solved lab, just opened."""
+    return desk(f"solutions/{LAB}")
+
+
+def test_run_all_goes_on_past_unsolved_exercises(lab):
+    checks = [source for source in lab.sources if re.fullmatch(r"lab1\.(\w+)\(\1\)", source)]
+    assert len(checks) > 10
+    for check in checks:
+        expect(lab.outputs(check)).to_have_text(re.compile("^✗ .*: not solved yet"))
+    expect(lab.errors).to_have_count(len(checks))  # the checks' alone
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("explorer", EXPLORERS)
+def test_slider_moves_the_picture(lab, explorer, number):
+    slider = Slider(lab.cell(explorer), number)
+    slider.moves_picture(lambda: slider.press("ArrowRight"))
+    slider.moves_picture(lambda: slider.drag(0.8))
+
+
+def test_wrong_answer_gets_the_verdict_and_nothing_else(lab):
+    with pytest.raises(AssertionError) as verdict:
+        lab1.euler_step(lambda u, x, t, h: x + u(x, t))
+    assert "✗ euler_step" in str(verdict.value) and "step size h is missing" in str(verdict.value)
+    expect(lab.answer("euler_step", "return x + u(x, t)")).to_have_text(str(verdict.value))
+
+
+def test_right_answer_is_confirmed_and_then_drawn(lab):
+    figure = 'answer_or("euler_step"'
+    expect(lab.answer("euler_step", "return x + h * u(x, t)")).to_have_text(re.compile("^✓ euler_step: .+"))
+    lab.run(figure)
+    expect(lab.outputs(figure)).to_have_count(1)  # no word that the library stands in
+    expect(lab.outputs(figure).locator("img")).to_be_visible()
+
+
+def test_solution_opens_with_pictures_for_its_sliders(solution):
+    for explorer in EXPLORERS:
+        expect(solution.outputs(explorer).locator("img")).to_have_count(1)
+    expect(solution.errors).to_have_count(0)
+
+
+def test_widgets_do_not_complain(lab, solution):
+    for notebook in (lab, solution):
+        expect(notebook.page.get_by_text("Error displaying widget")).to_have_count(0)
+        assert not notebook.complaints
+
+
+def test_mathematics_is_set(lab, solution):
+    for notebook in (lab, solution):
+        expect(notebook.page.locator("mjx-container")).not_to_have_count(0)
+        expect(notebook.page.locator(".jp-RenderedMarkdown").filter(has_text="$")).to_have_count(0)
+        expect(notebook.page.locator("mjx-merror")).to_have_count(0)
+
+
+def test_validate_button_of_nbgrader(lab):
+    pytest.importorskip("nbgrader")
+    expect(lab.page.locator(".jp-NotebookPanel-toolbar").get_by_text("Validate", exact=True)).to_be_visible()

@@ -1,0 +1,142 @@
+"""Every check rejects known wrong answers, names their misconception, and accepts right answers in any style."""
+
+import importlib
+from pathlib import Path
+
+import jupytext
+import pytest
+import torch
+
+from fmlab.checks import lab1
+from fmlab.checks.report import CheckFailed, answer_or
+
+SOURCES = sorted(Path(__file__).parents[1].glob("course/sources/lab*.py"))
+LABS = [path.stem.split("_")[0] for path in SOURCES]
+
+
+def modules(lab: str):
+    """Visible and hidden checks, wrong and right answers of a lab."""
+    names = f"fmlab.checks.{lab}", f"course.hidden.{lab}", f"tests.wrong_answers.{lab}", f"tests.right_answers.{lab}"
+    return [importlib.import_module(name) for name in names]
+
+
+def verdict(lab: str, exercise: str, answer) -> str:
+    """The words of the first check to reject the answer, visible before hidden; empty if both accept it."""
+    visible, hidden, *_ = modules(lab)
+    for checks in (visible, hidden):
+        try:
+            getattr(checks, exercise)(answer)
+        except CheckFailed as failure:
+            return str(failure)
+    return ""
+
+
+def solutions(path: Path) -> dict:
+    """exercise → function, from the solution cells of a source."""
+    namespace = {"torch": torch}
+    cells = [cell for cell in jupytext.read(path).cells if "exercise" in cell.metadata]
+    for cell in cells:
+        exec(cell.source, namespace)
+    return {cell.metadata["exercise"]: namespace[cell.metadata["exercise"]] for cell in cells}
+
+
+def cases(table: str):
+    for lab in LABS:
+        for exercise, answers in getattr(importlib.import_module(f"tests.{table}.{lab}"), table[:5].upper()).items():
+            for name in answers if isinstance(answers, dict) else range(len(answers)):
+                yield pytest.param(lab, exercise, name, id=f"{lab}-{exercise}-{name}")
+
+
+@pytest.mark.parametrize(("lab", "exercise", "name"), list(cases("wrong_answers")))
+def test_wrong_answer_is_rejected_with_its_reason(lab, exercise, name):
+    answer, words = modules(lab)[2].WRONG[exercise][name]
+    message = verdict(lab, exercise, answer)
+    assert message.startswith(f"✗ {exercise}: ")
+    assert words in message
+    assert "Reread: " in message
+
+
+@pytest.mark.parametrize(("lab", "exercise", "k"), list(cases("right_answers")))
+def test_right_answer_is_accepted(lab, exercise, k):
+    assert verdict(lab, exercise, modules(lab)[3].RIGHT[exercise][k]) == ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=LABS)
+def test_every_exercise_has_checks_and_answers(path):
+    visible, hidden, wrong, right = modules(path.stem.split("_")[0])
+    found = solutions(path)
+    assert set(found) == set(wrong.WRONG) == set(right.RIGHT)
+    for exercise, solution in found.items():
+        assert len(wrong.WRONG[exercise]) >= 6
+        assert len(right.RIGHT[exercise]) >= 3
+        assert verdict(path.stem.split("_")[0], exercise, solution) == ""
+        assert getattr(visible, exercise).__name__ == getattr(hidden, exercise).__name__ == exercise
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=LABS)
+def test_most_misconceptions_are_named(path):
+    entries = [entry for answers in modules(path.stem.split("_")[0])[2].WRONG.values() for entry in answers.values()]
+    assert sum(bool(words) for _, words in entries) >= 0.85 * len(entries)
+
+
+def test_a_check_leaves_the_students_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    lab1.brownian_paths(modules("lab1")[3].RIGHT["brownian_paths"][0])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_verdicts_do_not_depend_on_the_seed(monkeypatch):
+    """The statistical checks judge alike for noise of any seed."""
+    _, _, wrong, right = modules("lab1")
+    seeds = iter(range(1000))
+    monkeypatch.setattr(torch, "manual_seed", lambda _, real=torch.manual_seed: real(next(seeds)))
+    for _ in range(20):
+        for answer in right.RIGHT["brownian_paths"]:
+            assert verdict("lab1", "brownian_paths", answer) == ""
+        for answer, words in wrong.WRONG["brownian_paths"].values():
+            assert words in verdict("lab1", "brownian_paths", answer) != ""
+
+
+def unsolved(*args):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("exercise", list(modules("lab1")[2].WRONG))
+def test_unsolved_and_unusable_answers_get_a_verdict(exercise):
+    check = getattr(lab1, exercise)
+    for answer, words in [(unsolved, "not solved yet"), (None, "should be a function"), (3.0, "should be a function")]:
+        with pytest.raises(CheckFailed, match=rf"(?s)^✗ {exercise}: .*{words}"):
+            check(answer)
+    for answer in (lambda *args: "x", lambda *args: torch.tensor([]), lambda *args: args, lambda: None):
+        with pytest.raises(CheckFailed, match=f"^✗ {exercise}: "):
+            check(answer)
+    for answer in (lambda *args: torch.tensor(float("nan")), lambda *args: [torch.full((5, 2), float("nan"))] * 2):
+        with pytest.raises(CheckFailed, match=f"^✗ {exercise}: "):
+            check(answer)
+
+
+def test_figures_use_the_answer_once_it_has_passed(capsys):
+    def mine(x, t, theta):
+        return -theta * x
+
+    def other(x, t, theta):
+        return theta * x
+
+    with pytest.raises(CheckFailed):
+        lab1.ou_drift(other)
+    assert answer_or("ou_drift", unsolved) is unsolved
+    assert "fmlab's own" in capsys.readouterr().out
+    lab1.ou_drift(mine)
+    assert answer_or("ou_drift", unsolved) is mine
+    assert capsys.readouterr().out == "✓ ou_drift: a pull towards 0\n"
+    with pytest.raises(CheckFailed):
+        lab1.ou_drift(other)
+    assert answer_or("ou_drift", unsolved) is unsolved
+
+
+def test_a_notebook_shows_the_words_alone():
+    with pytest.raises(CheckFailed) as failure:
+        lab1.ou_drift(unsolved)
+    assert failure.value._render_traceback_() == str(failure.value).splitlines()

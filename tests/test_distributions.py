@@ -1,0 +1,129 @@
+"""Densities, scores and samples against torch.distributions, autograd, quadrature and moments."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fmlab.distributions import Gaussian, GaussianMixture
+
+
+def random_mixture(k: int, d: int, seed: int, scale: float = 1.0, dtype=torch.float64) -> GaussianMixture:
+    generator = torch.Generator().manual_seed(seed)
+    means = 2 * torch.randn(k, d, generator=generator, dtype=torch.float64)
+    factor = torch.randn(k, d, d, generator=generator, dtype=torch.float64)
+    covs = scale**2 * (factor @ factor.mT + 0.1 * torch.eye(d, dtype=torch.float64))
+    weights = torch.rand(k, generator=generator, dtype=torch.float64) + 0.1
+    return GaussianMixture(means.to(dtype), covs.to(dtype), weights.to(dtype))
+
+
+def torch_mixture(p: GaussianMixture):
+    """The same mixture from torch.distributions."""
+    components = torch.distributions.MultivariateNormal(p.means, p.covs)
+    return torch.distributions.MixtureSameFamily(torch.distributions.Categorical(p.weights), components)
+
+
+@settings(deadline=None, max_examples=50)
+@given(k=st.integers(1, 6), d=st.integers(1, 5), seed=st.integers(0, 10**6))
+def test_log_prob_and_score_agree_with_torch_and_autograd(k, d, seed):
+    p = random_mixture(k, d, seed)
+    x = (3 * torch.randn(20, d, dtype=torch.float64)).requires_grad_()
+    log_prob = torch_mixture(p).log_prob(x)
+    (score,) = torch.autograd.grad(log_prob.sum(), x)
+    torch.testing.assert_close(p.log_prob(x), log_prob, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(p.score(x), score, rtol=1e-8, atol=1e-8)
+
+
+def test_density_integrates_to_one():
+    p = random_mixture(3, 2, seed=1, scale=0.5)
+    side = torch.linspace(-15, 15, 1501, dtype=torch.float64)
+    density = p.log_prob(torch.cartesian_prod(side, side)).exp()
+    assert abs(float(density.sum()) * (30 / 1500) ** 2 - 1) < 1e-6
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_samples_have_the_moments_of_the_mixture(k):
+    n, p = 200_000, random_mixture(k, 2, seed=2)
+    x = p.sample(n, generator=torch.Generator().manual_seed(0))
+    centred = x - p.mean
+    assert x.dtype == torch.float64
+    assert ((x.mean(0) - p.mean).abs() < 6 * (p.cov.diagonal() / n).sqrt()).all()
+    products = centred[:, :, None] * centred[:, None, :]
+    assert ((products.mean(0) - p.cov).abs() < 6 * products.std(0) / math.sqrt(n)).all()
+
+
+def test_samples_follow_the_density():
+    """The mean score is 0 and E[−s · (x − m)] = d, both only under p itself."""
+    n, p = 200_000, random_mixture(3, 2, seed=3)
+    x = p.sample(n, generator=torch.Generator().manual_seed(0))
+    s = p.score(x)
+    stein = -(s * (x - p.mean)).sum(1)
+    assert (s.mean(0).abs() < 6 * s.std(0) / math.sqrt(n)).all()
+    assert abs(stein.mean() - 2) < 6 * stein.std() / math.sqrt(n)
+
+
+def test_narrow_components_keep_their_digits_in_single_precision():
+    means = 4 * torch.randn(8, 2, generator=torch.Generator().manual_seed(4))
+    p = GaussianMixture(means, 0.02**2)
+    x = p.sample(5000, generator=torch.Generator().manual_seed(5))
+    exact = GaussianMixture(means.double(), float(torch.tensor(0.02**2))).log_prob(x.double())
+    assert (p.log_prob(x) - exact).abs().max() < 2e-4
+
+
+def test_far_away_points_have_finite_log_prob_and_score():
+    p = random_mixture(3, 2, seed=6, dtype=torch.float32)
+    x = torch.tensor([[1e4, -1e4]])
+    assert torch.isfinite(p.log_prob(x)).all() and torch.isfinite(p.score(x)).all()
+
+
+def test_dtype_follows_the_input():
+    p = Gaussian([0.0, 1.0], 2.0)
+    assert p.sample(3).dtype == torch.float32
+    for dtype in (torch.float32, torch.float64):
+        x = torch.ones(3, 2, dtype=dtype)
+        assert p.log_prob(x).dtype == p.score(x).dtype == dtype
+
+
+def test_score_is_differentiable():
+    p = random_mixture(3, 2, seed=7)
+    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(p.score, (x,))
+
+
+def test_covariances_may_be_given_as_variances():
+    means = [[0.0, 1.0], [2.0, -1.0], [1.0, 1.0]]
+    x = torch.randn(5, 2)
+    full = GaussianMixture(means, torch.stack([v * torch.eye(2) for v in (0.5, 1.0, 2.0)]))
+    torch.testing.assert_close(GaussianMixture(means, [0.5, 1.0, 2.0]).log_prob(x), full.log_prob(x))
+    torch.testing.assert_close(GaussianMixture(means, 2.0).covs, 2 * torch.eye(2).expand(3, 2, 2))
+
+
+def test_generator_makes_samples_reproducible():
+    p = random_mixture(3, 2, seed=8)
+    first, second = (p.sample(10, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, p.sample(10, generator=torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GaussianMixture([0.0, 1.0], 1.0), "means must have shape"),
+        (lambda: GaussianMixture([[0.0, 1.0]], torch.eye(3)[None]), "covs must be"),
+        (lambda: GaussianMixture([[0.0], [1.0]], 1.0, [1.0]), "weights must be 2"),
+        (lambda: GaussianMixture([[0.0], [1.0]], 1.0, [1.0, -1.0]), "positive"),
+        (lambda: Gaussian([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]]), "positive definite"),
+        (lambda: Gaussian([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), "symmetric"),
+        (lambda: Gaussian([0.0, 0.0], -1.0), "positive definite"),
+        (lambda: Gaussian([[0.0, 0.0]], 1.0), "mean must have shape"),
+        (lambda: Gaussian([0.0, 0.0], [1.0, 2.0]), "torch.diag"),
+        (lambda: Gaussian([0.0, 0.0], 1.0).log_prob(torch.zeros(3)), r"x must have shape \(n, 2\)"),
+        (lambda: Gaussian([0.0, 0.0], 1.0).score(torch.zeros(3, 1)), r"x must have shape \(n, 2\)"),
+        (lambda: Gaussian([0.0], 1.0).score(torch.zeros(3, 1, dtype=torch.long)), "floating point"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

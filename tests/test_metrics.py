@@ -1,0 +1,103 @@
+"""Distances against SciPy, closed forms and their own null; errors against arithmetic."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from fmlab.metrics import convergence_order, energy_distance, sliced_wasserstein, strong_error, weak_error
+
+
+def normal(n, d, seed, shift=0.0):
+    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def test_energy_distance_is_scipys_squared_in_one_dimension():
+    x, y = normal(700, 1, 0), 1.5 * normal(500, 1, 1, 0.3)
+    expected = stats.energy_distance(x[:, 0], y[:, 0]) ** 2
+    assert float(energy_distance(x, y)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_energy_distance_of_shifted_gaussians_has_its_closed_form():
+    """In one dimension D(δ) = 2 E|√2 ε + δ| − 2 E|√2 ε|, with E|√2 ε + δ| = √2 (2φ(c) + c (2Φ(c) − 1)), c = δ/√2."""
+    n, shift = 20_000, 1.0
+    c = shift / math.sqrt(2)
+    folded = math.sqrt(2) * (2 * stats.norm.pdf(c) + c * (2 * stats.norm.cdf(c) - 1))
+    expected = 2 * folded - 2 * math.sqrt(2) * 2 * stats.norm.pdf(0)
+    found = float(energy_distance(normal(n, 1, 2), normal(n, 1, 3, shift)))
+    assert abs(found - expected) < 6 * 2 * shift / math.sqrt(
+        n
+    )  # |difference of means| moves D by at most twice as much
+
+
+def test_energy_distance_tells_distributions_apart_and_equal_ones_not():
+    null = torch.stack([energy_distance(normal(500, 3, 10 + k), normal(500, 3, 40 + k)) for k in range(20)])
+    assert energy_distance(normal(500, 3, 1), normal(500, 3, 2)) < 2 * null.max()
+    assert energy_distance(normal(500, 3, 1), normal(500, 3, 2, 0.3)) > 3 * null.max()
+    assert energy_distance(normal(500, 3, 1), 1.5 * normal(500, 3, 2)) > 3 * null.max()
+
+
+def test_energy_distance_does_not_depend_on_the_chunks(monkeypatch):
+    x, y = normal(300, 2, 0), normal(200, 2, 1)
+    whole = energy_distance(x, y)
+    monkeypatch.setattr("fmlab.metrics.CHUNK", 7)
+    torch.testing.assert_close(energy_distance(x, y), whole)
+
+
+def test_sliced_wasserstein_is_wasserstein_on_a_line():
+    x, y = normal(400, 1, 0), 2 * normal(400, 1, 1, 0.5)
+    expected = (x[:, 0].sort().values - y[:, 0].sort().values).square().mean().sqrt()
+    torch.testing.assert_close(sliced_wasserstein(x, y), expected)
+
+
+def test_sliced_wasserstein_of_a_shift_is_the_shift_over_root_d():
+    x = normal(500, 4, 0)
+    shift = torch.tensor([3.0, 0.0, 0.0, 4.0], dtype=torch.float64)
+    found = sliced_wasserstein(x, x + shift, 20_000, generator=torch.Generator().manual_seed(0))
+    assert float(found) == pytest.approx(5 / 2, rel=0.02)  # E (vᵀδ)² = ‖δ‖²/d; 20 000 directions: standard error 0.4 %
+
+
+def test_sliced_wasserstein_takes_sets_of_different_sizes():
+    x = normal(300, 2, 0)
+    twice = torch.cat([x, x])
+    assert float(sliced_wasserstein(x, twice)) == pytest.approx(0, abs=1e-12)
+    assert float(sliced_wasserstein(x, twice + 1)) > 0.3
+
+
+def test_distances_accept_images_and_follow_the_dtype():
+    x = torch.randn(20, 1, 4, 4)
+    for distance in (energy_distance, sliced_wasserstein):
+        assert distance(x, x.flip(0)).dtype == torch.float32
+        assert float(distance(x, x.flip(0))) == pytest.approx(0, abs=1e-5)
+
+
+def test_errors_of_a_simulation():
+    x, y = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 4.0], [0.0, 1.0]])
+    assert float(strong_error(x, y)) == pytest.approx(2.5)
+    assert float(weak_error(x, y)) == pytest.approx(2.5)
+    assert float(strong_error(x[:, 0], x[:, 0].flip(0))) == 3 and float(weak_error(x[:, 0], x[:, 0].flip(0))) == 0
+
+
+@pytest.mark.parametrize("order", [0.5, 1.0, 4.0])
+def test_convergence_order_is_the_slope(order):
+    hs = 0.5 ** torch.arange(2.0, 9.0, dtype=torch.float64)
+    noise = torch.exp(0.1 * torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    assert float(convergence_order(hs, 3 * hs**order)) == pytest.approx(order)
+    expected = stats.linregress(hs.log(), (3 * hs**order * noise).log()).slope
+    assert float(convergence_order(hs, 3 * hs**order * noise)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: energy_distance(torch.zeros(3, 2), torch.zeros(3, 1)),
+        lambda: sliced_wasserstein(torch.zeros(0, 2), torch.zeros(3, 2)),
+        lambda: strong_error(torch.zeros(3, 2), torch.zeros(3)),
+        lambda: weak_error(torch.zeros(3), torch.zeros(4)),
+        lambda: convergence_order(torch.tensor([0.1]), torch.tensor([0.1])),
+    ],
+)
+def test_bad_input_gets_a_clear_error(call):
+    with pytest.raises(ValueError, match="got"):
+        call()
