@@ -11,6 +11,7 @@ noise) and weak order 1.
     Euler–Maruyama    X_{t+h} = X_t + h u_t(X_t) + √h σ_t(X_t) ε,   ε ~ N(0, I)       [notes, eq. 9]
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -163,8 +164,8 @@ def _advance(process: SDE, method, x0: Tensor, generator: torch.Generator | None
         raise ValueError(f"mixed devices: x0 is on {x0.device}, the generator on {generator.device}")
 
     noisy_step = _linear_step if isinstance(process, LinearSDE) and type(method) is EulerMaruyama else _noisy_step
-    if not isinstance(process, LinearSDE):
-        process = SDE(drift, _checked_diffusion(process.diffusion, x0))
+    process = copy.copy(process)
+    process.drift, process.diffusion = drift, _checked_diffusion(process.diffusion, x0)
     spare = torch.empty_like(x0, requires_grad=False)
 
     def advance(x, t, h):

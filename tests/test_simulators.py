@@ -682,10 +682,10 @@ def test_a_method_of_ones_own_needs_only_a_step():
             return x + h / 4 * (k + 3 * u(x + 2 / 3 * h * k, t + 2 / 3 * h))
 
     class Milstein(EulerMaruyama):
-        """Strong order 1 on dX = μX dt + ½ X dW, by the term ½ (½)² X h (ε² − 1)."""
+        """Strong order 1 on dX = μX dt + σX dW, by the term ½ σ² X h (ε² − 1)."""
 
         def step(self, process, x, t, h, noise, out=None):
-            return super().step(process, x, t, h, noise) + 0.5**2 / 2 * x * h * (noise**2 - 1)
+            return super().step(process, x, t, h, noise) + process.sigma**2 / 2 * x * h * (noise**2 - 1)
 
     x0 = normal(5, 2)
     expected = simulate(ODE(swirl), x0, grid(1.0, 200), RK4())
