@@ -36,6 +36,7 @@ bench: $(STAMP)  ## run the measurements
 
 lint: $(STAMP)  ## check the style
 	$(BIN)/ruff check $(ARGS)
+	$(BIN)/ruff format --check $(ARGS)
 
 clean:  ## remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov build dist *.egg-info

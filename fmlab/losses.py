@@ -73,7 +73,7 @@ def score_matching_loss(
     t, noise = _times(times, z, generator), _noise(z, generator)
     beta = coefficient(path.schedule.beta(t), z)
     errors = _square(_predict(model, path.interpolate(z, noise, t), t) + noise / beta)
-    return (errors if weight is None else weight(t) * errors).mean()
+    return _weighted(errors, weight, t)
 
 
 def ddpm_loss(
@@ -151,7 +151,7 @@ def marginal_score_matching_loss(
     t, noise = _times(times, z, generator), _noise(z, generator)
     x = path.interpolate(z, noise, t)
     errors = _square(_predict(model, x, t) - path.marginal(p_data).score(x, t))
-    return (errors if weight is None else weight(t) * errors).mean()
+    return _weighted(errors, weight, t)
 
 
 def loss_over_log_snr(
@@ -171,7 +171,7 @@ def loss_over_log_snr(
     log_snr = low + (high - low) * torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device)
     t, noise = path.schedule.time_at(log_snr), _noise(z, generator)
     errors = _square(_predict(model, path.interpolate(z, noise, t), t) - noise)
-    return (high - low) * (weight(log_snr) * errors).mean()
+    return (high - low) * _weighted(errors, weight, log_snr)
 
 
 def effective_weight(output: str, log_snr: Tensor, schedule: Schedule) -> Tensor:
@@ -204,6 +204,14 @@ def _predict(model: Model, x: Tensor, t: Tensor) -> Tensor:
     if value.shape != x.shape:
         raise ValueError(f"the model must return the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
     return value
+
+
+def _weighted(errors: Tensor, weight: Callable[[Tensor], Tensor] | None, t: Tensor) -> Tensor:
+    """Mean of w(t) times the errors, both (n,)."""
+    w = torch.ones_like(errors) if weight is None else torch.as_tensor(weight(t))
+    if w.ndim and w.shape != errors.shape:
+        raise ValueError(f"weight must return one number for each of the {len(t)} times, got shape {tuple(w.shape)}")
+    return (w * errors).mean()
 
 
 def _square(x: Tensor) -> Tensor:

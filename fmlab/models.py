@@ -25,7 +25,7 @@ def time_embedding(t: Tensor, size: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-class Field(nn.Module):
+class Network(nn.Module):
     """What all networks share: x in, t (and y) checked and embedded as one vector of `size` numbers, x out.
 
     Subclasses define `field(x, c)`, with c: (n, size) the embedding of time and label.
@@ -62,13 +62,12 @@ class Field(nn.Module):
         if y.ndim and y.shape != x.shape[:1]:
             raise ValueError(f"labels must be one or have shape ({len(x)},), got {tuple(y.shape)}")
         if not ((y >= 0) & (y <= self.null_label)).all():
-            raise ValueError(
-                f"labels must be 0 … {self.null_label - 1}, or {self.null_label} for none; got {y.tolist()}"
-            )
+            known = f"0 … {self.null_label - 1}, or {self.null_label} for none"
+            raise ValueError(f"labels must be {known}; got values from {int(y.min())} to {int(y.max())}")
         return y.reshape(-1).long()
 
 
-class MLP(Field):
+class MLP(Network):
     """Fully connected network; the embedding of time and label is added before the first activation.
 
     dim: number of coordinates of a point (images are flattened and shaped back). width, depth: units in, and number of,
@@ -91,7 +90,7 @@ class MLP(Field):
         return self.last(h).reshape(x.shape)
 
 
-class UNet(Field):
+class UNet(Network):
     """Small residual U-Net for images: down to half the size, with twice the channels, and up again.
 
     channels: of an image. width: channels of the first level. labels: number of classes, if any.

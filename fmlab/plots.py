@@ -47,10 +47,14 @@ def plot_paths(ts, states, ax: Axes | None = None, label: str | None = None, **l
 
 
 def plot_band(ts, mean, std, ax: Axes | None = None, label: str | None = None, color: str = BLACK) -> Axes:
-    """Mean and the band mean ± 2 std over time: two dashed lines about a solid one. ts, mean, std: (T,)."""
+    """Mean and the band mean ± 2 std over time: two dashed lines about a solid one. ts, mean, std: (T,).
+
+    label: of the mean; with one, the dashed lines are labelled too.
+    """
     ax, ts, mean, std = _axes(ax), array(ts), array(mean), array(std)
     ax.plot(ts, mean, color=color, ls="-", lw=1.6, label=label)
-    ax.plot(ts, np.stack([mean - 2 * std, mean + 2 * std], 1), color=color, ls="--", lw=1.2)
+    ax.plot(ts, mean - 2 * std, color=color, ls="--", lw=1.2)
+    ax.plot(ts, mean + 2 * std, color=color, ls="--", lw=1.2, label=label and "± 2 std")
     return ax
 
 

@@ -32,6 +32,8 @@ class Explorer(VBox):
         self._draw, self._sliders, self._picture = draw, sliders, HTML()
         with rc_context(STYLE):
             self._figure = Figure(figsize=(7, 3.6))
+            self._figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.9)
+            self._ax = self._figure.subplots()
         super().__init__([*sliders.values(), self._picture])
         for slider in sliders.values():
             slider.style.description_width = "10em"
@@ -41,9 +43,8 @@ class Explorer(VBox):
 
     def _redraw(self, change=None) -> None:
         with rc_context(STYLE):
-            self._figure.clear()
-            self._figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.9)
-            words = self._draw(self._figure.subplots(), **{name: s.value for name, s in self._sliders.items()})
+            self._ax.clear()
+            words = self._draw(self._ax, **{name: slider.value for name, slider in self._sliders.items()})
             buffer = io.BytesIO()
             self._figure.savefig(buffer, format="png", dpi=90)
         self._png = base64.b64encode(buffer.getvalue()).decode()
@@ -75,22 +76,28 @@ def euler_step_size(theta: float = 4.0, x0: float = 1.0) -> Explorer:
 
 
 def ornstein_uhlenbeck_paths(x0: float = 5.0, n: int = 12, t_end: float = 20.0) -> Explorer:
-    """Paths of the Ornstein–Uhlenbeck process with mean ± 2 standard deviations, as θ and σ change."""
+    """Paths of the Ornstein–Uhlenbeck process with mean ± 2 standard deviations, as θ and σ change.
+
+    The paths are exact at the times drawn: over each interval the process is Gaussian with known moments.
+    """
     ts = torch.linspace(0, t_end, 201)
-    start = torch.linspace(-x0, x0, n)[:, None]
+    noise = torch.randn(len(ts) - 1, n, generator=torch.Generator().manual_seed(0))
 
     def draw(ax: Axes, theta: float, sigma: float) -> str:
         process = ornstein_uhlenbeck(theta, sigma)
-        states = simulate(process, start, ts, record=True, generator=torch.Generator().manual_seed(0))
+        states = [torch.linspace(-x0, x0, n)]
+        for h, epsilon in zip(ts.diff(), noise):
+            mean, variance = process.moments(states[-1], h)
+            states.append(mean + variance.sqrt() * epsilon)
         mean, variance = process.moments(torch.tensor(x0), ts)
-        plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.5)
-        plots.plot_band(ts, mean, variance.sqrt(), ax, label=f"mean ± 2 std from {x0:g}")
-        ax.set(ylim=(-2.2 * x0, 2.2 * x0), title=f"stationary variance σ²/(2θ) = {sigma**2 / (2 * theta):.3g}")
+        plots.plot_paths(ts, torch.stack(states), ax, color=plots.BLUE, ls="-", alpha=0.5)
+        plots.plot_band(ts, mean, variance.sqrt(), ax, label=f"mean from {x0:g}")
+        ax.set(ylim=(-2.4 * x0, 2.4 * x0), title=f"stationary variance σ²/(2θ) = {sigma**2 / (2 * theta):.3g}")
         ax.legend(loc="upper right")
         return f"Ornstein–Uhlenbeck paths for theta = {theta:.3g} and sigma = {sigma:.3g}"
 
     return Explorer(
         draw,
-        theta=FloatLogSlider(value=0.25, min=-2, max=1, step=0.05, description="pull θ"),
-        sigma=FloatSlider(value=1.0, min=0, max=4, step=0.1, description="noise σ"),
+        theta=FloatLogSlider(value=0.25, base=2, min=-3, max=3, step=0.25, description="pull θ"),
+        sigma=FloatSlider(value=1.0, min=0, max=2, step=0.1, description="noise σ"),
     )

@@ -1,18 +1,22 @@
 """The builder: what it makes of the real labs, what it refuses, and when it runs a solution again."""
 
+import base64
+import io
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbgrader.preprocessors import CheckCellMetadata
+from PIL import Image
 
 from course import build
 from course.__main__ import main
@@ -122,8 +126,8 @@ def test_a_blank_lab_runs_to_its_end_and_each_check_names_its_exercise(source, t
 @each_lab
 def test_a_solution_runs_cleanly_and_draws_the_same_again(source, tmp_path):
     solved = build.solve(build.read(source))
-    with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(lambda _: build.execute(solved, tmp_path), range(2))
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        one, two = pool.map(build.execute, [solved, solved], [tmp_path, tmp_path])
     for first, second in zip(one.cells, two.cells, strict=True):
         assert first == second
 
@@ -360,29 +364,35 @@ def outputs(tmp_path, cell):
 
 def test_outputs_keep_nothing_of_the_run(tmp_path, monkeypatch):
     """Addresses and widgets go, the picture of a widget stays, and figures are drawn whatever the caller's backend."""
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("MPLBACKEND", "agg")
     shown = outputs(
         tmp_path,
         "import ipywidgets\n"
+        "import matplotlib.pyplot as plt\n"
         "class Picture(ipywidgets.VBox):\n"
         "    def _repr_mimebundle_(self, **kwargs):\n"
-        "        return super()._repr_mimebundle_(**kwargs) | {'image/png': 'AAAA'}\n"
+        f"        return super()._repr_mimebundle_(**kwargs) | {{'image/png': {PIXEL!r}}}\n"
         "display(ipywidgets.IntSlider())\n"
         "display(Picture())\n"
         "print(object())\n"
         "display(NotImplemented.__repr__)\n"
-        "import matplotlib.pyplot as plt\n"
         "_ = plt.plot([0, 1])",
     )
+    pngs = [base64.b64decode(data.pop("image/png")) for data in shown if "image/png" in data]
+    pictures = [Image.open(io.BytesIO(png)) for png in pngs]
+    assert [picture.mode for picture in pictures] == ["P", "P"]  # 256 colours: small files
+    assert pictures[0].size == (1, 1)
     words = "(a widget: run this cell to use it)"
-    *others, figure = shown
-    assert others == [
+    assert shown == [
         {"text/plain": words},
-        {"image/png": "AAAA", "text/plain": words},
+        {"text/plain": words},
         {"text": "<object object>\n"},
         {"text/plain": "<method-wrapper '__repr__' of NotImplementedType object>"},
+        {"text/plain": "<Figure size 640x480 with 1 Axes>"},
     ]
-    assert "image/png" in figure
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
 
 
 def test_a_solution_runs_where_students_work_and_again_only_when_something_changed(tmp_path):

@@ -83,11 +83,18 @@ def test_label_dropping_is_at_hand_here_too():
     assert int((drop_labels(torch.zeros(1000).long(), 0.1, 7, rng(0)) == 7).sum()) < 200
 
 
-@pytest.mark.slow
-def test_a_network_draws_the_digit_asked_for():
-    """An independent classifier recognises 95 % of unguided and 98 % of guided samples, or more, but for chance."""
+@pytest.fixture
+def one_thread():
+    """Small networks are fastest on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_a_network_draws_the_digit_asked_for(one_thread):
+    """An independent classifier recognises 95 % of unguided and 98 % of guided samples, or more, but for chance."""
     torch.manual_seed(0)
     digits, held_out, path = Digits(), Digits(train=False), GaussianPath()
     classifier = SVC(gamma=0.02, C=10).fit(digits.z.flatten(1).numpy(), digits.y.numpy())
@@ -104,4 +111,3 @@ def test_a_network_draws_the_digit_asked_for():
             x = simulate(field, torch.randn(1000, 1, 8, 8), torch.linspace(0, 1, 21), Midpoint())
         recognised = (classifier.predict(x.flatten(1).numpy()) == y.numpy()).mean()
         assert recognised >= share - 2 * math.sqrt(share * (1 - share) / 1000), (w, recognised)
-    torch.set_num_threads(threads)

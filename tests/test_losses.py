@@ -344,6 +344,7 @@ def test_the_guided_loss_trains_with_and_without_the_label():
             "draw one for each",
         ),
         (lambda z: score_matching_loss(zero, GaussianPath(), z, times=lambda n, g: 2 * torch.ones(n)), r"in \[0, 1\]"),
+        (lambda z: score_matching_loss(zero, GaussianPath(), z, weight=lambda t: t[:, None]), "weight must return one"),
         (lambda z: uniform(0.5, 0.2), "low < high"),
         (lambda z: guided_flow_matching_loss(zero, GaussianPath(), z, torch.zeros(8), null=3), "whole numbers"),
         (

@@ -117,7 +117,7 @@ def test_small_networks_are_small():
         (lambda: MLP(2)(torch.zeros(3, 2), 0.5, torch.zeros(3).long()), "knows no labels"),
         (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, torch.zeros(3)), "whole numbers"),
         (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, torch.tensor([0, 1, 4])), "0 … 2, or 3 for none"),
-        (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, -1), "got -1"),
+        (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, -1), "got values from -1 to -1"),
         (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, torch.zeros(2).long()), r"have shape \(3,\)"),
         (lambda: UNet()(torch.zeros(3, 1, 7, 8), 0.5), "even"),
         (lambda: UNet()(torch.zeros(3, 8, 8), 0.5), "images"),

@@ -609,26 +609,31 @@ def test_a_run_can_be_interrupted_and_continued(process):
     assert torch.equal(rest, simulate(process, x0, ts, generator=seeded()))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+
+
+@each_dtype
 @each_run
 def test_the_result_has_the_dtype_of_the_start(process, method, dtype):
     x0, ts = normal(20, 2), grid(1.0, 20)
-    exact = simulate(process, x0, ts, method, record=True, generator=seeded())
-    seen = []
-
-    def drift(x, t):
-        seen.append((x.dtype, t.dtype, t.ndim))
-        return process.drift(x, t)
-
-    watched = (
-        process
-        if isinstance(process, LinearSDE)
-        else type(process)(drift, *[process.diffusion][: type(process) is SDE])
-    )
-    found = simulate(watched, x0.to(dtype), ts, method, record=True, generator=seeded())
-    assert found.dtype == dtype and set(seen) <= {(dtype, dtype, 0)}
-    if isinstance(process, ODE):  # (torch draws other normals in other types)
+    found = simulate(process, x0.to(dtype), ts, method, record=True, generator=seeded())
+    assert found.dtype == dtype
+    if isinstance(process, ODE):  # (torch draws other normal numbers in other types)
+        exact = simulate(process, x0, ts, method, record=True)
         torch.testing.assert_close(found.double(), exact, rtol=0, atol=20 * torch.finfo(dtype).eps)
+
+
+@each_dtype
+def test_a_field_sees_states_and_a_time_of_the_dtype_of_the_start(dtype):
+    seen = set()
+
+    def field(x, t):
+        seen.add((x.dtype, t.dtype, t.ndim))
+        return -x
+
+    for process, method in [(ODE(field), method) for method in METHODS] + [(SDE(field, field), None)]:
+        simulate(process, normal(5, 2).to(dtype), grid(1.0, 3), method)
+    assert seen == {(dtype, dtype, 0)}
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 3, 4, 4), (1, 2), (0, 2)], ids=str)
@@ -753,7 +758,7 @@ def decay(x, t):
     return -x
 
 
-@pytest.mark.parametrize("process", [decay, None, 1.0], ids=str)
+@pytest.mark.parametrize("process", [decay, None, 1.0], ids=["a field", "None", "a number"])
 def test_a_process_must_be_one(process):
     with pytest.raises(TypeError, match=r"process must be an ODE or an SDE.*ODE\(u\)"):
         simulate(process, X0, TS)
@@ -876,7 +881,9 @@ def test_a_deterministic_method_does_not_solve_an_sde(process, method):
         simulate(process, X0, TS, method)
 
 
-@pytest.mark.parametrize("method", ["euler", Euler, EulerMaruyama, lambda u, x, t, h: x], ids=str)
+@pytest.mark.parametrize(
+    "method", ["euler", Euler, EulerMaruyama, lambda u, x, t, h: x], ids=["name", "class", "another class", "function"]
+)
 @pytest.mark.parametrize("process", [ODE(decay), SDE(decay, 1.0)], ids=["ODE", "SDE"])
 def test_a_method_must_be_one(process, method):
     with pytest.raises(TypeError, match=r"method must be an object with a step, like Euler\(\)"):

@@ -12,7 +12,9 @@
 # function once its check has passed, and fmlab's until then, so you can always read on.
 #
 # **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$. $u_t(x)$ is a vector field, in code
-# `u(x, t)`. $h$ is a step size. The notes are *An Introduction to Flow Matching and Diffusion Models*.
+# `u(x, t)`. $h$ is a step size. *Notes* means
+# [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
+# summary of the same course. The lab is worth 40 points, 33 of them for code.
 
 # %%
 import math
@@ -23,6 +25,7 @@ from fmlab import distributions, metrics, plots, processes, simulators, widgets
 from fmlab.checks import lab1
 
 plots.use_style()
+torch.set_num_threads(1)  # tensors this small are faster on one core
 _ = torch.manual_seed(0)
 
 # %% [markdown]
@@ -36,7 +39,7 @@ _ = torch.manual_seed(0)
 # A computer follows it in small steps. If the field hardly changes during a step of size $h$, the displacement is
 # about $h$ times the velocity at the start. That is **Euler's method**.
 #
-# ### Exercise 1 · One Euler step
+# ### Exercise 1 · One Euler step (2 points)
 #
 # Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$.
 #
@@ -49,7 +52,8 @@ _ = torch.manual_seed(0)
 def euler_step(u, x, t, h):
     """One step of Euler's method.
 
-    u: vector field, a function u(x, t). x: (n, d) states. t: time. h: step size. Returns the states at t + h, (n, d).
+    u: vector field, a function u(x, t). x: (n, d) states. t: time. h: step size.
+    Returns the states at t + h, (n, d).
     """
     ### BEGIN SOLUTION
     return x + h * u(x, t)
@@ -82,23 +86,23 @@ def follow(step, h, n):
     return torch.cat(path)
 
 
-def compare_with_circle(steps, titles):
-    _, axes = plots.figure(columns=len(steps))
+def go_round(step, name):
+    """One turn around the circle, in 24 steps and in 96."""
+    _, axes = plots.figure(columns=2)
     angle = torch.linspace(0, 2 * math.pi, 200)
-    for ax, (step, h), title in zip(axes, steps, titles, strict=True):
-        plots.plot_vector_field(rotation, 0.0, ax, extent=2.2, n=11)
-        ax.plot(angle.cos(), angle.sin(), color=plots.BLACK, ls="-", label="exact")
-        path = follow(step, h, round(2 * math.pi / h))
-        ax.plot(path[:, 0], path[:, 1], color=plots.RED, ls="--", marker="o", ms=4, label="steps")
-        ax.set_title(title)
+    for ax, n in zip(axes, (24, 96), strict=True):
+        plots.plot_vector_field(rotation, 0.0, ax, extent=2.5, n=11)
+        path = follow(step, 2 * math.pi / n, n)
+        ax.plot(path[:, 0], path[:, 1], color=plots.RED, ls="--", marker="o", ms=3, label=name)
+        ax.plot(angle.cos(), angle.sin(), color=plots.BLACK, ls="-", lw=1, label="exact", zorder=3)
+        ax.set_title(f"{n} steps per turn")
         ax.legend(loc="upper right", frameon=True)
 
 
-step = lab1.answer_or("euler_step", simulators.Euler().step)
-compare_with_circle([(step, 0.5), (step, 0.1)], ["Euler, $h$ = 0.5", "Euler, $h$ = 0.1"])
+go_round(lab1.answer_or("euler_step", simulators.Euler().step), "Euler")
 
 # %% [markdown]
-# ### Exercise 2 · One Heun step
+# ### Exercise 2 · One Heun step (3 points)
 #
 # Euler trusts the velocity at the start of the step. **Heun's method** first takes Euler's step as a *guess* $X'$,
 # looks up the velocity there, at the new time, and then moves from $x$ with the average of the two velocities. It asks
@@ -128,14 +132,14 @@ from course.hidden import lab1 as hidden
 hidden.heun_step(heun_step)
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# **The same turn.** With the same numbers of steps, the points now stay on the circle.
+
 # %%
-step = lab1.answer_or("heun_step", simulators.Heun().step)
-compare_with_circle([(step, 0.5), (step, 0.1)], ["Heun, $h$ = 0.5", "Heun, $h$ = 0.1"])
+go_round(lab1.answer_or("heun_step", simulators.Heun().step), "Heun")
 
 # %% [markdown]
-# With the same step sizes, the points now stay close to the circle.
-#
-# ### Exercise 3 · The whole trajectory
+# ### Exercise 3 · The whole trajectory (3 points)
 #
 # A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
 # need not be evenly spaced.
@@ -184,13 +188,16 @@ def swirl(x, t):
 heun = simulators.Heun().step
 trajectory = lab1.answer_or(
     "simulate",
-    lambda step, x0, ts: simulators.simulate(processes.ODE(swirl), x0, ts, simulators.Heun(), record=True),
+    lambda step, x0, ts: simulators.simulate(
+        processes.ODE(swirl), x0, ts, simulators.Heun(), record=True
+    ),
 )
 
 
 def flow(x0, t):
     """The state at time t of every starting point."""
-    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, h), x0, torch.linspace(0, t, 41))[-1]
+    ts = torch.linspace(0, t, 41)
+    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, h), x0, ts)[-1]
 
 
 fig, axes = plots.figure(columns=3)
@@ -203,10 +210,11 @@ for ax, t in zip(axes, (0.0, 0.5, 1.0), strict=True):
 x0 = torch.randn(500, 2)
 there = simulators.simulate(processes.ODE(swirl), x0, torch.linspace(0, 1, 41), simulators.RK4())
 back = simulators.simulate(processes.ODE(swirl), there, torch.linspace(1, 0, 41), simulators.RK4())
-print(f"largest distance from the start after going there and back: {(back - x0).norm(dim=1).max():.1e}")
+distance = (back - x0).norm(dim=1).max()
+print(f"largest distance from the start after going there and back: {distance:.1e}")
 
 # %% [markdown]
-# ### Exercise 4 · A flow in closed form
+# ### Exercise 4 · A flow in closed form (1 point)
 #
 # To judge a simulator we need a flow that we know exactly. For the linear field $u_t(x) = -\theta x$ there is one:
 # a state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
@@ -221,7 +229,10 @@ print(f"largest distance from the start after going there and back: {(back - x0)
 
 # %% exercise="linear_flow"
 def linear_flow(x0, t, theta):
-    """The exact flow of u_t(x) = −θx at time t. x0: (n, d). t: a number or a 0-dimensional tensor. Returns (n, d)."""
+    """The exact flow of u_t(x) = −θx.
+
+    x0: (n, d). t: a number or a 0-dimensional tensor. Returns (n, d).
+    """
     ### BEGIN SOLUTION
     return torch.exp(-theta * torch.as_tensor(t)) * x0
     ### END SOLUTION
@@ -234,23 +245,30 @@ from course.hidden import lab1 as hidden
 hidden.linear_flow(linear_flow)
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# **Forgetting.** Whatever the start, the state decays to 0; the larger $\theta$, the faster.
+
 # %%
-exact_flow = lab1.answer_or("linear_flow", lambda x0, t, theta: processes.LinearSDE(-theta, 0).moments(x0, t)[0])
+exact_flow = lab1.answer_or(
+    "linear_flow", lambda x, t, theta: processes.LinearSDE(-theta, 0).moments(x, t)[0]
+)
 ts, starts = torch.linspace(0, 2, 101), torch.linspace(-2, 2, 9)[:, None]
 fig, axes = plots.figure(columns=3)
 for ax, theta in zip(axes, (0.25, 1.0, 4.0), strict=True):
-    plots.plot_paths(ts, torch.stack([exact_flow(starts, t, theta) for t in ts]), ax, color=plots.BLUE, ls="-")
+    states = torch.stack([exact_flow(starts, t, theta) for t in ts])
+    plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-")
     ax.set_title(rf"exact flow, $\theta$ = {theta:g}")
 
 # %% [markdown]
 # **Try it.** How many Euler steps does it take until you cannot tell the two curves apart? What happens when $\theta h$
-# exceeds 1, and when it exceeds 2?
+# exceeds 1, and when it exceeds 2? (In a notebook that has just been opened this is a still picture: run the cell to get
+# the sliders.)
 
 # %%
 widgets.euler_step_size()
 
 # %% [markdown]
-# ### Exercise 5 · The order of a method
+# ### Exercise 5 · The order of a method (3 points)
 #
 # Halve the step: how much smaller does the error get? If the error behaves like $C h^p$, the method has **order** $p$.
 # On logarithmic axes $\log(\text{error}) = \log C + p \log h$ is a straight line, and its slope is the order.
@@ -294,7 +312,8 @@ hs = 0.5 ** torch.arange(3.0, 9.0, dtype=torch.float64)
 
 
 def errors(method):
-    ends = [simulators.simulate(decay, x0, torch.linspace(0, 1, round(1 / float(h)) + 1), method) for h in hs]
+    grids = [torch.linspace(0, 1, round(1 / float(h)) + 1) for h in hs]
+    ends = [simulators.simulate(decay, x0, ts, method) for ts in grids]
     return torch.stack([(end - exact).abs().max() for end in ends])
 
 
@@ -309,12 +328,12 @@ for name, values in measured.items():
 #
 # A flow sends equal starts to equal ends. Diffusion models let chance act all along the way, through
 # **Brownian motion** $W_t$: it starts at 0, and its increment over any interval from $s$ to $t$ is Gaussian with mean 0
-# and variance $t - s$, independent of every other interval.
+# and variance $t - s$, independent of what happens over intervals that do not overlap it.
 #
 # Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
 # $\sqrt h$: the most important square root of this course.
 #
-# ### Exercise 6 · Brownian paths
+# ### Exercise 6 · Brownian paths (4 points)
 #
 # Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$ at the times `ts`, which need not be evenly spaced.
 #
@@ -347,17 +366,20 @@ hidden.brownian_paths(brownian_paths)
 # %%
 paths_of = lab1.answer_or(
     "brownian_paths",
-    lambda n, ts, sigma: simulators.simulate(processes.brownian_motion(sigma), torch.zeros(n), ts, record=True),
+    lambda n, ts, sigma: simulators.simulate(
+        processes.brownian_motion(sigma), torch.zeros(n), ts, record=True
+    ),
 )
 ts = torch.linspace(0, 1, 501)
 paths = paths_of(5000, ts, 1.0)
 fig, axes = plots.figure(columns=2, width=4.6)
-plots.plot_paths(ts, paths[:, :8], axes[0], ls="-")
-plots.plot_band(ts, torch.zeros_like(ts), ts.sqrt(), axes[0], label=r"mean 0, band $\pm 2\sqrt{t}$")
+plots.plot_paths(ts, paths[:, :8], axes[0], color=plots.BLUE, ls="-")
+plots.plot_band(ts, torch.zeros_like(ts), ts.sqrt(), axes[0], label="mean 0")
+axes[0].set_ylabel("state $W_t$")
 axes[0].legend(loc="upper left")
 standard_normal = distributions.Gaussian([0.0], 1.0)
 plots.plot_histogram(paths[-1], axes[1], lambda x: standard_normal.log_prob(x[:, None]).exp())
-axes[1].set(title="$W_1$", xlabel="$W_1$")
+axes[1].set(title="at $t$ = 1", xlabel="state $W_1$")
 _ = axes[1].legend()
 
 # %% [markdown]
@@ -372,7 +394,7 @@ _ = axes[1].legend()
 #
 # $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
 #
-# ### Exercise 7 · The two coefficients
+# ### Exercise 7 · The two coefficients (2 points)
 #
 # Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of this
 # process. The coefficient says how strong the noise is; the simulator brings the noise.
@@ -399,7 +421,10 @@ hidden.ou_drift(ou_drift)
 
 # %% exercise="ou_diffusion"
 def ou_diffusion(x, t, sigma):
-    """Diffusion coefficient of the Ornstein–Uhlenbeck process. x: (n, d). Returns a number, or a tensor like x."""
+    """Diffusion coefficient of the Ornstein–Uhlenbeck process.
+
+    x: (n, d). Returns a number, or a tensor like x.
+    """
     ### BEGIN SOLUTION
     return sigma
     ### END SOLUTION
@@ -414,24 +439,25 @@ hidden.ou_diffusion(ou_diffusion)
 
 # %% [markdown]
 # **One small step from several places.** The dots show how far the drift carries a state during a step $h$, the bars the
-# spread $\pm\sigma\sqrt h$ of the noise around it. Far out the pull wins, near 0 the noise does; where the two balance, the
-# process settles.
+# spread $\pm\sigma\sqrt h$ of the noise around it. The noise is the same everywhere; the pull grows with the distance from 0.
+# So far out a state is carried back, and near 0 it is shaken about.
 
 # %%
 ou = processes.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
 drift_of = lab1.answer_or("ou_drift", lambda x, t, theta: ou.drift(x, t))
 sigma_of = lab1.answer_or("ou_diffusion", lambda x, t, sigma: ou.diffusion(x, t))
-x, h = torch.linspace(-3, 3, 13)[:, None], 0.1
+x, h = torch.linspace(-6, 6, 13)[:, None], 0.1
 pull = h * drift_of(x, 0.0, 1.0)
 spread = (torch.as_tensor(sigma_of(x, 0.0, 1.0)) * math.sqrt(h)).expand_as(x)
 fig, (ax,) = plots.figure(width=7)
 ax.axhline(0, color=plots.BLACK, lw=1)
 ax.errorbar(x[:, 0], pull[:, 0], spread[:, 0], fmt="o", ls="", color=plots.RED, capsize=4)
-ax.set(xlabel="state $x$", ylabel="change of the state", title="one step, $h$ = 0.1: pull (dots) ± noise (bars)")
-_ = ax.set_ylim(-0.8, 0.8)
+ax.set(xlabel="state $x$", ylabel="change of the state")
+ax.set_title("one step, $h$ = 0.1: pull (dots) ± noise (bars)")
+_ = ax.set_ylim(-1, 1)
 
 # %% [markdown]
-# ### Exercise 8 · Its exact law
+# ### Exercise 8 · Its exact law (3 points)
 #
 # The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers say everything. The mean
 # forgets the start as the flow of exercise 4 does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
@@ -446,9 +472,10 @@ _ = ax.set_ylim(-0.8, 0.8)
 
 # %% exercise="ou_moments"
 def ou_moments(x0, t, theta, sigma):
-    """Mean and variance of the Ornstein–Uhlenbeck process at time t from X_0 = x0. Returns (mean, variance).
+    """Mean and variance of the Ornstein–Uhlenbeck process at time t from X_0 = x0.
 
-    x0: (n,) or (n, d). t: a number or a 0-dimensional tensor. mean: like x0. variance: one number, or a tensor like x0.
+    x0: (n,) or (n, d). t: a number or a 0-dimensional tensor.
+    Returns (mean, variance): the mean like x0, the variance one number or a tensor like x0.
     """
     ### BEGIN SOLUTION
     decay = torch.exp(-theta * torch.as_tensor(t))
@@ -463,24 +490,31 @@ from course.hidden import lab1 as hidden
 hidden.ou_moments(ou_moments)
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# **The law through time,** from $x_0 = 5$: the mean falls to 0 while the spread grows to its final width. Both happen at a
+# pace that $\theta$ sets.
+
 # %%
 moments = lab1.answer_or(
-    "ou_moments", lambda x0, t, theta, sigma: processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t)
+    "ou_moments",
+    lambda x0, t, theta, sigma: processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t),
 )
 
 
 def band(ax, ts, x0, theta, sigma):
     """Draw the mean ± 2 standard deviations of the process from x0."""
     pairs = [moments(torch.tensor([x0]), t, theta, sigma) for t in ts]
-    mean, variance = (torch.stack([torch.as_tensor(pair[k]).reshape(1) for pair in pairs])[:, 0] for k in (0, 1))
-    plots.plot_band(ts, mean, variance.sqrt(), ax, label="mean ± 2 std")
+    mean = torch.stack([torch.as_tensor(mean).reshape(()) for mean, _ in pairs])
+    variance = torch.stack([torch.as_tensor(variance).reshape(()) for _, variance in pairs])
+    plots.plot_band(ts, mean, variance.sqrt(), ax, label="mean")
 
 
 ts = torch.linspace(0, 20, 201)
 fig, axes = plots.figure(columns=3)
 for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
     band(ax, ts, 5.0, theta, 1.0)
-    ax.set(title=rf"$\theta$ = {theta:g}, $\sigma$ = 1", xlabel="time $t$", ylabel="state $X_t$", ylim=(-6, 8))
+    ax.set(xlabel="time $t$", ylabel="state $X_t$", ylim=(-6, 10))
+    ax.set_title(rf"$\theta$ = {theta:g}, $\sigma$ = 1")
     ax.legend(loc="upper right")
 
 # %% [markdown]
@@ -490,7 +524,7 @@ for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
 # the drift moves the state as in Euler's method, and the noise adds a Gaussian whose variance is $\sigma^2$ times the
 # length of the step. This is the **Euler–Maruyama method**.
 #
-# ### Exercise 9 · One Euler–Maruyama step
+# ### Exercise 9 · One Euler–Maruyama step (3 points)
 #
 # Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, where `noise` is standard normal $\varepsilon$ of the
 # shape of `x`, already drawn for you.
@@ -503,7 +537,8 @@ for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
 def euler_maruyama_step(drift, diffusion, x, t, h, noise):
     """One step of the Euler–Maruyama method.
 
-    drift, diffusion: functions of (x, t). x: (n, d) states. noise: (n, d) standard normal. Returns (n, d).
+    drift, diffusion: functions of (x, t). x: (n, d) states. noise: (n, d), standard normal.
+    Returns the states at t + h, (n, d).
     """
     ### BEGIN SOLUTION
     return x + h * drift(x, t) + h**0.5 * diffusion(x, t) * noise
@@ -519,7 +554,8 @@ hidden.euler_maruyama_step(euler_maruyama_step)
 
 # %% [markdown]
 # **Pull and noise.** The same $\theta = 0.25$ and four strengths of noise. At $\sigma = 0$ we are back at a flow; the
-# stronger the noise, the wider the law that the paths settle into. The band is your exact law of exercise 8.
+# stronger the noise, the wider the law that the paths settle into. The band is the exact law of exercise 8 for the
+# topmost start, $x_0 = 5$.
 
 # %%
 em_step = lab1.answer_or(
@@ -537,13 +573,14 @@ def noisy_paths(drift, diffusion, x0, ts):
     return torch.stack(states)
 
 
-fig, axes = plots.figure(columns=4, width=3.1)
+x0 = torch.linspace(-5, 5, 9)[:, None]
+fig, axes = plots.figure(columns=4, width=2.7)
 for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
-    x0 = torch.linspace(-5, 5, 9)[:, None]
     states = noisy_paths(lambda x, t: -0.25 * x, lambda x, t, sigma=sigma: sigma, x0, ts)
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.6)
     band(ax, ts, 5.0, 0.25, sigma)
     ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-9, 9))
+_ = axes[0].legend(loc="lower right")
 
 # %% [markdown]
 # **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what still tells
@@ -556,7 +593,8 @@ widgets.ornstein_uhlenbeck_paths()
 # ## 5 · How wrong is a simulated path?
 #
 # For an ODE there is one error. For an SDE there are two. Does each *path* stay close to its own exact path (**strong**
-# error)? Or is only the *distribution* right (**weak** error)? A generative model needs the second; it is easier.
+# error)? Or is only the *distribution* right (**weak** error), of which we shall look at the mean? A generative model
+# needs only the second, and it is easier.
 #
 # To measure them we need an SDE whose noise depends on the state, and whose solution is known all the same. Geometric
 # Brownian motion, the model of a share price, will do:
@@ -566,7 +604,7 @@ widgets.ornstein_uhlenbeck_paths()
 # Its logarithm is Brownian motion with a drift. The drift is not $\mu$ but $\mu - \sigma^2/2$: noise that multiplies
 # moves the typical path down, even though the mean grows like $e^{\mu t}$. That is Itô's correction.
 #
-# ### Exercise 10 · An exact solution
+# ### Exercise 10 · An exact solution (2 points)
 #
 # Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the state $X_t$ when the Brownian motion stands at $W_t = w$.
 #
@@ -576,7 +614,10 @@ widgets.ornstein_uhlenbeck_paths()
 
 # %% exercise="geometric_brownian_motion"
 def geometric_brownian_motion(x0, t, w, mu, sigma):
-    """Exact geometric Brownian motion. x0, w: (n,) starts and values of W_t. t: a number. Returns (n,)."""
+    """Exact geometric Brownian motion.
+
+    x0, w: (n,) starts and values of W_t. t: a number. Returns (n,).
+    """
     ### BEGIN SOLUTION
     return x0 * torch.exp((mu - sigma**2 / 2) * t + sigma * w)
     ### END SOLUTION
@@ -602,12 +643,13 @@ gbm = lab1.answer_or(
 
 
 def coarse_simulation(increments, steps):
-    """States of Euler–Maruyama with the given number of steps, driven by fine increments of W, (fine, n)."""
+    """States of Euler–Maruyama in few steps, driven by the fine increments of W, (fine, n)."""
     h = 1 / steps
     noise = increments.unflatten(0, (steps, -1)).sum(1) / math.sqrt(h)
     states = [torch.ones(increments.shape[1])]
     for k in range(steps):
-        states.append(em_step(lambda x, t: mu * x, lambda x, t: sigma * x, states[-1], k * h, h, noise[k]))
+        drift, diffusion = lambda x, t: mu * x, lambda x, t: sigma * x
+        states.append(em_step(drift, diffusion, states[-1], k * h, h, noise[k]))
     return torch.stack(states)
 
 
@@ -615,15 +657,17 @@ increments = torch.randn(fine, 20_000) / math.sqrt(fine)
 brownian = torch.cat([torch.zeros(1, 20_000), increments.cumsum(0)])
 ts = torch.linspace(0, 1, fine + 1)
 fig, (ax,) = plots.figure(width=7)
-ax.plot(ts, gbm(torch.ones(1), ts, brownian[:, 0], mu, sigma), color=plots.BLACK, ls="-", lw=1, label="exact")
-for steps, marker in ((4, "o"), (16, "s"), (128, "")):
+exact_path = gbm(torch.ones(1), ts, brownian[:, 0], mu, sigma)
+ax.plot(ts, exact_path, color=plots.BLACK, ls="-", lw=1, label="exact")
+for steps, style in ((4, "o-"), (16, "s--"), (128, "-.")):
     states = coarse_simulation(increments[:, :1], steps)[:, 0]
-    ax.plot(torch.linspace(0, 1, steps + 1), states, marker=marker, ms=5, label=f"{steps} steps")
+    color = {4: plots.BLUE, 16: plots.RED, 128: plots.GREEN}[steps]
+    ax.plot(torch.linspace(0, 1, steps + 1), states, style, color=color, ms=5, label=f"{steps} steps")
 ax.set(xlabel="time $t$", ylabel="state $X_t$")
 _ = ax.legend()
 
 # %% [markdown]
-# ### Exercise 11 · Strong error
+# ### Exercise 11 · Strong error (2 points)
 #
 # The strong error of simulated end points $X^{(1)}, \dots, X^{(n)}$ against the exact ones $Y^{(1)}, \dots, Y^{(n)}$, driven
 # by the same noise, is the mean distance $\mathbb E\,|X - Y|$.
@@ -636,7 +680,10 @@ _ = ax.legend()
 
 # %% exercise="strong_error"
 def strong_error(x, y):
-    """Mean distance between simulated states x: (n,) and exact states y: (n,) on the same paths. Returns one number."""
+    """Mean distance between simulated states x: (n,) and exact states y: (n,) on the same paths.
+
+    Returns one number.
+    """
     ### BEGIN SOLUTION
     return (x - y).abs().mean()
     ### END SOLUTION
@@ -649,6 +696,9 @@ from course.hidden import lab1 as hidden
 hidden.strong_error(strong_error)
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# **The errors of 20 000 paths.** With 16 times as many steps the errors are about four times smaller, not sixteen.
+
 # %%
 strong = lab1.answer_or("strong_error", metrics.strong_error)
 exact_ends = gbm(torch.ones(20_000), 1.0, brownian[-1], mu, sigma)
@@ -660,7 +710,7 @@ for ax, steps in zip(axes, (8, 128), strict=True):
     ax.set(xlabel="error of one path, $X - Y$")
 
 # %% [markdown]
-# ### Exercise 12 · Weak error
+# ### Exercise 12 · Weak error (2 points)
 #
 # The weak error compares averages, not paths: $|\mathbb E X - \mathbb E Y|$. Errors of single paths may cancel.
 #
@@ -672,7 +722,10 @@ for ax, steps in zip(axes, (8, 128), strict=True):
 
 # %% exercise="weak_error"
 def weak_error(x, y):
-    """Distance between the means of simulated states x: (n,) and exact states y: (n,). Returns one number."""
+    """Distance between the means of simulated states x: (n,) and exact states y: (n,).
+
+    Returns one number.
+    """
     ### BEGIN SOLUTION
     return (x.mean() - y.mean()).abs()
     ### END SOLUTION
@@ -714,7 +767,7 @@ for name, values in measured.items():
 # The drift climbs towards likely states, the noise shakes them loose, and at the right ratio of the two the density
 # stays put. Run it from anywhere for long enough and it draws samples from $p$.
 #
-# ### Exercise 13 · The Langevin drift
+# ### Exercise 13 · The Langevin drift (3 points)
 #
 # Write `langevin_drift(score, sigma)`, which returns the drift *as a function* of `(x, t)`.
 #
@@ -725,7 +778,10 @@ for name, values in measured.items():
 
 # %% exercise="langevin_drift"
 def langevin_drift(score, sigma):
-    """Drift of Langevin dynamics. score: function of x, (n, d) → (n, d). sigma: a number. Returns a function of (x, t)."""
+    """Drift of Langevin dynamics.
+
+    score: function of x, (n, d) → (n, d). sigma: a number. Returns a function of (x, t).
+    """
     ### BEGIN SOLUTION
     return lambda x, t: 0.5 * sigma**2 * score(x)
     ### END SOLUTION
@@ -739,11 +795,14 @@ hidden.langevin_drift(langevin_drift)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# **Sampling a mixture.** Two thousand particles start in one corner. They slide downhill towards the nearest of three
-# Gaussians, and the noise spreads them over all three. The energy distance to fresh samples measures how close they are.
+# **Sampling a mixture.** Two thousand particles start in one corner. They climb the density towards the nearest of three
+# Gaussians, and the noise carries them on to the others. The energy distance to fresh samples of the mixture measures how
+# close they have come. Even two fresh sets are not at distance 0; the number printed below says what chance alone gives.
 
 # %%
-drift_from = lab1.answer_or("langevin_drift", lambda score, sigma: processes.langevin(score, sigma).drift)
+drift_from = lab1.answer_or(
+    "langevin_drift", lambda score, sigma: processes.langevin(score, sigma).drift
+)
 mixture = distributions.GaussianMixture(
     means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
     covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
@@ -758,15 +817,17 @@ fig, axes = plots.figure(columns=3)
 for ax, k, x in zip(axes, shown, states, strict=True):
     plots.plot_density(mixture.log_prob, ax)
     plots.plot_samples(x, ax, color=plots.RED)
-    ax.set_title(f"$t$ = {ts[k]:g}, energy distance {metrics.energy_distance(x, fresh):.3f}", fontsize=10)
-print(f"two fresh sets of samples: energy distance {metrics.energy_distance(mixture.sample(2000), fresh):.3f}")
+    distance = metrics.energy_distance(x, fresh)
+    ax.set_title(f"$t$ = {ts[k]:g}, energy distance {distance:.3f}", fontsize=10)
+floor = metrics.energy_distance(mixture.sample(2000), fresh)
+print(f"two fresh sets of samples: energy distance {floor:.3f}")
 
 # %% [markdown]
 # ## 7 · Two questions to answer in words
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 14 · What $\theta$ and $\sigma$ do
+# ### Question 14 · What $\theta$ and $\sigma$ do (3 points)
 #
 # Look at the figure of exercise 9 and at the slider. What does $\theta$ do to the paths of an Ornstein–Uhlenbeck
 # process, and what does $\sigma$ do? Which combination of the two fixes the law for late times, and how can two
@@ -782,7 +843,7 @@ print(f"two fresh sets of samples: energy distance {metrics.energy_distance(mixt
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 15 · Ornstein–Uhlenbeck is Langevin
+# ### Question 15 · Ornstein–Uhlenbeck is Langevin (4 points)
 #
 # Show that the Ornstein–Uhlenbeck process is Langevin dynamics for its own stationary law: write down the score of
 # $N(0, \sigma^2/(2\theta))$, put it into the Langevin equation with the same $\sigma$, and compare. What does this say about
@@ -805,7 +866,8 @@ print(f"two fresh sets of samples: energy distance {metrics.energy_distance(mixt
 # the points somewhere, but nowhere useful. Giving it the right field is the subject of labs 2 and 3.
 
 # %%
-network = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2)).requires_grad_(False)
+network = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+network.requires_grad_(False)
 
 
 def u_theta(x, t):
@@ -821,7 +883,6 @@ for ax, sigma in zip(axes[1:], (0.0, 0.7), strict=True):
     plots.plot_samples(x1, ax).set_title(rf"$X_1$, $\sigma$ = {sigma:g}")
 for ax in axes:
     ax.set(xlim=(-5, 5), ylim=(-5, 5))
-same = torch.equal(
-    simulators.simulate(processes.SDE(u_theta, 0.0), x0, ts), simulators.simulate(processes.ODE(u_theta), x0, ts)
-)
-print(f"the diffusion model with σ = 0 equals the flow model: {same}")
+flow_model = simulators.simulate(processes.ODE(u_theta), x0, ts)
+diffusion_model = simulators.simulate(processes.SDE(u_theta, 0.0), x0, ts)
+print("the diffusion model with σ = 0 is the flow model:", torch.equal(diffusion_model, flow_model))

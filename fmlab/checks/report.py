@@ -2,6 +2,7 @@
 
 import functools
 import math
+import traceback
 from collections.abc import Callable, Mapping
 
 import torch
@@ -74,11 +75,17 @@ class _Guarded:
         except CheckFailed:
             raise
         except Exception as error:
-            fail(f"raised {type(error).__name__} when called with {_describe_all(before)}:\n  {error}")
+            fail(f"raised {type(error).__name__}: {error}{self._where(error)}\n  called with {_describe_all(before)}")
         for given, now in zip(before, args, strict=True):
             if isinstance(now, Tensor) and not torch.equal(given, now):
                 fail("changed a tensor it was given; compute a new one instead (x + …, not x += …)")
         return found
+
+    def _where(self, error: Exception) -> str:
+        """The line of the student's code that raised."""
+        file = getattr(getattr(self.answer, "__code__", None), "co_filename", None)
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        return f"\n  in line {lines[-1].lineno}: {lines[-1].line}" if lines else ""
 
 
 def fail(message: str):
@@ -135,14 +142,14 @@ def describe(value) -> str:
     if value is None:
         return "None (is there a return?)"
     if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     if isinstance(value, (int, float)):
         return f"the number {value}"
     return f"a {type(value).__name__}"
 
 
 def _describe_all(values) -> str:
-    return ", ".join("a function" if callable(value) else describe(value) for value in values)
+    return "; ".join("a function" if callable(value) else describe(value) for value in values)
 
 
 def _close(found: Tensor, expected: Tensor, tolerance: float | None) -> bool:
