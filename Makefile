@@ -1,10 +1,12 @@
 # make lab, make test, …: each makes .venv on first use and again when pyproject.toml or constraints.txt change.
 #   make lab ARGS="--no-browser --port 9999"        arguments for the command
+#   make lab DIR=.                                  with the solutions beside the labs
 #   make test PYTHON=python3.12                     another Python (3.10 to 3.13); make clean first to change it
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make lab
 #                                                   on Linux: PyTorch without CUDA, 0.2 GB instead of several
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c "" 2>/dev/null && echo $$p && break; done)
 ARGS   ?=
+DIR    ?= labs
 BIN    := .venv/bin
 
 # The stamp says: pip finished here. Without it, or if its Python no longer runs, .venv is made anew.
@@ -17,7 +19,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
 
 lab: $(STAMP)  ## open the labs in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=labs $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+	$(BIN)/jupyter lab --notebook-dir=$(DIR) $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 test: $(STAMP)  ## run every test and replay the solutions
 	$(BIN)/python -m pytest $(ARGS)

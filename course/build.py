@@ -275,9 +275,10 @@ def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lam
 
 
 def _kernel_environment() -> dict[str, str]:
-    """One thread, so that sums add up in the same order on every machine; and figures go into the notebook, whatever
-    backend the caller's own matplotlib is told to use."""
-    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | {"OMP_NUM_THREADS": "1"}
+    """One thread, so that sums add up in the same order on every machine; no progress bars; and figures go into the
+    notebook, whatever backend the caller's own matplotlib is told to use."""
+    own = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | own
 
 
 def _make_repeatable(output: NotebookNode) -> None:
