@@ -34,7 +34,7 @@ def run(name: str, quick: bool, threads: list[int], out: Path) -> None:
     for count in threads:
         torch.set_num_threads(count)
         try:
-            times = interleave(WORKLOADS[name](quick), rounds=5 if quick else 20, budget=1 if quick else 20)
+            times = interleave(WORKLOADS[name](quick), rounds=5 if quick else 40, budget=1 if quick else 20)
         finally:
             torch.set_num_threads(before)
         heading = f"\n{name}: {WORKLOADS[name].__doc__}{' (quick: fewer steps)' * quick}; threads: {count}"

@@ -29,6 +29,7 @@ esac
 VENV = "fakepython -m venv --clear .venv"
 INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench]"
 QUIET = "jupyter labextension disable --log-level=ERROR @jupyterlab/apputils-extension:announcements"
+LINT = ["ruff check", "ruff format --check"]
 TEST = "python -m pytest tests"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
@@ -79,7 +80,7 @@ def test_first_run_installs_and_second_does_not(checkout):
 def test_changed_pins_install_into_the_same_environment(checkout, changed):
     checkout.make("lint")
     checkout.touch(changed, seconds=60)
-    assert checkout.make("lint") == [INSTALL, QUIET, "ruff check"]
+    assert checkout.make("lint") == [INSTALL, QUIET, *LINT]
 
 
 @pytest.mark.parametrize("prior", [False, True], ids=["first install", "later install"])
@@ -90,8 +91,8 @@ def test_failed_install_leaves_no_stamp_and_the_next_run_starts_afresh(checkout,
     assert checkout.make("lint", PIP_FAILS="1", expect=2)[-1] == INSTALL
     assert not list(checkout.path.glob(".venv/installed*"))
     checkout.touch("constraints.txt", seconds=-60)
-    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
-    assert checkout.make("lint") == ["ruff check"]
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, *LINT]
+    assert checkout.make("lint") == LINT
 
 
 def test_broken_environment_is_made_anew(checkout):
@@ -99,14 +100,14 @@ def test_broken_environment_is_made_anew(checkout):
     python = checkout.path / ".venv/bin/python"
     python.unlink()
     python.symlink_to("/nowhere/python")  # as when the Python it was made with is removed
-    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, *LINT]
 
 
 def test_moved_checkout_is_made_anew(checkout):
     """Scripts in .venv and the editable install name the old place."""
     checkout.make("lint")
     checkout.path = checkout.path.rename(checkout.path.with_name("moved"))
-    assert checkout.make("lint") == [VENV, INSTALL, QUIET, "ruff check"]
+    assert checkout.make("lint") == [VENV, INSTALL, QUIET, *LINT]
 
 
 def test_unfit_python_is_named(checkout):
