@@ -14,14 +14,6 @@ from benchmarks.__main__ import WORKLOADS, main
 from benchmarks.measure import interleave, ratios, table
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_quick_mode_prints_ratios_and_writes_them_down(tmp_path, capsys):
     main(["--quick", "--threads", "1", "--out", str(tmp_path / "results")])
     printed = capsys.readouterr().out

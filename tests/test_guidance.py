@@ -83,17 +83,8 @@ def test_label_dropping_is_at_hand_here_too():
     assert int((drop_labels(torch.zeros(1000).long(), 0.1, 7, rng(0)) == 7).sum()) < 200
 
 
-@pytest.fixture
-def one_thread():
-    """Small networks are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
-def test_a_network_draws_the_digit_asked_for(one_thread):
+def test_a_network_draws_the_digit_asked_for():
     """An independent classifier recognises 95 % of unguided and 98 % of guided samples, or more, but for chance."""
     torch.manual_seed(0)
     digits, held_out, path = Digits(), Digits(train=False), GaussianPath()

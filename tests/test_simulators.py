@@ -32,15 +32,6 @@ METHODS = [Euler(), Heun(), Midpoint(), RK4()]
 ORDERS = {Euler: 1, Heun: 2, Midpoint: 2, RK4: 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """States are small here: two threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 
 

@@ -246,18 +246,9 @@ def test_two_fresh_samples_are_as_far_apart_as_said():
     assert abs(float(distances.mean()) - null) < 5 * float(distances.std()) / math.sqrt(200) + 0.02 * null
 
 
-@pytest.fixture
-def one_thread():
-    """Small networks are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("p", [Checkerboard(), Moons(), Circles()], ids=lambda p: type(p).__name__)
-def test_flow_matching_at_the_default_settings_draws_the_data(p, one_thread):
+def test_flow_matching_at_the_default_settings_draws_the_data(p):
     assert quality(p, seed=0) < 2.5
 
 

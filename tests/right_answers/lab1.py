@@ -79,8 +79,8 @@ RIGHT = {
         lambda x0, t, theta: x0 * torch.exp(torch.tensor(-theta * float(t), dtype=x0.dtype)),
     ],
     "convergence_order": [
-        lambda hs, errors: float(np.polyfit(np.log(hs), np.log(errors), 1)[0]),
-        lambda hs, errors: np.polyfit(np.log2(hs), np.log2(errors), 1)[0],
+        lambda hs, errors: float(np.polyfit(np.log(hs.numpy()), np.log(errors.numpy()), 1)[0]),
+        lambda hs, errors: np.polyfit(np.log2(hs.numpy()), np.log2(errors.numpy()), 1)[0],
         lstsq_order,
     ],
     "brownian_paths": [loop_paths, numpy_paths, covariance_paths],
