@@ -1,22 +1,19 @@
-"""nbgrader's own command line, on whole submissions of lab 1: everyone gets exactly the marks they deserve."""
+"""nbgrader's own command line, on lab 1: everyone gets exactly the marks they deserve, careless or hostile."""
 
 import csv
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
-from nbgrader.api import Gradebook
 
 from course import build
 from tests import submissions
+from tests.classroom import copy_checkout, environment, graded, grades, nbgrader, open_gradebook, write
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
@@ -101,58 +98,18 @@ EXPECTED = {
 }
 
 
-def copy_checkout(root: Path, *names: str) -> Path:
-    for name in names:
-        source = build.ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-        else:
-            shutil.copy(source, root / name)
-    return root
-
-
-def environment() -> dict[str, str]:
-    """What a command finds that is given in a fresh terminal, without what this process set by reading the settings."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-
-
-def nbgrader(root: Path, *args: str) -> str:
-    """Run nbgrader as a user does, at `root`, and return all it says."""
-    command = [sys.executable, "-m", "nbgrader", *args]
-    done = subprocess.run(
-        command, cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def write(path: Path, nb) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb, path)
-
-
 @pytest.fixture(scope="module")
 def classroom(tmp_path_factory):
     """A course in which every student's submission of the lab went through nbgrader's commands."""
-    root = copy_checkout(tmp_path_factory.mktemp("classroom"), "nbgrader_config.py", "course", "fmlab")
-    (source,) = build.sources([LAB], root)
-    build.write_release(build.read(source), LAB, root)
-    nbgrader(root, "generate_assignment", LAB)
-    for student, make in STUDENTS.items():
-        nb = make() if student == "solved" else submissions.without_figures(make())
-        write(root / "grading" / "submitted" / student / LAB / f"{LAB}.ipynb", nb)
-    nbgrader(root, "autograde", LAB)
-    return root
+    made = {student: make() for student, make in STUDENTS.items()}
+    handed_in = {name: nb if name == "solved" else submissions.without_figures(nb) for name, nb in made.items()}
+    return graded(tmp_path_factory.mktemp("classroom"), LAB, handed_in)
 
 
 @pytest.fixture(scope="module")
 def gradebook(classroom):
-    with Gradebook(f"sqlite:///{classroom}/grading/gradebook.db") as gradebook:
+    with open_gradebook(classroom) as gradebook:
         yield gradebook
-
-
-def grades(gradebook, student):
-    return {grade.name: grade for grade in gradebook.find_submission_notebook(LAB, LAB, student).grades}
 
 
 def test_generate_assignment_writes_the_bytes_of_labs(classroom, tmp_path):
@@ -164,7 +121,7 @@ def test_generate_assignment_writes_the_bytes_of_labs(classroom, tmp_path):
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_marks(gradebook, student):
-    found = grades(gradebook, student)
+    found = grades(gradebook, LAB, student)
     assert {name: found[name].auto_score for name in EXPECTED[student]} == EXPECTED[student]
     assert {name: found[name].max_score for name in EXPECTED[student]} == submissions.points(LAB)
     assert not any(found[name].needs_manual_grade for name in EXPECTED[student])
@@ -172,7 +129,7 @@ def test_marks(gradebook, student):
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_written_answers_wait_for_a_person_unless_there_is_none(gradebook, student):
-    found, unanswered = grades(gradebook, student), student in ("blank", "tampered")
+    found, unanswered = grades(gradebook, LAB, student), student in ("blank", "tampered")
     assert found.keys() == submissions.points(LAB).keys() | submissions.written(LAB).keys()
     for name, points in submissions.written(LAB).items():
         assert found[name].max_score == points

@@ -1,0 +1,67 @@
+"""A course in a folder of its own, in which nbgrader's own commands grade whole submissions."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import Grade, Gradebook
+
+from course import build
+
+
+def graded(root: Path, lab: str, submissions: Mapping[str, NotebookNode], *more: str) -> Path:
+    """The course at `root`, once each student's submission of the lab went through nbgrader's commands.
+
+    more: what the submissions import beside fmlab.
+    """
+    copy_checkout(root, "nbgrader_config.py", "course", "fmlab", *more)
+    (source,) = build.sources([lab], root)
+    build.write_release(build.read(source), lab, root)
+    nbgrader(root, "generate_assignment", lab)
+    for student, nb in submissions.items():
+        write(root / "grading" / "submitted" / student / lab / f"{lab}.ipynb", nb)
+    nbgrader(root, "autograde", lab)
+    return root
+
+
+def open_gradebook(root: Path) -> Gradebook:
+    return Gradebook(f"sqlite:///{root}/grading/gradebook.db")
+
+
+def grades(gradebook: Gradebook, lab: str, student: str) -> dict[str, Grade]:
+    return {grade.name: grade for grade in gradebook.find_submission_notebook(lab, lab, student).grades}
+
+
+def copy_checkout(root: Path, *names: str) -> Path:
+    for name in names:
+        source = build.ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        else:
+            shutil.copy(source, root / name)
+    return root
+
+
+def environment() -> dict[str, str]:
+    """What a command finds that is given in a fresh terminal, without what this process set by reading the settings."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
+def nbgrader(root: Path, *args: str) -> str:
+    """Run nbgrader as a user does, at `root`, and return all it says."""
+    command = [sys.executable, "-m", "nbgrader", *args]
+    done = subprocess.run(
+        command, cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def write(path: Path, nb) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, path)
