@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import simulation
+from benchmarks import notebooks, simulation
 from benchmarks.measure import interleave, ratios, table
 
-WORKLOADS = {workload.__name__: workload for workload in (simulation.ou, simulation.langevin_mixture)}
+WORKLOADS = {workload.__name__: workload for workload in (simulation.ou, simulation.langevin_mixture, notebooks.labs)}
+OWN_THREADS = {"labs"}  # each kernel decides for itself
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,7 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := set(options.names) - set(WORKLOADS):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     for name in options.names or WORKLOADS:
-        run(name, options.quick, options.threads or sorted({1, torch.get_num_threads()}), options.out)
+        threads = [1] if name in OWN_THREADS else options.threads or sorted({1, torch.get_num_threads()})
+        run(name, options.quick, threads, options.out)
 
 
 def run(name: str, quick: bool, threads: list[int], out: Path) -> None:

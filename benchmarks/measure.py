@@ -1,9 +1,11 @@
 """Interleaved timing. Only ratios within one run mean anything: machines differ, and neighbours come and go.
 
 Rows take turns, so that slow spells hit all of them. The best of many turns estimates what the work itself costs; the
-median says what it cost on the day. CPU time leaves out the waiting for a core, and adds up over threads.
+median says what it cost on the day. CPU time leaves out the waiting for a core, and adds up over threads and over the
+processes that a row has started and seen end.
 """
 
+import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -21,11 +23,16 @@ def interleave(rows: Rows, rounds: int, budget: float) -> Times:
     for _ in range(rounds):
         for name, call in rows.items():
             if sum(times[name]["wall"]) < budget:
-                wall, cpu = time.perf_counter(), time.process_time()
+                wall, cpu = time.perf_counter(), cpu_time()
                 call()
                 times[name]["wall"].append(time.perf_counter() - wall)
-                times[name]["cpu"].append(time.process_time() - cpu)
+                times[name]["cpu"].append(cpu_time() - cpu)
     return times
+
+
+def cpu_time() -> float:
+    """Seconds of CPU that this process and the ended ones of its children have used."""
+    return sum(os.times()[:4])
 
 
 def ratios(times: Times) -> dict[str, dict[str, float]]:

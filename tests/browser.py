@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,24 @@ TOKEN = "for-this-test"
 DONE = re.compile(r"\[\d+\]:")  # beside a cell that has run
 
 expect.set_options(timeout=1000 * PATIENCE)
+
+needs_a_browser = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: install chromium, chromium-browser or google-chrome"),
+]
+
+
+@contextmanager
+def student_desk(folder: Path, home: Path) -> Iterator[Callable[[str], "Notebook"]]:
+    """A function that opens a notebook of labs/ or solutions/; one JupyterLab and one browser for all of them.
+
+    folder, home: empty folders for the notebooks and for what Jupyter writes down.
+    """
+    for name in ("labs", "solutions"):
+        shutil.copytree(ROOT / name, folder / name)
+    with jupyterlab(folder, home) as address, chromium() as browser:
+        yield lambda path: Notebook(browser, address, folder, path)
 
 
 @contextmanager

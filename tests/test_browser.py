@@ -1,31 +1,22 @@
 """Lab 1 as a student meets it: in JupyterLab, in a browser, with keyboard and mouse."""
 
 import re
-import shutil
 
 import pytest
 
 from fmlab.checks import lab1
-from tests.browser import CHROMIUM, ROOT, Notebook, Slider, chromium, expect, jupyterlab
+from tests.browser import Slider, expect, needs_a_browser, student_desk
 
 LAB = "lab1_simulation/lab1_simulation.ipynb"
 EXPLORERS = ["widgets.euler_step_size()", "widgets.ornstein_uhlenbeck_paths()"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser: install chromium, chromium-browser or google-chrome"),
-]
+pytestmark = needs_a_browser
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A function that opens a notebook of labs/ or solutions/; one JupyterLab and one browser for all tests."""
-    folder = tmp_path_factory.mktemp("desk")
-    for name in ("labs", "solutions"):
-        shutil.copytree(ROOT / name, folder / name)
-    with jupyterlab(folder, tmp_path_factory.mktemp("jupyter")) as address, chromium() as browser:
-        yield lambda path: Notebook(browser, address, folder, path)
+    with student_desk(tmp_path_factory.mktemp("desk"), tmp_path_factory.mktemp("jupyter")) as desk:
+        yield desk
 
 
 @pytest.fixture(scope="module")
