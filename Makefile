@@ -13,7 +13,7 @@ BIN    := .venv/bin
 STAMP  := .venv/installed-$(firstword $(shell pwd -P | cksum))
 ANEW   := $(shell test -e $(STAMP) && $(BIN)/python -c "" 2>/dev/null || echo anew)
 
-.PHONY: help lab test build verify grade bench lint clean anew
+.PHONY: help lab test build verify mutants grade bench lint clean anew
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -29,6 +29,9 @@ build: $(STAMP)  ## make labs/ and solutions/ from course/sources/
 
 verify: $(STAMP)  ## check that labs/ and solutions/ are what a build makes
 	$(BIN)/python -m course verify $(ARGS)
+
+mutants: $(STAMP)  ## change solutions a little and list what the checks let pass
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 grade: $(STAMP)  ## grade submissions
 	$(BIN)/python -m course grade $(ARGS)

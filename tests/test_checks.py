@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,16 +34,22 @@ def verdict(lab: str, exercise: str, answer) -> str:
     return ""
 
 
-def solutions(path: Path) -> dict:
-    """exercise → function, from the solution cells of a source and the imports of its first code cell."""
+def namespace(path: Path) -> dict:
+    """What the solution cells of a source define, on top of the imports of its first code cell."""
     cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]
     imports = [node for node in ast.parse(cells[0].source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    namespace: dict = {}
-    exec(compile(ast.Module(imports, []), path.name, "exec"), namespace)
-    exercises = [cell for cell in cells if "exercise" in cell.metadata]
-    for cell in exercises:
-        exec(cell.source, namespace)
-    return {cell.metadata["exercise"]: namespace[cell.metadata["exercise"]] for cell in exercises}
+    names: dict = {}
+    exec(compile(ast.Module(imports, []), path.name, "exec"), names)
+    for cell in cells:
+        if "exercise" in cell.metadata:
+            exec(cell.source, names)
+    return names
+
+
+def solutions(path: Path) -> dict:
+    """exercise → function, from the solution cells of a source."""
+    names, cells = namespace(path), jupytext.read(path).cells
+    return {exercise: names[exercise] for cell in cells if (exercise := cell.metadata.get("exercise"))}
 
 
 def cases(table: str):
@@ -181,3 +188,12 @@ def test_a_notebook_shows_the_words_alone():
     with pytest.raises(CheckFailed) as failure:
         lab1.ou_drift(unsolved)
     assert failure.value._render_traceback_() == str(failure.value).splitlines()
+
+
+def test_warnings_raised_by_an_answer_do_not_reach_stderr(recwarn):
+    def mine(x, t, theta):
+        warnings.warn("old-fashioned", stacklevel=1)
+        return -theta * x
+
+    lab1.ou_drift(mine)
+    assert not recwarn

@@ -1,0 +1,48 @@
+"""Solutions with one small change are rejected: a sample here, all of them by `make mutants`."""
+
+import ast
+import random
+
+import pytest
+
+from tests.equivalent_mutants import EQUIVALENT
+from tests.mutants import main, mutants, mutations, reason, survives
+from tests.test_checks import LABS, SOURCES
+
+SAMPLE = 60  # mutants of a lab; another sample each time would make the test another one each time
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=LABS)
+def test_mutants_are_rejected(path):
+    lab = path.stem.split("_")[0]
+    chosen = random.Random(0).sample(list(mutants(path)), SAMPLE)
+    assert [f"{m.exercise}: {m.change}" for m in chosen if not reason(m) and survives(lab, m)] == []
+
+
+def test_mutants_listed_as_equivalent_exist_and_are_accepted():
+    listed = {(exercise, change) for exercise, changes in EQUIVALENT.items() for change in changes}
+    for path in SOURCES:
+        for mutant in mutants(path):
+            if reason(mutant):
+                assert survives(path.stem.split("_")[0], mutant), mutant
+                listed.discard((mutant.exercise, mutant.change))
+    assert listed == set()
+
+
+def test_a_check_with_a_hole_is_found_out(monkeypatch, capsys):
+    """Without its hidden tests and half of its visible check, a lab accepts mutants, and the command names them."""
+    monkeypatch.setattr("tests.mutants.verdict", lambda lab, exercise, answer: "" if exercise == "ou_drift" else "✗")
+    assert main(["lab1"]) == 1
+    shown = capsys.readouterr().out
+    assert "accepted: ou_drift: return -theta * x → return theta * x" in shown
+    assert shown.count("accepted: ") == shown.count("accepted: ou_drift")
+
+
+def test_mutations_are_single_and_different():
+    source = "def f(x, h):\n    x.zero_()\n    return (x + 2 * h).sqrt()"
+    found = dict(mutations(ast.parse(source)))
+    assert "return (x + 2 * h).sqrt() → return (x - 2 * h).sqrt()" in found
+    assert "return (x + 2 * h).sqrt() → return x + 2 * h" in found
+    assert "return (x + 2 * h).sqrt() → return (x + 2 * x).sqrt()" in found
+    assert "x.zero_() → pass" in found
+    assert len({ast.unparse(tree) for tree in found.values()}) == len(found)
