@@ -119,4 +119,4 @@ def test_unfit_python_is_named(checkout):
 def test_help_lists_every_target(checkout):
     checkout.make("help")
     targets = {line.split()[1] for line in checkout.done.stdout.splitlines()}
-    assert targets == {"help", "lab", "test", "build", "verify", "grade", "bench", "lint", "clean"}
+    assert targets == {"help", "lab", "test", "build", "verify", "mutants", "grade", "bench", "lint", "clean"}
