@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import notebooks, simulation
+from benchmarks import checks, notebooks, simulation
 from benchmarks.measure import interleave, ratios, table
 
-WORKLOADS = {workload.__name__: workload for workload in (simulation.ou, simulation.langevin_mixture, notebooks.labs)}
-OWN_THREADS = {"labs"}  # each kernel decides for itself
+WORKLOADS = {
+    workload.__name__: workload
+    for workload in (simulation.ou, simulation.langevin_mixture, notebooks.labs, checks.checks)
+}
+OWN_THREADS = {"labs", "checks"}  # one, as in every lab
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -9,10 +9,10 @@ shows a hole in the check.
 import argparse
 import ast
 import copy
-import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,6 @@ import jupytext
 
 from tests.equivalent_mutants import EQUIVALENT
 from tests.test_checks import SOURCES, namespace, verdict
-
-PATIENCE = 20  # seconds that a mutant may take; one that takes longer would not pass for a solution
 
 OTHER_OPERATOR = {
     ast.Add: ast.Sub,
@@ -99,7 +97,9 @@ def mutations(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
             ast.fix_missing_locations(changed)
             try:
                 source = ast.unparse(changed)
-                compile(source, "mutant", "exec")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # such as that a number is called
+                    compile(source, "mutant", "exec")
             except (SyntaxError, ValueError):
                 continue
             if source not in seen:
@@ -184,28 +184,10 @@ def _difference(before: str, after: str) -> str:
     return " → ".join("; ".join(line.strip() for line in lines) for lines in (old, new))
 
 
-@contextmanager
-def time_limit(seconds: int):
-    """Raise TimeoutError where the block takes longer."""
-
-    def stop(*_):
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
 def survives(lab: str, mutant: Mutant) -> bool:
     """Whether the visible check and the hidden tests of a lab accept a mutant."""
-    try:
-        with time_limit(PATIENCE), redirect_stdout(None):
-            return verdict(lab, mutant.exercise, mutant.answer) == ""
-    except TimeoutError:
-        return False
+    with redirect_stdout(None):
+        return verdict(lab, mutant.exercise, mutant.answer) == ""
 
 
 def reason(mutant: Mutant) -> str | None:

@@ -4,9 +4,9 @@ import math
 
 import torch
 
+from fmlab.checks.compare import fail, require, require_close, require_number
 from fmlab.checks.lab1 import brownian_moments, states
 from fmlab.checks.report import check as visible_check
-from fmlab.checks.report import fail, require, require_close, require_number
 from fmlab.distributions import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64

@@ -9,16 +9,8 @@ import math
 
 import torch
 
-from fmlab.checks.report import (  # noqa: F401 (answer_or belongs to the labs' vocabulary)
-    answer_or,
-    check,
-    describe,
-    fail,
-    require,
-    require_close,
-    require_number,
-    require_tensor,
-)
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.distributions import Gaussian
 
 
@@ -27,7 +19,16 @@ def states(seed: int, *shape: int, dtype=torch.float32) -> torch.Tensor:
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-@check(reread="notes, § 2.1, eq. 4 (Euler's method)", passed="one step along the field, of first order")
+@check(
+    reread="notes, § 2.1, eq. 4 (Euler's method)",
+    passed="one step along the field, of first order",
+    points=2,
+    hints=(
+        "Velocity is displacement per time. Which velocity do you know at the start of the step?",
+        "The displacement in a time h is about h times the velocity at (x, t).",
+        "Call the field once, at x and t; add h times the result to x in a new tensor, and return that.",
+    ),
+)
 def euler_step(answer):
     x, t, h = states(1, 5, 2), 0.3, 0.1
     u = t * x  # the value at (x, t) of the field u_t(x) = t x
@@ -43,7 +44,16 @@ def euler_step(answer):
     require_close(answer(lambda x, t: t * x, x, t, h), (1 + h * t) * x, "the state after one step", mistakes)
 
 
-@check(reread="notes, § 2.1 (Heun's method)", passed="the average of two slopes, of second order")
+@check(
+    reread="notes, § 2.1 (Heun's method)",
+    passed="the average of two slopes, of second order",
+    points=3,
+    hints=(
+        "Euler trusts the slope at the start. Where could a second look at the field help?",
+        "Make Euler's step first, as a guess only; evaluate the field there, at the time t + h.",
+        "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
+    ),
+)
 def heun_step(answer):
     x, t, h = states(2, 5, 2), 0.3, 0.2
     now, guess = t * x, (1 + h * t) * x  # for the field u_t(x) = t x
@@ -61,7 +71,16 @@ def heun_step(answer):
     require_close(answer(lambda x, t: t * x, x, t, h), expected, "the state after one step", mistakes)
 
 
-@check(reread="notes, algorithm 1", passed="every state from the first time to the last, on any time grid")
+@check(
+    reread="notes, algorithm 1",
+    passed="every state from the first time to the last, on any time grid",
+    points=3,
+    hints=(
+        "A trajectory is the start and then one state after each step. How many steps lie between len(ts) times?",
+        "Step k goes from ts[k] to ts[k + 1], so its size is the difference of the two; sizes may differ.",
+        "Begin a list with x0, append step(last state, ts[k], ts[k + 1] − ts[k]) for each k, and torch.stack the list.",
+    ),
+)
 def simulate(answer):
     x0, ts = states(3, 3, 2), torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0])
     calls = []
@@ -97,7 +116,16 @@ def simulate(answer):
     require_close(found, x0 + ts[:, None, None], "the states, for a step that moves each by h,")
 
 
-@check(reread="notes, example 4, eq. 3 (linear vector fields)", passed="the exact flow, a yardstick for simulators")
+@check(
+    reread="notes, example 4, eq. 3 (linear vector fields)",
+    passed="the exact flow, a yardstick for simulators",
+    points=1,
+    hints=(
+        "Which function is its own derivative, up to a factor −θ?",
+        "x_0 decays exponentially, by the factor e^{−θt}.",
+        "t may be a number: make it a tensor with torch.as_tensor before you use torch.exp.",
+    ),
+)
 def linear_flow(answer):
     x0, t, theta = states(4, 5, 2), 0.7, 1.5
     decay = math.exp(-theta * t)
@@ -112,7 +140,16 @@ def linear_flow(answer):
     require_close(answer(x0, t, theta), decay * x0, "the flow", mistakes)
 
 
-@check(reread="the text above the exercise: orders are slopes", passed="the slope on logarithmic axes")
+@check(
+    reread="the text above the exercise: orders are slopes",
+    passed="the slope on logarithmic axes",
+    points=3,
+    hints=(
+        "If error = C h^p, how does log error depend on log h?",
+        "The slope of the least-squares line is the covariance of log h and log error over the variance of log h.",
+        "Subtract their means from both logarithms; divide the sum of products by the sum of squares of log h.",
+    ),
+)
 def convergence_order(answer):
     hs = torch.tensor([0.2, 0.1, 0.05, 0.025])
     require_number(
@@ -134,7 +171,16 @@ def convergence_order(answer):
     require_number(answer(hs, noisy), 0.9, "the least-squares order of scattered errors", mistakes, tolerance=2e-4)
 
 
-@check(reread="notes, § 2.2, eq. 5 (Brownian motion)", passed="independent Gaussian increments of variance σ²Δt")
+@check(
+    reread="notes, § 2.2, eq. 5 (Brownian motion)",
+    passed="independent Gaussian increments of variance σ²Δt",
+    points=4,
+    hints=(
+        "Brownian motion is the running sum of independent increments. What variance does one over Δt have?",
+        "Its variance is σ²Δt, so its standard deviation is σ√Δt, with a Δt of its own for each interval.",
+        "Draw (len(ts) − 1, n) normals, scale each row, sum with cumsum(0), and put a row of zeros in front.",
+    ),
+)
 def brownian_paths(answer):
     n, sigma, ts = 20_000, 1.5, torch.tensor([0.0, 0.1, 0.4, 0.5, 1.0])
     paths = answer(n, ts, sigma)
@@ -193,7 +239,16 @@ def _row(values) -> str:
     return ", ".join(f"{value:.3g}" for value in values.tolist())
 
 
-@check(reread="notes, example 6, eq. 8 (Ornstein–Uhlenbeck process)", passed="a pull towards 0")
+@check(
+    reread="notes, example 6, eq. 8 (Ornstein–Uhlenbeck process)",
+    passed="a pull towards 0",
+    points=1,
+    hints=(
+        "The process is pulled back to 0, the harder the farther it is. Which sign does that ask for?",
+        "The drift is linear in x, with the rate θ; it does not depend on t.",
+        "The force at x points to 0 and has the size θ |x|.",
+    ),
+)
 def ou_drift(answer):
     x, t, theta = states(6, 5, 2), 0.4, 0.8
     mistakes = {
@@ -205,7 +260,16 @@ def ou_drift(answer):
     require_close(answer(x, t, theta), -theta * x, "the drift", mistakes)
 
 
-@check(reread="notes, example 6, eq. 8 (Ornstein–Uhlenbeck process)", passed="noise of the same strength everywhere")
+@check(
+    reread="notes, example 6, eq. 8 (Ornstein–Uhlenbeck process)",
+    passed="noise of the same strength everywhere",
+    points=1,
+    hints=(
+        "Does the strength of the noise depend on where the state is?",
+        "The diffusion coefficient multiplies dW itself, not its variance.",
+        "It is the same number at every x and t.",
+    ),
+)
 def ou_diffusion(answer):
     x, t, sigma = states(7, 5, 2), 0.4, 0.8
     found = answer(x, t, sigma)
@@ -230,7 +294,16 @@ def ou_diffusion(answer):
     require_close(found, torch.full_like(x, sigma), "the diffusion coefficient", mistakes)
 
 
-@check(reread="notes, example 6 (Ornstein–Uhlenbeck process)", passed="the exact law at every time")
+@check(
+    reread="notes, example 6 (Ornstein–Uhlenbeck process)",
+    passed="the exact law at every time",
+    points=3,
+    hints=(
+        "The mean follows the drift alone. The variance starts at 0 and tends to σ²/(2θ).",
+        "The mean is that of a linear flow, x_0 e^{−θt}; the variance approaches its limit at twice the rate.",
+        "With the decay a = e^{−θt}, the missing part of the variance is the share a².",
+    ),
+)
 def ou_moments(answer):
     x0, t, theta, sigma = torch.tensor([2.0, -1.0, 0.5]), 0.7, 0.6, 1.2
     decay = math.exp(-theta * t)
@@ -260,7 +333,16 @@ def ou_moments(answer):
     )
 
 
-@check(reread="notes, § 2.2, eq. 9 (Euler–Maruyama)", passed="Euler's step plus √h σ ε")
+@check(
+    reread="notes, § 2.2, eq. 9 (Euler–Maruyama)",
+    passed="Euler's step plus √h σ ε",
+    points=3,
+    hints=(
+        "It is Euler's step and a random increment. How large is the increment of W over h?",
+        "An increment of W over h is √h times a standard normal number, which is given to you as noise.",
+        "Add three terms: the state, h times the drift, and √h times the diffusion times the noise.",
+    ),
+)
 def euler_maruyama_step(answer):
     x, t, h, noise = states(8, 5, 2), 0.5, 0.04, states(9, 5, 2)
     u, sigma = -2 * x, 0.5 + 0.1 * x**2
@@ -285,7 +367,16 @@ def euler_maruyama_step(answer):
     require_close(found, expected, "the state after one step", mistakes)
 
 
-@check(reread="the text above the exercise: Itô's correction", passed="an exact solution with multiplicative noise")
+@check(
+    reread="the text above the exercise: Itô's correction",
+    passed="an exact solution with multiplicative noise",
+    points=2,
+    hints=(
+        "The logarithm of the state is Brownian motion with a drift.",
+        "log X_t = log x_0 + (μ − σ²/2) t + σ W_t, where W_t is given to you as w.",
+        "Take the exponential of both sides; only x_0 stays outside.",
+    ),
+)
 def geometric_brownian_motion(answer):
     x0, t, w, mu, sigma = states(10, 6).abs(), 0.8, states(11, 6), 0.3, 0.9
     mistakes = {
@@ -302,7 +393,16 @@ def geometric_brownian_motion(answer):
     require_close(answer(x0, t, w, mu, sigma), expected, "the solution", mistakes)
 
 
-@check(reread="the text above the exercise: errors path by path", passed="how far each path is from its own solution")
+@check(
+    reread="the text above the exercise: errors path by path",
+    passed="how far each path is from its own solution",
+    points=2,
+    hints=(
+        "It asks how far a path is from its own exact path.",
+        "Take the distance of each pair first.",
+        "Then take the mean over all pairs.",
+    ),
+)
 def strong_error(answer):
     x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 1.0, 7.0])
     require_number(
@@ -321,7 +421,16 @@ def strong_error(answer):
     )
 
 
-@check(reread="the text above the exercise: means first", passed="how far the mean is from the mean of the solution")
+@check(
+    reread="the text above the exercise: means first",
+    passed="how far the mean is from the mean of the solution",
+    points=2,
+    hints=(
+        "It asks only whether the averages agree.",
+        "Take the mean of each set first.",
+        "Then take the distance between the two numbers; a distance is never negative.",
+    ),
+)
 def weak_error(answer):
     x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 1.0, 7.0])
     require_number(
@@ -341,7 +450,16 @@ def weak_error(answer):
     require_number(answer(y, x), 1.0, "the weak error with both sets exchanged", mistakes)
 
 
-@check(reread="summary, § 3.3 (Langevin dynamics)", passed="a drift that leaves the distribution invariant")
+@check(
+    reread="summary, § 3.3 (Langevin dynamics)",
+    passed="a drift that leaves the distribution invariant",
+    points=3,
+    hints=(
+        "The drift climbs towards likely states: which vector says where that is?",
+        "The factor is tied to the noise: half of σ squared.",
+        "Return a function of (x, t), a lambda or an inner def, that multiplies score(x) by ½σ².",
+    ),
+)
 def langevin_drift(answer):
     x, t, sigma = states(12, 6, 2), 0.5, 1.6
     score = Gaussian([1.0, -1.0], [[1.0, 0.5], [0.5, 2.0]]).score

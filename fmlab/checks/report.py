@@ -1,48 +1,78 @@
-"""How a check calls a student's object, compares what comes back, and shows its verdict."""
+"""How a check becomes a verdict, and what a student sees of it: the verdict, hints, progress, and their own figures."""
 
 import functools
-import math
-import traceback
-from collections.abc import Callable, Mapping
+import html
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-_passed: dict[str, Callable] = {}
+from fmlab.checks.calls import Guarded
+from fmlab.checks.compare import (  # noqa: F401
+    CheckFailed,
+    describe,
+    fail,
+    require,
+    require_close,
+    require_number,
+    require_tensor,
+)
 
 
-class CheckFailed(AssertionError):
-    """A verdict: the answer is not right (yet). Notebooks show its words alone, without a traceback."""
+@dataclass
+class Exercise:
+    """What is known of an exercise: what it is worth, its hints, and how its checks went in this session."""
 
-    def _render_traceback_(self):
-        return str(self).splitlines()
+    name: str
+    points: int
+    hints: tuple[str, ...]
+    state: str = "not checked yet"
+    answer: Callable | None = None
+    hints_given: int = 0
 
 
-def check(reread: str, passed: str = "", hidden: bool = False) -> Callable:
+_exercises: dict[str, Exercise] = {}
+
+
+def check(
+    reread: str, passed: str = "", points: int = 0, hints: tuple[str, ...] = (), hidden: bool = False
+) -> Callable:
     """Make a check of `body(answer)`: the exercise is named by the function.
 
     reread: the place in the notes that a failed check points to. passed: what a passed check means, in a few words.
-    hidden: a check that is silent when it passes and does not count as passed for `answer_or`.
+    points: what it is worth. hints: up to three, each more of a help than the one before.
+    hidden: a check that is silent when it passes and does not count for `answer_or`, `hint` and `progress`.
     """
 
     def decorate(body: Callable) -> Callable:
-        name = body.__name__
+        name, lab = body.__name__, body.__module__.rpartition(".")[2]
+        exercise = Exercise(name, points, hints)
+        if not hidden:
+            _exercises[name] = exercise
+        where = f"  Reread: {reread}." + (f' A hint: {lab}.hint("{name}")' if hints else "")
 
         @functools.wraps(body)
         def run(answer) -> None:
-            with torch.random.fork_rng(devices=[]):
+            exercise.state, exercise.answer = "not right yet", None
+            guarded = None
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on stderr they would pass for a failure
                 torch.manual_seed(0)
                 try:
-                    body(_Guarded(name, answer))
+                    guarded = Guarded(answer)
+                    body(guarded)
                 except Exception as failure:
-                    _passed.pop(name, None)
                     if not isinstance(failure, CheckFailed):
                         failure = f"what came back could not be compared ({type(failure).__name__}: {failure})"
-                    raise CheckFailed(f"✗ {name}: {failure}\n  Reread: {reread}.") from None
+                    note = guarded.note() if guarded else ""
+                    raise CheckFailed(f"✗ {name}: {failure}{note}\n{where}") from None
+            exercise.state, exercise.answer = "passed", answer
             if not hidden:
-                _passed[name] = answer
-                print(f"✓ {name}: {passed}")
+                show(Passed(name, passed + guarded.note()))
 
+        run.exercise = exercise
         return run
 
     return decorate
@@ -53,114 +83,67 @@ def answer_or(name: str, otherwise: Callable) -> Callable:
 
     Figures use it, so that every part of a lab works whatever was solved before it.
     """
-    if name not in _passed:
+    answer = _exercises[name].answer if name in _exercises else None
+    if answer is None:
         print(f"{name} has not passed its check yet: this cell uses fmlab's own instead.")
-    return _passed.get(name, otherwise)
+    return answer or otherwise
 
 
-class _Guarded:
-    """A student's object whose calls fail with a verdict instead of a bare exception."""
-
-    def __init__(self, name: str, answer):
-        if not callable(answer):
-            fail(f"should be a function, found {describe(answer)}")
-        self.name, self.answer = name, answer
-
-    def __call__(self, *args):
-        before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
-        try:
-            found = self.answer(*args)
-        except NotImplementedError:
-            fail("not solved yet; write your solution in the cell above, run it, then run this check again")
-        except CheckFailed:
-            raise
-        except Exception as error:
-            fail(f"raised {type(error).__name__}: {error}{self._where(error)}\n  called with {_describe_all(before)}")
-        for given, now in zip(before, args, strict=True):
-            if isinstance(now, Tensor) and not torch.equal(given, now):
-                fail("changed a tensor it was given; compute a new one instead (x + …, not x += …)")
-        return found
-
-    def _where(self, error: Exception) -> str:
-        """The line of the student's code that raised."""
-        file = getattr(getattr(self.answer, "__code__", None), "co_filename", None)
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        return f"\n  in line {lines[-1].lineno}: {lines[-1].line}" if lines else ""
+def hint(name: str) -> None:
+    """Show the next hint to an exercise; after the last one, all of them again."""
+    known = [exercise.name for exercise in _exercises.values() if exercise.hints]
+    if name not in known:
+        raise ValueError(f"no hints for {name!r}; there are hints for: {', '.join(known)}")
+    exercise = _exercises[name]
+    k, count = exercise.hints_given, len(exercise.hints)
+    exercise.hints_given += 1
+    for number in (k + 1,) if k < count else range(1, count + 1):
+        print(f"{name}, hint {number} of {count}: {exercise.hints[number - 1]}")
 
 
-def fail(message: str):
-    """End a check with a verdict."""
-    raise CheckFailed(message)
+def progress() -> None:
+    """Show which exercises have passed their check in this session, and the points so far."""
+    signs = {"passed": "✓", "not right yet": "✗", "not checked yet": "·"}
+    for e in _exercises.values():
+        print(f"{signs[e.state]} {e.name:32}{e.state:18}{e.points if e.answer else 0} of {e.points}")
+    passed = [exercise for exercise in _exercises.values() if exercise.answer]
+    points, most = (sum(exercise.points for exercise in some) for some in (passed, _exercises.values()))
+    print(f"{len(passed)} of {len(_exercises)} exercises pass: {points} of {most} points for code")
 
 
-def require(condition, message: str) -> None:
-    """Fail with the message unless the condition holds."""
-    if not condition:
-        fail(message)
+@dataclass
+class Passed:
+    """The verdict on a right answer: one line, in a notebook on a card."""
+
+    name: str
+    words: str
+
+    def __repr__(self):
+        return f"✓ {self.name}: {self.words}"
+
+    def _repr_html_(self):
+        style = "border-left: 4px solid #009E73; padding: 0.2em 0.8em; white-space: pre-line"
+        return f'<div role="status" style="{style}"><b>✓ {self.name}</b>: {html.escape(self.words)}</div>'
 
 
-def require_tensor(found, like: Tensor, what: str) -> None:
-    """Fail unless `found` is a tensor of the shape and dtype of `like`."""
-    if not isinstance(found, Tensor):
-        fail(f"{what} should be a tensor of shape {tuple(like.shape)}, found {describe(found)}")
-    if found.shape != like.shape:
-        fail(f"{what} should have shape {tuple(like.shape)}, found {tuple(found.shape)}")
-    if found.dtype != like.dtype:
-        fail(f"{what} should keep the dtype {like.dtype}, found {found.dtype}")
+def show(verdict) -> None:
+    """Display an object in a notebook, print it elsewhere."""
+    if "ipykernel.zmqshell" in sys.modules:
+        from IPython.display import display
 
-
-def require_close(
-    found, expected: Tensor, what: str, mistakes: Mapping[str, Tensor] | None = None, tolerance: float | None = None
-) -> None:
-    """Fail unless `found` is the expected tensor; a match with a known mistake is named.
-
-    mistakes: words for a misconception → the tensor it leads to. tolerance: relative to the largest expected value;
-    by default a few hundred roundings of the dtype.
-    """
-    require_tensor(found, expected, what)
-    if _close(found, expected, tolerance):
-        return
-    named = [words for words, wrong in (mistakes or {}).items() if _close(found, wrong, tolerance)]
-    reason = f"it looks as if {named[0]}" if named else "no common slip gives these numbers"
-    fail(f"{what} is not right; {reason}.\n  expected {_numbers(expected)}\n  found    {_numbers(found)}")
-
-
-def require_number(found, expected: float, what: str, mistakes: Mapping[str, float] | None = None, tolerance=1e-4):
-    """`require_close` for one number, given as a Python number or as a tensor with one element."""
-    if (isinstance(found, Tensor) and found.numel() == 1) or isinstance(found, (int, float)):
-        found = torch.tensor(float(found), dtype=torch.float64)
-    elif not isinstance(found, Tensor) and hasattr(found, "item"):
-        found = torch.tensor(float(found.item()), dtype=torch.float64)
+        display(verdict)
     else:
-        fail(f"{what} should be one number, found {describe(found)}")
-    as_tensor = {words: torch.tensor(value, dtype=torch.float64) for words, value in (mistakes or {}).items()}
-    require_close(found, torch.tensor(expected, dtype=torch.float64), what, as_tensor, tolerance)
+        print(verdict)
 
 
-def describe(value) -> str:
-    """A value in a few words: type, and shape and dtype where it has them."""
-    if value is None:
-        return "None (is there a return?)"
-    if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    return f"a {type(value).__name__}"
+def _undefined(shell, kind, error: NameError, trace, tb_offset=None) -> None:
+    """Show that an exercise was checked before its cell was run; leave every other NameError as it is."""
+    if error.name in _exercises:
+        words = f"✗ {error.name}: not defined yet; run the cell above that defines it, then run this check again"
+        shell._showtraceback(kind, error, [words])
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
 
-def _describe_all(values) -> str:
-    return "; ".join("a function" if callable(value) else describe(value) for value in values)
-
-
-def _close(found: Tensor, expected: Tensor, tolerance: float | None) -> bool:
-    tolerance = tolerance or 300 * torch.finfo(expected.dtype).eps
-    scale = float(expected.detach().abs().max()) if expected.numel() else 1.0
-    near = torch.allclose(found.detach().to(expected), expected, rtol=tolerance, atol=tolerance * max(scale, 1e-30))
-    return found.shape == expected.shape and near and math.isfinite(scale)
-
-
-def _numbers(values: Tensor) -> str:
-    """The first few numbers of a tensor."""
-    flat = values.detach().flatten()
-    shown = ", ".join(f"{value:.5g}" for value in flat[:4].tolist())
-    return f"{shown}{', …' if flat.numel() > 4 else ''}   (shape {tuple(values.shape)})"
+if "IPython" in sys.modules and (_shell := sys.modules["IPython"].get_ipython()):
+    _shell.set_custom_exc((NameError,), _undefined)
