@@ -1,0 +1,380 @@
+"""Calls between two processes that do not trust each other: the grader and a student's code in its sandbox.
+
+Both ends are a `Peer` on a pair of pipes. A peer calls a function of the other end and, until the result comes, serves
+the calls that the other end makes meanwhile. What travels is JSON, and arrays as npy, never pickled: None, booleans,
+numbers, strings, lists, tuples, dictionaries, tensors, and references to functions, which arrive as `Remote`. An object
+travels as those of its methods that METHODS names; anything else arrives as an empty object of a class of that name.
+
+Gradients cross as well. A tensor that requires grad arrives as the output of a `Bridge`, whose backward pass asks its
+owner for the gradients of the tensors that the owner made it from, so that either end can differentiate what the other
+computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import select
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+METHODS = ("alpha", "beta", "alpha_dot", "beta_dot", "log_snr", "zero_grad", "step")
+MOST_BYTES = 256 * 2**20  # of one message
+DEEPEST = 40  # calls within calls
+
+
+class Broken(ConnectionError):
+    """The other end is gone, is out of time, or says what makes no sense."""
+
+
+class RemoteError(Exception):
+    """A function at the other end raised. Its class has the name of what was raised; where: the line, if known."""
+
+    where = ""
+
+
+class Remote:
+    """A function, or an object with a few methods, at the other end."""
+
+    def __init__(self, peer: Peer, target: str | int):
+        self._peer, self._target = peer, target
+
+    def __call__(self, *args):
+        return self._peer.call(self._target, *args)
+
+
+class Peer:
+    """One end of a connection.
+
+    reading, writing: file descriptors. names: functions that the other end may call by name.
+    around: called with each function that the other end calls and its arguments, to call it with care.
+    discreet: whether the other end learns no more of an error than that there was one.
+    deadline: a time of `time.monotonic`, after which a wait for the other end raises Broken; None waits for ever.
+    """
+
+    def __init__(
+        self,
+        reading: int,
+        writing: int,
+        names: dict[str, Callable] | None = None,
+        around: Callable[..., Any] = lambda function, *args: function(*args),
+        discreet: bool = False,
+    ):
+        self.discreet = discreet
+        self.reading, self.writing, self.around = reading, writing, around
+        self.names = {"gradients": self._gradients, "accumulate": self._accumulate, **(names or {})}
+        self.deadline: float | None = None
+        self.depth, self.broken = 0, False
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the functions and tensors that were sent and received so far."""
+        self.functions: list[Callable] = []
+        self.sent: list[Tensor] = []
+        self.received: dict[int, Tensor] = {}  # by the number that their owner gave them
+        self.cut = False
+
+    def close(self) -> None:
+        """End the connection; the other end is told by its silence."""
+        self.broken = True
+        for descriptor in (self.reading, self.writing):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def call(self, target: str | int, *args) -> Any:
+        """The result of a function at the other end.
+
+        Raises what the function raised, as a RemoteError or NotImplementedError, and Broken where no answer comes.
+        """
+        if self.broken:
+            raise Broken("the process with this function has ended")
+        self.broken = True  # until an answer is complete
+        result = self._call(target, args)
+        self.broken = False
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _call(self, target, args) -> Any:
+        raised = None
+        self._send("call", target, list(args))
+        while True:
+            message = self._receive()
+            if message[0] == "call":
+                raised = self._serve(*message[1:]) or raised
+            elif message[0] == "return":
+                for k, value in message[2].items():
+                    _overwrite(args, k, value)
+                return message[1]
+            else:
+                return raised or _error(*message[1:])
+
+    def serve(self) -> None:
+        """Serve the calls of the other end until it is gone."""
+        while True:
+            try:
+                message = self._receive()
+            except Broken:
+                return
+            self._serve(*message[1:])
+
+    def _serve(self, target, args) -> BaseException | None:
+        """Answer a call. Returns what the function raised, if it did."""
+        self.depth += 1
+        state, self.broken = self.broken, False
+        try:
+            if self.depth > DEEPEST:
+                raise RecursionError("calls within calls without end")
+            before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
+            value = self.around(self._function(target), *args)
+            changed = {
+                str(k): arg.detach()
+                for k, (arg, old) in enumerate(zip(args, before, strict=True))
+                if isinstance(arg, Tensor) and not (arg.shape == old.shape and arg.detach().equal(old))
+            }
+            self._send("return", value, changed)
+        except Broken:
+            raise
+        except Exception as error:
+            words = type(error).__name__, str(error)[:2000], str(getattr(error, "where", ""))[:500]
+            self._send("raise", *(("Exception", "", "") if self.discreet else words))
+            return error
+        finally:
+            self.depth -= 1
+            self.broken = state
+        return None
+
+    def _function(self, target) -> Callable:
+        if isinstance(target, str) and target in self.names:
+            return self.names[target]
+        if isinstance(target, int) and 0 <= target < len(self.functions):
+            return self.functions[target]
+        raise Broken(f"a call of {target!r}, which is not known")
+
+    # --- gradients ----------------------------------------------------------------------------------------------------
+
+    def _gradients(self, k: int, gradient: Tensor, wanted: list[int], again: bool) -> list[Tensor | None]:
+        """The product of a gradient with the Jacobian of a sent tensor with respect to received ones.
+
+        again: whether the product will itself be differentiated.
+        """
+        inputs, options = [self.received[number] for number in wanted], {"allow_unused": True, "create_graph": again}
+        with torch.set_grad_enabled(again):
+            return list(self._uncrossed(torch.autograd.grad, self.sent[k], inputs, gradient, **options))
+
+    def _accumulate(self, k: int, gradient: Tensor) -> None:
+        """The backward pass from a sent tensor to the leaves of this end."""
+        self._uncrossed(torch.autograd.backward, self.sent[k], gradient)
+
+    def _uncrossed(self, differentiate: Callable, *args, **options) -> Any:
+        """A backward pass that ends where tensors were received: what lies beyond is the business of the other end."""
+        before, self.cut = self.cut, True
+        try:
+            return differentiate(*args, retain_graph=True, **options)
+        finally:
+            self.cut = before
+
+    def _bridged(self, value: Tensor, number: int, wanted: list[int]) -> Tensor:
+        """A received tensor that requires grad. wanted: numbers of tensors of this end that it was made from."""
+        anchor = torch.zeros((), requires_grad=True)  # is reached by .backward(), and not by autograd.grad
+        seen: list[Tensor] = []
+        anchor.register_post_accumulate_grad_hook(
+            lambda _: None if self.cut else self.call("accumulate", number, seen[-1])
+        )
+        made_from = [self.sent[k] for k in wanted]
+        self.received[number] = Bridge.apply(self, number, wanted, seen, value, anchor, *made_from)
+        return self.received[number]
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _send(self, *message) -> None:
+        blobs: list[bytes] = []
+        text = json.dumps(self._encode(list(message), blobs)).encode()
+        data = b"".join([struct.pack("<QQ", len(text), len(blobs)), text, *_framed(blobs)])
+        if len(data) > MOST_BYTES:
+            raise ValueError(
+                f"{len(data) / 2**20:.0f} MB are too much to send; at most {MOST_BYTES / 2**20:.0f} MB are"
+            )
+        view = memoryview(data)
+        while view:
+            self._wait(writing=True)
+            try:
+                view = view[os.write(self.writing, view[:65536]) :]
+            except OSError as error:
+                raise Broken("the other process has ended") from error
+
+    def _receive(self) -> list:
+        length, count = struct.unpack("<QQ", self._read(16))
+        left = [MOST_BYTES]
+        text = self._read(length, left)
+        blobs = [self._read(*struct.unpack("<Q", self._read(8, left)), left) for _ in range(min(count, MOST_BYTES))]
+        try:
+            message = self._decode(json.loads(text), blobs)
+            kind, _, *others = message
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError) as error:
+            raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
+        shapes = {"call": [list], "return": [dict], "raise": [str, str]}
+        if kind not in shapes or [type(other) for other in others] != shapes[kind]:
+            raise Broken("a message that makes no sense")
+        return message
+
+    def _read(self, length: int, left: list[int] | None = None) -> bytes:
+        if left is not None:
+            left[0] -= length
+            if left[0] < 0:
+                raise Broken("a message that is too long")
+        chunks = []
+        while length:
+            self._wait()
+            chunk = os.read(self.reading, min(length, 2**20))
+            if not chunk:
+                raise Broken("the other process has ended")
+            chunks.append(chunk)
+            length -= len(chunk)
+        return b"".join(chunks)
+
+    def _wait(self, writing: bool = False) -> None:
+        if self.deadline is None:
+            return
+        ready = ([], [self.writing]) if writing else ([self.reading], [])
+        if not any(select.select(*ready, [], max(0, self.deadline - time.monotonic()))):
+            raise Broken("no answer came in time")
+
+    def _encode(self, value, blobs: list[bytes]) -> Any:
+        """A value as JSON, with its arrays added to the blobs."""
+        if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+            return value
+        if isinstance(value, (list, tuple)):
+            return {"tuple" if isinstance(value, tuple) else "list": [self._encode(item, blobs) for item in value]}
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {"dict": {key: self._encode(item, blobs) for key, item in value.items()}}
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.dtype != torch.bfloat16:
+            return self._encode_tensor(value, blobs)
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+            blobs.append(_npy(np.asarray(value)))
+            return {"array": len(blobs) - 1}
+        if isinstance(value, Remote) and value._peer is self:
+            return {"yours": value._target}
+        if callable(value):
+            self.functions.append(value)
+            return {"function": len(self.functions) - 1}
+        methods = [name for name in METHODS if callable(getattr(value, name, None))]
+        return {"object": type(value).__name__, "methods": {m: self._encode(getattr(value, m), blobs) for m in methods}}
+
+    def _encode_tensor(self, value: Tensor, blobs: list[bytes]) -> dict:
+        blobs.append(_npy(value.detach().cpu().numpy()))
+        encoded: dict = {"tensor": len(blobs) - 1}
+        if value.requires_grad:
+            self.sent.append(value)
+            encoded |= {"number": len(self.sent) - 1, "made_from": _crossings(value)}
+        return encoded
+
+    def _decode(self, value, blobs: list[bytes]) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ((kind, content), *more) = value.items()
+        if kind in ("list", "tuple"):
+            items = [self._decode(item, blobs) for item in content]
+            return tuple(items) if kind == "tuple" else items
+        if kind == "dict":
+            return {key: self._decode(item, blobs) for key, item in content.items()}
+        if kind == "array":
+            array = _array(blobs[content])
+            return array if array.ndim else array[()]
+        if kind == "tensor":
+            tensor = torch.from_numpy(_array(blobs[content]))
+            return self._bridged(tensor, value["number"], value["made_from"]) if more else tensor
+        if kind == "function":
+            return Remote(self, int(content))
+        if kind == "yours":
+            return self._function(content)
+        methods = {name: self._decode(item, blobs) for name, item in value["methods"].items() if name in METHODS}
+        return type(re.sub(r"\W", "_", content)[:60] or "_", (), methods)()
+
+
+class Bridge(torch.autograd.Function):
+    """The identity on a received tensor; its gradient goes through the other end."""
+
+    @staticmethod
+    def forward(ctx, peer, number, wanted, seen, value, anchor, *made_from):
+        ctx.peer, ctx.number, ctx.wanted, ctx.seen = peer, number, wanted, seen
+        ctx.save_for_backward(value)  # so that a second pass needs retain_graph, as in one process
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        _ = ctx.saved_tensors
+        ctx.seen.append(gradient.detach())
+        found = [None] * len(ctx.wanted)
+        if ctx.wanted and not ctx.peer.cut:
+            found = ctx.peer.call("gradients", ctx.number, gradient, ctx.wanted, torch.is_grad_enabled())
+        return None, None, None, None, None, torch.zeros(()), *found
+
+
+def _crossings(value: Tensor) -> list[int]:
+    """The numbers of the received tensors that a tensor was made from, without those behind them."""
+    found, seen, todo = [], set(), [value.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Bridge._backward_cls):
+            found.append(node.number)
+        else:
+            todo += [after for after, _ in node.next_functions]
+    return found
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _array(blob: bytes) -> np.ndarray:
+    """An array from npy, whose header must tell the truth about its size before any memory is taken."""
+    stream = io.BytesIO(blob)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
+    data = blob[stream.tell() :]
+    if (
+        dtype.kind not in "biufc"
+        or min(shape, default=0) < 0
+        or int(np.prod(shape, dtype=object)) * dtype.itemsize != len(data)
+    ):
+        raise ValueError("not a plain array")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _framed(blobs: list[bytes]) -> Iterator[bytes]:
+    for blob in blobs:
+        yield struct.pack("<Q", len(blob))
+        yield blob
+
+
+def _overwrite(args, k: str, value) -> None:
+    """Let an argument change as the other end changed its copy."""
+    argument = args[int(k)]
+    if isinstance(argument, Tensor) and isinstance(value, Tensor) and argument.shape == value.shape:
+        with torch.no_grad():
+            argument.copy_(value)
+
+
+def _error(name: str, words: str, where: str) -> Exception:
+    if name == "NotImplementedError":
+        return NotImplementedError(words)
+    error = type(re.sub(r"\W", "_", name)[:60] or "_", (RemoteError,), {})(words)
+    error.where = where
+    return error

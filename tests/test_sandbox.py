@@ -1,0 +1,167 @@
+"""What students' code can and cannot do in the sandbox, by letting it try."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from course.sandbox import Limits, Sandbox
+from course.wire import Broken
+
+pytestmark = [
+    pytest.mark.grading,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="no sandbox: install bubblewrap"),
+]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    sandbox = Sandbox(Limits(processes=20, disk=2**20))
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture
+def student(sandbox):
+    peer = sandbox.open()
+    peer.deadline = time.monotonic() + 120
+    yield peer
+    peer.close()
+
+
+def said(peer, source: str) -> str:
+    """What a cell prints, or the name of the error it ends with."""
+    outputs = peer.call("run", source)
+    return "".join(output.get("text", "") or output.get("ename", "") for output in outputs)
+
+
+def test_cells_run_one_after_the_other_and_show_what_they_should(student):
+    assert student.call("run", "import torch\nx = torch.ones(2)\nprint('made')") == [
+        {"output_type": "stream", "name": "stdout", "text": "made\n"}
+    ]
+    (shown,) = student.call("run", "x.sum()")
+    assert shown["data"]["text/plain"] == "tensor(2.)"
+    (figure,) = student.call("run", "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])")
+    assert figure["data"]["image/png"].startswith("iVBOR")
+    (error,) = student.call("run", "1 / 0")
+    assert (error["ename"], error["evalue"]) == ("ZeroDivisionError", "division by zero")
+
+
+def test_functions_of_the_notebook_are_called_from_here(student):
+    student.call("run", "def euler_step(u, x, t, h):\n    return x + h * u(x, t)")
+    step = student.call("lookup", "euler_step")
+    assert step(lambda x, t: t * x, 2.0, 3.0, 0.5) == 5.0
+    with pytest.raises(Exception, match="'heun_step' is not defined"):
+        student.call("lookup", "heun_step")
+
+
+def test_an_error_in_a_function_tells_its_line(student):
+    student.call("run", "def broken(x):\n    y = x\n    return y.nothing")
+    with pytest.raises(Exception) as failure:
+        student.call("lookup", "broken")(1)
+    assert failure.value.where == "in line 3: return y.nothing"
+
+
+TRIES = {
+    "the network": ("import socket; socket.create_connection(('1.1.1.1', 80), 2)", "OSError"),
+    "other files": (
+        "import os; print([n for n in os.listdir('/') if n in ('work', 'home', 'etc', 'mnt')])",
+        "['etc']\n",
+    ),
+    "sources": ("import course.build", "ModuleNotFoundError"),
+    "hidden tests": ("import course.hidden", "ModuleNotFoundError"),
+    "the library": ("open('/office/fmlab/paths.py', 'a')", "PermissionError"),
+    "the temporary folder": ("open('/tmp/x', 'w')", "OSError"),
+    "memory": ("x = bytearray(20 * 2**30)", "MemoryError"),
+    "a large file": ("open('big', 'wb').write(bytes(2**21))", "OSError"),
+    "a full disk": ("for k in range(9): open(str(k), 'wb').write(bytes(2**18))", "OSError"),
+    "other processes": ("import os; print(os.getpid(), os.listdir('/proc'))", "1 []\n"),
+    "being root": ("import os; os.setuid(0); print(os.getuid())", "OSError"),
+}
+
+
+@pytest.mark.parametrize("what", TRIES)
+def test_out_of_reach(student, what):
+    source, result = TRIES[what]
+    assert said(student, source) == result
+
+
+def test_processes_are_few(student):
+    fork = "import os, time\nfor n in range(100):\n    if os.fork() == 0: time.sleep(60)"
+    assert said(student, fork) == "BlockingIOError"
+
+
+def test_a_long_output_is_cut(student):
+    shown = said(student, "print('x' * 10**7)")
+    assert len(shown) < 200_000 and "characters more" in shown
+
+
+def test_a_process_that_ends_itself_is_gone_and_no_other(sandbox, student):
+    neighbour = sandbox.open()
+    neighbour.deadline = time.monotonic() + 60
+    for pid in ("0", "-1", "os.getppid()"):
+        said(student, f"import os, signal\nos.kill({pid}, signal.SIGKILL)")
+    with pytest.raises(Broken):
+        student.call("run", "import os; os._exit(0)")
+    assert said(neighbour, "print(1)") == "1\n"
+    neighbour.close()
+
+
+def processes(sandbox: Sandbox) -> int:
+    """How many run in the sandbox."""
+    tree = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in tree.splitlines()[1:]]
+    family, size = {sandbox.process.pid}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {pid for pid, parent in pairs if parent in family}
+    return size
+
+
+def test_an_endless_cell_ends_with_its_connection_and_all_it_started_too(sandbox):
+    before = processes(sandbox)
+    peer = sandbox.open()
+    peer.deadline = time.monotonic() + 3
+    with pytest.raises(Broken, match="in time"):
+        peer.call("run", "import os\nif os.fork() == 0: os.setsid()\nwhile True: pass")
+    assert processes(sandbox) > before
+    peer.close()
+    deadline = time.monotonic() + 60
+    while processes(sandbox) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_one_submission_leaves_nothing_for_the_next(sandbox):
+    first, second = sandbox.open(), sandbox.open()
+    for peer in (first, second):
+        peer.deadline = time.monotonic() + 60
+    said(first, "import fmlab.metrics, torch\ntorch.allclose = lambda *a: True\nopen('left', 'w').write('x')\nmine = 1")
+    seen = (
+        "import torch, os\nprint(torch.allclose(torch.ones(1), torch.zeros(1)), os.listdir('.'), 'mine' in globals())"
+    )
+    assert said(second, seen) == "False [] False\n"
+    assert said(first, seen) == "True ['left'] True\n"
+    first.close()
+    second.close()
+
+
+def test_everything_ends_with_the_grader(tmp_path):
+    """Also when the grader is killed."""
+    code = (
+        "import os, sys, time\nfrom course.sandbox import Sandbox\n"
+        "sandbox = Sandbox()\npeer = sandbox.open()\nprint(sandbox.process.pid, flush=True)\n"
+        "peer.call('run', 'while True: pass')"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    grader = subprocess.Popen(["python", "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
+    walls = int(grader.stdout.readline())
+    grader.kill()
+    grader.communicate()
+    deadline = time.monotonic() + 60
+    while os.path.exists(f"/proc/{walls}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
