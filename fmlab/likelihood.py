@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fmlab.processes import ODE, Field
+from fmlab.schedules import coefficient
 from fmlab.simulators import Midpoint, ODEMethod, simulate
 
 
@@ -68,6 +69,27 @@ def divergence(vector_field: Field, x: Tensor, t, probes: Tensor | None = None) 
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
         raise ValueError("x must be a floating-point tensor of shape (n, *shape)")
     return _field_and_divergence(vector_field, x, torch.as_tensor(t, dtype=x.dtype, device=x.device), probes)[1]
+
+
+def continuity_residual(density: Field, vector_field: Field, x: Tensor, t) -> Tensor:
+    """∂_t p + div(p u) at (x, t), which is 0 everywhere if and only if the flow of u carries p_t.    [notes, eq. 23]
+
+    density: callable p(x, t) → (n,). vector_field: callable u(x, t). Both are differentiable, and treat each row on its
+    own. x: (n, *shape); t: a scalar or (n,). Returns (n,), without gradients.
+    """
+    with torch.enable_grad():
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach().expand(len(x)).clone().requires_grad_()
+        (change,) = torch.autograd.grad(density(x, t).sum(), t)
+    return change + divergence(lambda x, t: coefficient(density(x, t), x) * vector_field(x, t), x, t.detach())
+
+
+def fokker_planck_residual(density: Field, score: Field, drift: Field, sigma: float, x: Tensor, t) -> Tensor:
+    """∂_t p + div(p b) − ½ σ² Δp at (x, t), for the SDE dX = b_t dt + σ dW.    [notes, eq. 50]
+
+    Since ∇p = p ∇log p, it is the continuity equation of the field b − ½ σ² ∇log p.
+    score: callable ∇log p(x, t). sigma: the number σ_t. Otherwise as for `continuity_residual`.
+    """
+    return continuity_residual(density, lambda x, t: drift(x, t) - sigma**2 / 2 * score(x, t), x, t)
 
 
 def draw_probes(m: int, x: Tensor, noise: str = "rademacher", generator: torch.Generator | None = None) -> Tensor:

@@ -154,6 +154,17 @@ def marginal_score_matching_loss(
     return _weighted(errors, weight, t)
 
 
+def reflow_loss(sample: Callable[[Tensor], Tensor], x0: Tensor) -> Callable[[Model, Tensor, Tensor], Tensor]:
+    """Straight-line loss on the pairs (x_0, x_1 = sample(x_0)) of a trained flow, drawn once.    [Liu, Gong, Liu 2022]
+
+    Returns the loss(model, k, t) = E‖u_θ((1 − t) x_0 + t x_1, t) − (x_1 − x_0)‖² over the pairs k at the times t, both
+    (n,). The pairs of a flow hardly cross, so that the marginal field of their lines is nearly straight.
+    """
+    with torch.no_grad():
+        x1 = sample(x0)
+    return lambda model, k, t: flow_matching_loss(model, LinearPath(), x1[k], x0[k], times=lambda n, generator: t)
+
+
 def loss_over_log_snr(
     model: Model,
     path: GaussianPath,

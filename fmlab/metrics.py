@@ -2,7 +2,8 @@
 
 A distance compares x: (n, *shape) ~ p with y: (m, *shape) ~ q. It is 0 exactly where the two empirical distributions
 agree, and tends, as the sets grow, to a distance between p and q that is 0 only for p = q. An error compares simulated
-states with exact ones, path by path (strong) or in the mean (weak).
+states with exact ones, path by path (strong) or in the mean (weak). Samples with labels are judged by how well a
+classifier knows them, how much they differ within a class, and how far they are from the data that were learned.
 """
 
 import torch
@@ -100,6 +101,34 @@ def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:
         raise ValueError(f"need as many errors as steps, two at least; got {log_error.shape} and {log_h.shape}")
     log_h = log_h - log_h.mean()
     return (log_h @ log_error) / (log_h @ log_h)
+
+
+def fidelity(logits: Tensor, y: Tensor) -> Tensor:
+    """Share of points whose label the classifier finds most likely. logits: (n, labels), y: (n,), whole numbers."""
+    if logits.ndim != 2 or y.shape != logits.shape[:1] or not len(y):
+        raise ValueError(f"need logits (n, labels) and labels (n,), got {tuple(logits.shape)} and {tuple(y.shape)}")
+    return (logits.argmax(1) == y).to(logits).mean()
+
+
+def diversity(x: Tensor, y: Tensor) -> Tensor:
+    """Mean Euclidean distance between two different points of one class, averaged over the classes.
+
+    x: (n, *shape), y: (n,). Raises ValueError where a class has one point only.
+    """
+    if y.shape != x.shape[:1] or not len(y) or y.unique(return_counts=True)[1].min() < 2:
+        raise ValueError(f"need two points of each class at least, got {tuple(x.shape)} and labels {tuple(y.shape)}")
+    return torch.stack([torch.pdist(x[y == label].flatten(1)).mean() for label in y.unique()]).mean()
+
+
+def nearest_neighbour_distance(x: Tensor, data: Tensor) -> Tensor:
+    """Euclidean distance from each point to the nearest of the data. x: (n, *shape), data: (N, *shape). Returns (n,).
+
+    Distances are those of the differences, so that a copy is at distance 0 and not only near it.
+    """
+    x, data = _points(x, data)
+    rows = max(1, CHUNK**2 // len(data))
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cat([torch.cdist(chunk, data, compute_mode=exact).amin(1) for chunk in x.split(rows)])
 
 
 def _same_shape(x: Tensor, y: Tensor) -> None:

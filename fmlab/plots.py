@@ -102,6 +102,37 @@ def plot_density(log_prob: Callable, ax: Axes | None = None, extent: float = 3.0
     return _plane(ax, extent)
 
 
+def plot_signed(
+    f: Callable, ax: Axes | None = None, extent: float = 3.0, n: int = 100, limit: float | None = None
+) -> Axes:
+    """Values of either sign in the plane: orange and solid lines above 0, purple and dashed ones below it.
+
+    f: (n, 2) → (n,). limit: the absolute value at which colours are strongest; the largest one found if not given.
+    """
+    ax, side = _axes(ax), np.linspace(-extent, extent, n)
+    values = array(f(lattice(extent, n))).reshape(n, n).T
+    limit = limit or np.abs(values).max() or 1.0
+    steps = plt.get_cmap("PuOr_r", 41)  # few colours, so that a picture of 256 has all of them
+    mesh = ax.pcolormesh(side, side, values, cmap=steps, vmin=-limit, vmax=limit, shading="nearest", rasterized=True)
+    levels = limit * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
+    ax.contour(side, side, values, levels=levels, colors=BLACK, linewidths=0.5, negative_linestyles="dashed")
+    ax.figure.colorbar(mesh, ax=ax, shrink=0.8)
+    return _plane(ax, extent)
+
+
+def plot_density_in_time(log_prob: Callable, ax: Axes | None = None, extent: float = 3.0, n: int = 120) -> Axes:
+    """Density exp(log_prob(x, t)) of a path on the line, over the times from 0 to 1. log_prob: (n, 1), (n,) → (n,).
+
+    Shades follow the root of the density, so that the wide start and a narrow end can both be seen.
+    """
+    ax, ts, xs = _axes(ax), torch.linspace(0, 1, n), torch.linspace(-extent, extent, n)
+    t, x = torch.cartesian_prod(ts, xs).T
+    shade = np.exp(array(log_prob(x[:, None], t)) / 2).reshape(n, n).T
+    ax.pcolormesh(array(ts), array(xs), shade, cmap="Greys", vmax=1.4 * shade.max(), shading="gouraud", rasterized=True)
+    ax.set(xlabel="time $t$", ylabel="state $X_t$", ylim=(-extent, extent))
+    return ax
+
+
 def plot_histogram(x, ax: Axes | None = None, density: Callable | None = None, bins: int = 60, **bars) -> Axes:
     """Histogram of numbers, and the exact density over it where given. x: any shape; density: (n,) → (n,)."""
     ax, x = _axes(ax), array(x).reshape(-1)
@@ -110,6 +141,27 @@ def plot_histogram(x, ax: Axes | None = None, density: Callable | None = None, b
         grid = torch.linspace(float(x.min()), float(x.max()), 300)
         ax.plot(array(grid), array(density(grid)), color=BLACK, ls="-", lw=1.5, label="exact density")
     ax.set(xlabel="$x$", ylabel="density")
+    return ax
+
+
+def plot_images(
+    x, ax: Axes | None = None, columns: int = 10, low: float = -1.0, high: float = 1.0, smooth: int = 1
+) -> Axes:
+    """Grey images row by row, `columns` to a row; black is low, white is high. x: (n, height, width) or (n, 1, …).
+
+    smooth: how many times each pixel is enlarged, with smooth transitions: the eye reads small images better so.
+    """
+    ax, x = _axes(ax), torch.as_tensor(array(x))
+    x = x.reshape(len(x), 1, *x.shape[-2:])
+    if smooth > 1:
+        x = torch.nn.functional.interpolate(x, scale_factor=smooth, mode="bicubic")
+    rows, height, width = -(-len(x) // columns), x.shape[2] + smooth, x.shape[3] + smooth
+    sheet = np.full((rows * height - smooth, columns * width - smooth), np.nan)  # nothing is drawn between images
+    for k, image in enumerate(x[:, 0]):
+        top, left = k // columns * height, k % columns * width
+        sheet[top : top + height - smooth, left : left + width - smooth] = image
+    ax.imshow(sheet, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    ax.set_axis_off()
     return ax
 
 

@@ -248,6 +248,15 @@ def diffusion_coefficients(schedule: Schedule, t) -> tuple[Tensor, Tensor]:
     return -growth, (2 * (schedule.beta(t) ** 2 * growth - schedule.beta_beta_dot(t))).sqrt()
 
 
+def to_variance_preserving(x: Tensor, t, schedule: Schedule) -> Tensor:
+    """States of a schedule, rescaled to the variance-preserving one with the same λ.    [meet, noise schedule]
+
+    x/√(α² + β²). x: (n, *shape); t: a scalar or (n,).
+    """
+    t = time_like(t, x)
+    return x / coefficient(torch.hypot(schedule.alpha(t), schedule.beta(t)), x)
+
+
 def time(t) -> Tensor:
     """t as a floating-point tensor in [0, 1], of which rounding may miss the ends. Raises ValueError outside."""
     t = _float(t)

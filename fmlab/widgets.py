@@ -6,19 +6,23 @@ stands in its place as a static image.
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, VBox
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from fmlab import plots
-from fmlab.distributions import GaussianMixture
+from fmlab.distributions import Empirical, GaussianMixture
+from fmlab.guidance import guided_vector_field
+from fmlab.metrics import energy_distance
 from fmlab.paths import GaussianPath
 from fmlab.processes import ODE, ornstein_uhlenbeck
-from fmlab.samplers import ddpm
+from fmlab.samplers import ddpm, sample_diffusion, sample_flow
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import Euler, simulate
 
@@ -29,15 +33,15 @@ class Explorer(VBox):
     """Sliders above a picture that `draw(ax, **values)` redraws whenever a slider moves.
 
     draw: draws on clean axes from the sliders' values and returns a sentence that says what is to be seen, which
-    becomes the picture's text alternative. sliders: name → slider.
+    becomes the picture's text alternative. panels: how many axes, side by side, draw is given. sliders: name → slider.
     """
 
-    def __init__(self, draw: Callable[..., str], **sliders):
+    def __init__(self, draw: Callable[..., str], panels: int = 1, **sliders):
         self._draw, self._sliders, self._picture = draw, sliders, HTML()
         with rc_context(STYLE):
             self._figure = Figure(figsize=(7, 3.6))
             self._figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.9)
-            self._ax = self._figure.subplots()
+            self._axes = self._figure.subplots(1, panels, squeeze=False)[0]
         super().__init__([*sliders.values(), self._picture])
         for slider in sliders.values():
             slider.style.description_width = "10em"
@@ -47,8 +51,9 @@ class Explorer(VBox):
 
     def _redraw(self, change=None) -> None:
         with rc_context(STYLE):
-            self._ax.clear()
-            words = self._draw(self._ax, **{name: slider.value for name, slider in self._sliders.items()})
+            for ax in self._axes:
+                ax.clear()
+            words = self._draw(*self._axes, **{name: slider.value for name, slider in self._sliders.items()})
             buffer = io.BytesIO()
             self._figure.savefig(buffer, format="png", dpi=90)
         self._png = base64.b64encode(buffer.getvalue()).decode()
@@ -121,12 +126,12 @@ def noise_schedules() -> Explorer:
         length = (alpha**2 + beta**2) ** 0.5
         ax.plot(quarter.cos(), quarter.sin(), color=plots.BLACK, ls=":", lw=1, label="variance preserving")
         ax.plot(chosen.alpha(fine), chosen.beta(fine), color=plots.BLUE, ls="-", lw=2, label=schedule)
-        ax.plot([0, 3 * alpha / length], [0, 3 * beta / length], color=plots.SKY, ls="--", lw=1, label="equal λ")
+        ax.plot([0, 4 * alpha / length], [0, 4 * beta / length], color=plots.SKY, ls="--", lw=1, label="equal λ")
         ax.plot(alpha, beta, "o", color=plots.BLUE, ms=8)
         ax.plot(alpha / length, beta / length, "^", color=plots.RED, ms=8, label="rescaled")
-        ax.set(xlim=(-0.05, 1.8), ylim=(-0.05, 1.4), aspect="equal", xlabel="weight of the data α")
+        ax.set(xlim=(-0.05, 2.6), ylim=(-0.05, 1.4), aspect="equal", xlabel="weight of the data α")
         ax.set(ylabel="weight of the noise β", title=f"t = {t:.2f}: α = {alpha:.3g}, β = {beta:.3g}, λ = {log_snr:.2f}")
-        ax.legend(loc="upper right", frameon=True)
+        ax.legend(loc="upper right")
         return f"{schedule} at t = {t:.2f}: alpha {alpha:.3g}, beta {beta:.3g}, log signal-to-noise ratio {log_snr:.2f}"
 
     return Explorer(
@@ -156,6 +161,138 @@ def sampler_churn(n: int = 1000) -> Explorer:
 
     return Explorer(
         draw,
-        steps=IntSlider(6, 1, 24, description="steps"),
+        steps=IntSlider(6, 1, 16, description="steps"),
         churn=FloatSlider(value=0.0, min=0, max=3, step=0.1, description="churn c"),
+    )
+
+
+def guidance_scale(classes: Sequence[GaussianMixture], n: int = 300) -> Explorer:
+    """Points guided to one of several labelled mixtures in the plane by exact fields, as the guidance scale w moves.
+
+    classes: p(x | y) for y = 0, 1, …, all as likely.
+    """
+    everything = GaussianMixture(
+        torch.cat([p.means for p in classes]),
+        torch.cat([p.covs for p in classes]),
+        torch.cat([p.weights for p in classes]),
+    )
+    path, generator = GaussianPath(), torch.Generator().manual_seed(0)
+    fields = [path.marginal(p).vector_field for p in (*classes, everything)]
+    x0 = torch.randn(n, 2, generator=generator)
+    data = [p.sample(n // 2, generator) for p in classes]
+
+    def draw(ax: Axes, w: float, y: int) -> str:
+        field = guided_vector_field(lambda x, t, label: fields[label](x, t), y, w, null=len(classes))
+        ends = sample_flow(field, x0, steps=10)
+        share = float((classes[y].log_prob(ends) - everything.log_prob(ends)).exp().mean() / len(classes))
+        for label, z in enumerate(data):
+            mark, color = plots.MARKERS[label], (plots.BLUE, plots.ORANGE, plots.GREEN, plots.SKY)[label % 4]
+            plots.plot_samples(z, ax, marker=mark, ms=3.5, alpha=0.35, color=color, label=f"data with y = {label}")
+        plots.plot_samples(ends, ax, color=plots.RED, ms=4, alpha=0.8, label=f"guided to y = {y}")
+        spread = float(ends.std(0).norm())
+        ax.set(xlim=(-7, 4), ylim=(-3, 3), title=f"w = {w:g}: mean p(y given x) {share:.2f}, spread {spread:.2f}")
+        ax.set(xlabel="x₁", ylabel="x₂")  # plain letters, which are drawn much faster than formulas
+        ax.legend(loc="center left")
+        return f"guided to label {y} with w = {w:g}: the mean of p(y given x) over the samples is {share:.2f}"
+
+    return Explorer(
+        draw,
+        w=FloatSlider(value=1.0, min=0, max=6, step=0.25, description="guidance scale w"),
+        y=IntSlider(0, 0, len(classes) - 1, description="label y"),
+    )
+
+
+def path_through_time() -> Explorer:
+    """The conditional path of one data point and the marginal path of all of them, with their fields, as t moves."""
+    z = torch.tensor([[1.6, 1.2], [-1.8, 0.9], [-0.6, -1.8], [1.3, -1.2], [-0.2, 1.9]])
+    path = GaussianPath(CondOT())
+    one, every = [path.marginal(Empirical(point[None])) for point in z], path.marginal(Empirical(z))
+    pixels = plots.lattice(3.0, 60)
+
+    def draw(left: Axes, right: Axes, t: float, point: int) -> str:
+        for ax, law, data in ((left, one[point - 1], z[point - 1 : point]), (right, every, z)):
+            density = plots.array(law.log_prob(pixels, t).exp()).reshape(60, 60).T
+            ax.imshow(density, cmap="Greys", vmax=1.3 * density.max(), origin="lower", extent=(-3, 3, -3, 3))
+            ax.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+            plots.plot_vector_field(law.vector_field, t, ax, n=11)
+            ax.plot(*plots.array(data).T, "X", ls="", color=plots.RED, ms=8)
+        left.set_title(f"conditional on point {point}")
+        right.set_title("marginal")
+        return f"Densities and fields at t = {t:.2f}: the path of data point {point}, and of all {len(z)} data points"
+
+    return Explorer(
+        draw,
+        panels=2,
+        t=FloatSlider(value=0.5, min=0, max=0.9, step=0.02, description="time t"),
+        point=IntSlider(1, 1, len(z), description="data point z"),
+    )
+
+
+def sde_extension_noise(n: int = 2000, steps: int = 100) -> Explorer:
+    """Trajectories of the extended SDE on a line, with its quantiles and those of the exact path, as σ changes.
+
+    Field and score are looked up in a table over time and place, which makes a redraw fast.
+    """
+    path = GaussianPath(CondOT()).marginal(GaussianMixture([[-1.0], [1.2]], [0.05, 0.15], weights=[0.4, 0.6]))
+    ts, grid = torch.linspace(0, 1, steps + 1), torch.linspace(-5, 5, 301)
+    t, x = torch.cartesian_prod(ts, grid).T
+    tables = [f(x[:, None], t).reshape(steps + 1, -1).numpy() for f in (path.vector_field, path.score, path.log_prob)]
+    fields, scores, densities = tables[0], tables[1], np.exp(tables[2])
+    levels, shares = (0.1, 0.5, 0.9), densities.cumsum(1) / densities.sum(1, keepdims=True)
+    exact = np.array([np.interp(levels, row, grid) for row in shares])
+    rng = np.random.default_rng(0)
+    start, noise = rng.normal(size=n), rng.normal(size=(steps, n))
+
+    def draw(ax: Axes, sigma: float) -> str:
+        states = np.empty((steps + 1, n))
+        states[0] = start
+        for k in range(steps):
+            drift = np.interp(states[k], grid, fields[k] + sigma**2 / 2 * scores[k])
+            states[k + 1] = states[k] + drift / steps + sigma / steps**0.5 * noise[k]
+        found = np.quantile(states[::5], levels, axis=1).T
+        shades = {"cmap": "Greys", "norm": PowerNorm(0.6, 0, 1.2), "aspect": "auto"}
+        ax.imshow(densities.T, origin="lower", extent=(0, 1, -5, 5), **shades)
+        ax.plot(ts, states[:, :12], color=plots.BLUE, ls="-", lw=0.7, alpha=0.7)
+        ax.plot(ts, exact, color=plots.BLACK, ls="-", lw=1.4)
+        ax.plot(ts[::5], found, color=plots.RED, ls="--", lw=1.8)
+        largest = np.abs(found - exact[::5]).max()
+        ax.set(xlabel="time $t$", ylabel="state $X_t$", ylim=(-3, 3), yticks=(-2, 0, 2))
+        ax.set_title(f"σ = {sigma:.1f}: quantiles off by {largest:.2f} at most")
+        return f"Trajectories of the extended SDE for sigma = {sigma:.1f}; quantiles off by {largest:.2f} at most"
+
+    return Explorer(draw, sigma=FloatSlider(value=1.0, min=0, max=4, step=0.1, description="noise σ"))
+
+
+def diffusion_sigma(n: int = 1000) -> Explorer:
+    """Samples of a mixture in the plane by the extended SDE with σ_t = c β_t, as c and the number of steps change.
+
+    Field and score are exact. The histogram shows the first coordinate; the energy distance to fresh data sees both.
+    """
+    means, variances = torch.tensor([[-1.4, -0.7], [1.3, -1.0], [0.2, 1.3]]), torch.tensor([0.08, 0.06, 0.1])
+    mixture, schedule = GaussianMixture(means, variances, [0.3, 0.3, 0.4]), CondOT()
+    field = GaussianPath(schedule).marginal(mixture).vector_field
+    first = GaussianMixture(means[:, :1], variances, mixture.weights)
+    generator = torch.Generator().manual_seed(0)
+    start, fresh = torch.randn(n, 2, generator=generator), mixture.sample(n, generator)
+    grid, bins = torch.linspace(-3, 3, 301), torch.linspace(-3, 3, 41)
+    density = first.log_prob(grid[:, None]).exp()
+
+    def draw(ax: Axes, c: float, steps: int) -> str:
+        noise = torch.Generator().manual_seed(1)  # the same for every c
+        x = sample_diffusion(
+            field, None, start, lambda t: c * schedule.beta(t), steps, schedule=schedule, generator=noise
+        )
+        distance = float(energy_distance(x, fresh))
+        heights = torch.histogram(x[:, 0], bins).hist / (n * (bins[1] - bins[0]))
+        ax.stairs(heights, bins, fill=True, color=plots.SKY, label="samples")
+        ax.plot(grid, density, color=plots.BLACK, ls="-", label="exact density")
+        ax.set(xlim=(-3, 3), ylim=(0, 1), xlabel="first coordinate of the samples", ylabel="density")
+        ax.set_title(f"c = {c:g}, {steps} steps: energy distance {distance:.3f}")
+        ax.legend(loc="upper left")
+        return f"samples for sigma = {c:g} beta in {steps} steps: energy distance {distance:.3f}"
+
+    return Explorer(
+        draw,
+        c=FloatSlider(value=0.0, min=0, max=6, step=0.5, description="noise c"),
+        steps=IntSlider(5, 3, 30, description="steps"),
     )

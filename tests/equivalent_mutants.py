@@ -1,6 +1,16 @@
 """Mutants that are as good as the solution, with the reason: exercise → {before → after: why}."""
 
 _SLOPE = "a constant added to log error moves the line but not its slope, since log h has its mean subtracted"
+_SHAPE = "a coefficient is shaped like the states or like the data points, which have as many axes"
+_DTYPE = "times, both ends and the mean have one dtype and as many axes; a number as a time takes that of the states"
+_RECORDS = "the copy that records is then the tensor itself, whose values stay as they are"
+_ALPHA_BETA = "alpha, beta = (coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x))"
+
+
+def _replaced(line: str, why: str, *changes: tuple[str, str]) -> dict[str, str]:
+    """Mutants of one line, each with a few characters replaced."""
+    return {f"{line} → {line.replace(old, new)}": why for old, new in changes}
+
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "simulate": {
@@ -16,5 +26,179 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "errors.log() - errors.exp().mean()",
             "errors.log() - hs.log().mean()",
         )
+    },
+    "sample_conditional_path": _replaced(
+        "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
+        _SHAPE,
+        ("alpha(t), z", "alpha(t), noise"),
+        ("beta(t), z", "beta(t), noise"),
+    ),
+    "sample_marginal_path": _replaced(
+        "return alpha * z + beta * torch.randn_like(z)", "the law of the noise is symmetric", ("+", "-")
+    ),
+    "conditional_vector_field": {
+        **_replaced(
+            "rate = coefficient(schedule.beta_dot(t) / schedule.beta(t), x)", _SHAPE, ("beta(t), x", "beta(t), z")
+        ),
+        **_replaced(
+            "alpha, alpha_dot = (coefficient(schedule.alpha(t), x), coefficient(schedule.alpha_dot(t), x))",
+            _SHAPE,
+            ("alpha(t), x", "alpha(t), z"),
+            ("alpha_dot(t), x", "alpha_dot(t), z"),
+        ),
+    },
+    "marginal_vector_field": _replaced(
+        "total = total + coefficient(weight, x) * field(x, z.expand_as(x), t)", _SHAPE, ("weight, x", "weight, data")
+    ),
+    "divergence": {
+        "total = 0 → total = 0.0": "0 is 0",
+        "x = x.detach().requires_grad_() → x = x.requires_grad_()": _RECORDS,
+    },
+    "continuity_residual": {"t = t.detach().requires_grad_() → t = t.requires_grad_()": _RECORDS},
+    "conditional_score": _replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), z"), ("beta(t), x", "beta(t), z")),
+    "marginal_score": _replaced(
+        _ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), data"), ("beta(t), x", "beta(t), data")
+    ),
+    "fokker_planck_residual": {"t = t.detach().requires_grad_() → t = t.requires_grad_()": _RECORDS},
+    "conditional_flow_matching_loss": _replaced("return coefficient(f(t), z)", _SHAPE, ("z)", "noise)")),
+    "marginal_flow_matching_loss": _replaced(
+        "x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise",
+        _SHAPE,
+        ("alpha(t), z", "alpha(t), noise"),
+        ("beta(t), z", "beta(t), noise"),
+    ),
+    "optimal_vector_field": _replaced(
+        "t = coefficient(torch.as_tensor(t, dtype=x.dtype), x)",
+        _DTYPE,
+        (", dtype=x.dtype", ""),
+        ("x.dtype", "mean.dtype"),
+    ),
+    "sample_flow": {
+        "for t, t_next in zip(ts[:-1], ts[1:]): → for t, t_next in zip(ts, ts[1:]):": "zip ends with the shorter one",
+    },
+    "energy_distance": {
+        **_replaced(
+            "return torch.cdist(a.flatten(1), b.flatten(1)).mean()",
+            "a distance is symmetric",
+            ("(a.flatten(1), b.flatten(1))", "(b.flatten(1), a.flatten(1))"),
+        ),
+        **_replaced(
+            "return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)",
+            "a distance is symmetric",
+            ("(x, y)", "(y, x)"),
+        ),
+    },
+    "log_likelihood": {
+        "integral = 0.0 → integral = 0": "0 is 0",
+        **_replaced(
+            "for t, t_before in zip(ts.flip(0)[:-1], ts.flip(0)[1:]):",
+            "zip ends with the shorter one",
+            ("ts.flip(0)[:-1]", "ts.flip(0)"),
+        ),
+        **_replaced(
+            "return torch.distributions.Normal(0.0, 1.0).log_prob(x).flatten(1).sum(1) - integral",
+            "0 is 0",
+            ("0.0, 1.0", "0, 1.0"),
+        ),
+    },
+    "linear_path": _replaced(
+        "t = coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)",
+        _DTYPE,
+        (", dtype=x0.dtype", ""),
+        ("), x0)", "), x1)"),
+        ("x0.dtype", "x1.dtype"),
+    ),
+    "denoising_score_matching_loss": _replaced(
+        "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
+        _SHAPE,
+        ("alpha(t), z", "alpha(t), noise"),
+        ("beta(t), z", "beta(t), noise"),
+    ),
+    "noise_prediction_loss": _replaced(
+        "x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise",
+        _SHAPE,
+        ("alpha(t), z", "alpha(t), noise"),
+        ("beta(t), z", "beta(t), noise"),
+    ),
+    "score_from_vector_field": {
+        **_replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), u"), ("beta(t), x", "beta(t), u")),
+        **_replaced("alpha_dot = coefficient(schedule.alpha_dot(t), x)", _SHAPE, ("(t), x", "(t), u")),
+        **_replaced("beta_dot = coefficient(schedule.beta_dot(t), x)", _SHAPE, ("(t), x", "(t), u")),
+    },
+    "vector_field_from_score": {
+        **_replaced(
+            "growth = coefficient(schedule.alpha_dot(t) / schedule.alpha(t), x)", _SHAPE, ("alpha(t), x", "alpha(t), s")
+        ),
+        **_replaced(
+            "beta, beta_dot = (coefficient(schedule.beta(t), x), coefficient(schedule.beta_dot(t), x))",
+            _SHAPE,
+            ("beta(t), x", "beta(t), s"),
+            ("beta_dot(t), x", "beta_dot(t), s"),
+        ),
+    },
+    "sample_diffusion": {
+        "for t, h, noise in zip(ts[:-1], ts.diff(), noises): → for t, h, noise in zip(ts, ts.diff(), noises):": (
+            "zip ends with the shorter one"
+        ),
+    },
+    "convert_output": {
+        **_replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), value"), ("beta(t), x", "beta(t), value")),
+        **_replaced(
+            "dots = (coefficient(schedule.alpha_dot(t), x), coefficient(schedule.beta_dot(t), x))",
+            _SHAPE,
+            ("alpha_dot(t), x", "alpha_dot(t), value"),
+            ("beta_dot(t), x", "beta_dot(t), value"),
+        ),
+        **_replaced(
+            "rows = {'data': (1, 0), 'noise': (0, 1), 'velocity': (-beta, alpha)}",
+            "0 is 0",
+            ("(1, 0)", "(1, 0.0)"),
+            ("(0, 1)", "(0.0, 1)"),
+        ),
+        **_replaced("rows |= {'vector_field': dots, 'score': (0, -1 / beta)}", "0 is 0", ("(0,", "(0.0,")),
+    },
+    "x_mse_weight": {
+        **_replaced(
+            "rows = {'data': (torch.ones_like(alpha), 0), 'noise': (0, 1), 'velocity': (-beta, alpha)}",
+            "0 is 0",
+            ("(alpha), 0)", "(alpha), 0.0)"),
+            ("(0, 1)", "(0.0, 1)"),
+        ),
+        **_replaced(
+            "rows |= {'vector_field': (schedule.alpha_dot(t), schedule.beta_dot(t)), 'score': (0, 1 / beta)}",
+            "0 is 0",
+            ("(0,", "(0.0,"),
+        ),
+    },
+    "loss_over_log_snr": _replaced(
+        "x = coefficient(alpha, z) * z + coefficient(beta, z) * noise",
+        _SHAPE,
+        ("alpha, z", "alpha, noise"),
+        ("beta, z", "beta, noise"),
+    ),
+    "ddim_step": {
+        **_replaced(
+            "noise = (x - coefficient(schedule.alpha(t), x) * data) / coefficient(schedule.beta(t), x)",
+            _SHAPE,
+            ("alpha(t), x", "alpha(t), data"),
+            ("beta(t), x", "beta(t), data"),
+        ),
+        **_replaced(
+            "return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * noise",
+            _SHAPE,
+            ("alpha(s), x", "alpha(s), data"),
+            ("beta(s), x", "beta(s), data"),
+        ),
+    },
+    "ddpm_step": {
+        change: why
+        for name in ("data", "noise")
+        for before in (_ALPHA_BETA, _ALPHA_BETA.replace("(t)", "(s)").replace("alpha, beta", "alpha_s, beta_s"))
+        for change, why in _replaced(
+            before,
+            _SHAPE,
+            *((f"{weight}({time}), x", f"{weight}({time}), {name}") for weight in ("alpha", "beta") for time in "ts"),
+        ).items()
+        if change != f"{before} → {before}"
     },
 }

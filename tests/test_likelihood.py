@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fmlab.distributions import Gaussian, GaussianMixture
-from fmlab.likelihood import divergence, draw_probes, log_likelihood
+from fmlab.likelihood import continuity_residual, divergence, draw_probes, fokker_planck_residual, log_likelihood
 from fmlab.metrics import convergence_order
 from fmlab.paths import GaussianPath
-from fmlab.processes import ODE
+from fmlab.processes import ODE, sde_extension
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import RK4, Euler, simulate
 from tests.cases import distribution, normal, rng
@@ -218,3 +218,44 @@ def test_images_and_dtypes():
 def test_wrong_use_gets_a_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call(normal(4, 2, seed=0))
+
+
+# --- the equations of the density --------------------------------------------------------------------------------
+
+
+def test_residuals_of_a_field_that_does_not_fit_are_closed_form():
+    """p = N(t m, I) and u = t x on images: ∂_t p = −p m·s, div(p u) = p t (d + x·s), Δp = p (‖s‖² − d)."""
+    m, x, t = normal(1, 2, 2, seed=1), normal(5, 1, 2, 2, seed=2), torch.linspace(0.1, 0.9, 5).double()
+
+    def density(x, t):
+        away = (x - t.reshape(-1, 1, 1, 1) * m).flatten(1)
+        return torch.exp(-away.square().sum(1) / 2) / (2 * math.pi) ** 2
+
+    def score(x, t):
+        return t.reshape(-1, 1, 1, 1) * m - x
+
+    def grow(x, t):
+        return t.reshape(-1, 1, 1, 1) * x
+
+    p, s = density(x, t), score(x, t).flatten(1)
+    expected = -p * (s @ m.flatten()) + p * t * (4 + (x.flatten(1) * s).sum(1))
+    torch.testing.assert_close(continuity_residual(density, grow, x, t), expected)
+    expected = expected - 0.7**2 / 2 * p * (s.square().sum(1) - 4)
+    torch.testing.assert_close(fokker_planck_residual(density, score, grow, 0.7, x, t), expected)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture", "empirical"])
+@pytest.mark.parametrize("t", [0.4, torch.tensor(0.7), torch.linspace(0.2, 0.8, 6).double()])
+def test_exact_fields_leave_no_residual(kind, t):
+    marginal, x = GaussianPath(Cosine()).marginal(distribution(kind)), normal(6, 2, seed=3)
+    drift = sde_extension(marginal.vector_field, marginal.score, 1.2).drift
+
+    def density(x, t):
+        return marginal.log_prob(x, t).exp()
+
+    with torch.no_grad():
+        flow = continuity_residual(density, marginal.vector_field, x, t)
+        noisy = fokker_planck_residual(density, marginal.score, drift, 1.2, x, t)
+    assert flow.shape == noisy.shape == (6,) and not flow.requires_grad
+    assert max(flow.abs().max(), noisy.abs().max()) < 1e-9
+    assert continuity_residual(density, drift, x, t).abs().max() > 1e-3

@@ -15,6 +15,7 @@ from fmlab.losses import (
     loss_over_log_snr,
     marginal_flow_matching_loss,
     marginal_score_matching_loss,
+    reflow_loss,
     score_matching_loss,
     uniform,
 )
@@ -179,6 +180,20 @@ def test_linear_path_joins_two_data_sets():
     loss = flow_matching_loss(model, LinearPath(), x1, x0, generator=rng(0))
     torch.testing.assert_close(seen["x"], torch.lerp(x0, x1, seen["t"][:, None]))
     torch.testing.assert_close(loss, torch.nn.functional.mse_loss(torch.ones_like(x1), x1 - x0, reduction="sum") / 400)
+
+
+def test_reflow_regresses_on_the_straight_lines_of_a_flows_own_pairs():
+    x0, k, t, calls = normal(50, 3, seed=0), torch.tensor([7, 7, 31]), torch.tensor([0.1, 0.8, 0.5]).double(), []
+
+    def sample(x):
+        calls.append(len(x))
+        return 2 * x + 1
+
+    loss = reflow_loss(sample, x0)
+    torch.testing.assert_close(loss(zero, k, t), (x0[k] + 1).square().sum(1).mean())
+    straight = lambda x, t: (x + 1) / (1 + t[:, None])  # noqa: E731  x = x_0 + t (x_0 + 1), solved for the velocity
+    assert float(loss(straight, k, t)) < 1e-28
+    assert calls == [50]
 
 
 def test_times_are_drawn_as_told():

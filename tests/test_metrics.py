@@ -2,11 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.spatial import cKDTree
+from sklearn.metrics import accuracy_score
 
-from fmlab.metrics import convergence_order, energy_distance, sliced_wasserstein, strong_error, weak_error
+from fmlab.metrics import (
+    convergence_order,
+    diversity,
+    energy_distance,
+    fidelity,
+    nearest_neighbour_distance,
+    sliced_wasserstein,
+    strong_error,
+    weak_error,
+)
 
 
 def normal(n, d, seed, shift=0.0):
@@ -88,9 +100,34 @@ def test_convergence_order_is_the_slope(order):
     assert float(convergence_order(hs, 3 * hs**order * noise)) == pytest.approx(expected)
 
 
+def test_fidelity_is_the_accuracy_of_scikit_learn():
+    logits, y = normal(300, 5, 6), torch.arange(300) % 5
+    found = fidelity(logits + torch.nn.functional.one_hot(y, 5), y)
+    assert float(found) == accuracy_score(y, (logits + torch.nn.functional.one_hot(y, 5)).argmax(1))
+    assert 0.3 < found < 0.9
+
+
+def test_diversity_of_a_gaussian_has_its_closed_form():
+    """Two independent points of N(m, s² I) in the plane are at the mean distance √π s, whatever m."""
+    y = torch.tensor([0] * 500 + [3] * 2000)
+    x = torch.where(y[:, None] == 0, 1.0, 3.0) * normal(2500, 2, 7) + 10 * y[:, None]
+    assert float(diversity(x, y)) == pytest.approx(math.sqrt(math.pi) * 2, rel=0.05)
+    assert float(diversity(x.reshape(-1, 1, 2, 1), y)) == pytest.approx(float(diversity(x, y)))
+
+
+def test_nearest_neighbours_are_those_of_a_tree():
+    x, data = normal(300, 3, 8), normal(1000, 3, 9)
+    distances, _ = cKDTree(data).query(x)
+    np.testing.assert_allclose(nearest_neighbour_distance(x.reshape(300, 1, 3), data.reshape(1000, 1, 3)), distances)
+    assert (nearest_neighbour_distance(data.float() + 100, data.float() + 100) == 0).all()
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: fidelity(torch.zeros(3, 2), torch.zeros(4).long()),
+        lambda: diversity(torch.zeros(3, 2), torch.tensor([0, 0, 1])),
+        lambda: nearest_neighbour_distance(torch.zeros(3, 2), torch.zeros(3, 1)),
         lambda: energy_distance(torch.zeros(3, 2), torch.zeros(3, 1)),
         lambda: sliced_wasserstein(torch.zeros(0, 2), torch.zeros(3, 2)),
         lambda: strong_error(torch.zeros(3, 2), torch.zeros(3)),

@@ -31,6 +31,8 @@ def pictures():
         "vector field": lambda ax=None: plots.plot_vector_field(rotation, 0.5, ax),
         "warped grid": lambda ax=None: plots.plot_warped_grid(lambda x: rotation(x, 0.0), ax),
         "density": lambda ax=None: plots.plot_density(p.log_prob, ax),
+        "signed values": lambda ax=None: plots.plot_signed(lambda x: x[:, 0], ax),
+        "density in time": lambda ax=None: plots.plot_density_in_time(lambda x, t: -((x[:, 0] - t) ** 2), ax),
         "histogram": lambda ax=None: plots.plot_histogram(x, ax, lambda g: torch.exp(-g)),
         "convergence": lambda ax=None: plots.plot_convergence(ts[1:], {"Euler": ts[1:] ** 2}, {"Euler": 2}, ax),
     }
@@ -64,6 +66,44 @@ def test_density_is_drawn_the_right_way_up():
     row, column = np.unravel_index(shade.argmax(), shade.shape)
     side = np.linspace(-3, 3, 61)
     assert (side[column], side[row]) == pytest.approx((2.0, -1.0))
+
+
+def test_images_stand_in_rows_with_nothing_between():
+    x = torch.arange(5.0)[:, None, None, None].expand(5, 1, 2, 3)
+    _, given = plt.subplots()
+    ax = plots.plot_images(x, given, columns=3, low=0, high=4)
+    assert ax is given and plots.plot_images(x).figure is not given.figure
+    (picture,) = ax.images
+    sheet = picture.get_array().filled(np.nan)
+    assert sheet.shape == (5, 11) and picture.get_clim() == (0, 4)
+    for k in range(5):
+        top, left = 3 * (k // 3), 4 * (k % 3)
+        assert (sheet[top : top + 2, left : left + 3] == k).all()
+    assert np.isnan(sheet[2]).all() and np.isnan(sheet[:, [3, 7]]).all() and np.isnan(sheet[3:, 8:]).all()
+    ax.figure.canvas.draw()
+
+
+def test_smoothed_images_are_larger_and_as_bright():
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    (picture,) = plots.plot_images(x, columns=3, smooth=4).images
+    sheet = picture.get_array().filled(np.nan)
+    assert sheet.shape == (2 * 36 - 4, 3 * 36 - 4)
+    assert np.nanmean(sheet[:32, :32]) == pytest.approx(float(x[0].mean()), abs=0.02)
+    assert np.isnan(sheet[32:36]).all() and np.isnan(sheet[:, 32:36]).all()
+
+
+def test_signed_values_are_centred_at_0_and_drawn_the_right_way_up():
+    ax = plots.plot_signed(lambda x: x[:, 0] - 2 * x[:, 1], extent=1.0, n=21)
+    mesh, side = ax.collections[0], np.linspace(-1, 1, 21)
+    np.testing.assert_allclose(mesh.get_array().reshape(21, 21), side[None] - 2 * side[:, None], atol=1e-6)
+    assert mesh.get_clim() == pytest.approx((-3, 3))
+    assert plots.plot_signed(lambda x: 0 * x[:, 0], limit=0.5).collections[0].get_clim() == (-0.5, 0.5)
+
+
+def test_density_in_time_is_drawn_the_right_way_up():
+    ax = plots.plot_density_in_time(lambda x, t: -50 * (x[:, 0] - 2 * t + 1) ** 2, n=61)
+    shade = ax.collections[0].get_array().reshape(61, 61)
+    assert np.linspace(-3, 3, 61)[shade.argmax(0)] == pytest.approx(2 * np.linspace(0, 1, 61) - 1, abs=0.05)
 
 
 def test_convergence_reference_lines_have_their_slopes():

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from fmlab.processes import ornstein_uhlenbeck
-from fmlab.schedules import VE, CondOT, Cosine, DiffusionSchedule, LinearVP, Schedule, diffusion_coefficients, time
+from fmlab.schedules import (
+    VE,
+    CondOT,
+    Cosine,
+    DiffusionSchedule,
+    LinearVP,
+    Schedule,
+    diffusion_coefficients,
+    time,
+    to_variance_preserving,
+)
 from tests.cases import SCHEDULES, gradient
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -197,3 +207,14 @@ def test_a_log_snr_out_of_reach_is_refused():
 def test_bad_settings_get_a_clear_error(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_rescaled_states_are_those_of_the_cosine_schedule(schedule):
+    """The state of a schedule made of one z and one ε becomes that of the cosine schedule at the same λ."""
+    z, noise = torch.randn(2, 5, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for t in (torch.tensor(0.4).double(), torch.linspace(0.2, 0.8, 5).double()):
+        alpha, beta = (weight(t).reshape(-1, 1, 1, 1) for weight in (schedule.alpha, schedule.beta))
+        tau = Cosine().time_at(schedule.log_snr(t))
+        expected = Cosine().alpha(tau).reshape(-1, 1, 1, 1) * z + Cosine().beta(tau).reshape(-1, 1, 1, 1) * noise
+        torch.testing.assert_close(to_variance_preserving(alpha * z + beta * noise, t, schedule), expected)

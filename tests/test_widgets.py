@@ -10,12 +10,22 @@ import pytest
 from matplotlib import image
 
 from fmlab import plots, widgets
+from fmlab.distributions import Gaussian
+
+
+def guidance_scale():
+    return widgets.guidance_scale([Gaussian([-1.0, 0.0], 0.2), Gaussian([1.0, 0.5], 0.3)])
+
 
 EXPLORERS = [
     widgets.euler_step_size,
     widgets.ornstein_uhlenbeck_paths,
     widgets.noise_schedules,
     widgets.sampler_churn,
+    guidance_scale,
+    widgets.path_through_time,
+    widgets.sde_extension_noise,
+    widgets.diffusion_sigma,
 ]
 
 
@@ -72,6 +82,39 @@ def test_churn_explorer_samples_the_mixture():
     explorer = widgets.sampler_churn(n=4000)
     steps, churn, shown = explorer.children
     for value in (0.0, 1.0):
-        steps.value, churn.value = 24, value
+        steps.value, churn.value = 16, value
         share = int(re.search(r"(\d+)% in the left bump", shown.value).group(1))
-        assert abs(share - 40) < 5  # four standard errors are 3; the rest is for 24 steps
+        assert abs(share - 40) < 5  # four standard errors are 3; the rest is for 16 steps
+
+
+def test_guidance_scale_reports_what_the_samples_show():
+    """At w = 0 every label is as likely, at w = 1 samples are the class, and beyond nearly all are recognised."""
+    explorer = guidance_scale()
+    shares = []
+    for w in (0.0, 1.0, 4.0):
+        explorer.children[0].value = w
+        shares.append(float(re.search(r"samples is ([\d.]+)", explorer.children[-1].value)[1]))
+    assert abs(shares[0] - 0.5) < 0.1 and 0.9 < shares[1] < 0.99 < shares[2]
+
+
+def test_the_extended_sde_keeps_its_quantiles_for_every_noise():
+    """Twelve standard errors of a quantile of 8000 trajectories are 0.15; too coarse steps are seen at once."""
+    explorer = widgets.sde_extension_noise(n=8000, steps=400)
+    noise, shown = explorer.children
+    for value in (0.0, 0.5, 1.0, 2.0):
+        noise.value = value
+        assert float(re.search(r"off by ([\d.]+)", shown.value)[1]) < 0.15
+    coarse = widgets.sde_extension_noise(n=8000, steps=40)
+    coarse.children[0].value = 3.0
+    assert float(re.search(r"off by ([\d.]+)", coarse.children[1].value)[1]) > 0.3
+
+
+def test_noise_repairs_coarse_steps_until_they_are_unstable():
+    """Two fresh sets of 3000 points are about 0.001 apart."""
+    explorer = widgets.diffusion_sigma(n=3000)
+    c, steps, shown = explorer.children
+    found = {}
+    for values in ((0.0, 5), (2.0, 5), (6.0, 5), (2.0, 30)):
+        c.value, steps.value = values
+        found[values] = float(re.search(r"energy distance ([\d.]+)", shown.value)[1])
+    assert found[2.0, 5] < 0.7 * found[0.0, 5] and found[6.0, 5] > 0.1 and found[2.0, 30] < 0.005

@@ -1,0 +1,882 @@
+# %% [markdown]
+# # Lab 6 · Guided image generation
+#
+# So far our models drew whatever the data contain. Now we ask for something: *draw a 7*. By the end of this lab you
+# will have trained one network that draws handwritten digits with and without being told which, mixed its two answers
+# so that the request counts for more (**classifier-free guidance**), built a small U-Net for images, and measured what
+# guidance buys, what it costs, and whether your model invents its digits or remembers them.
+#
+# **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
+# your code, run the cell, then run the check below it. A figure follows. It uses your function once its check has
+# passed, and fmlab's until then, so you can always read on. Three cells train a network: they take about 5 seconds, 15
+# seconds and a minute.
+#
+# **Notation.** As before, $t = 0$ is noise, $t = 1$ is data, $z$ a data point, $\varepsilon$ standard normal noise, and
+# the path is the straight one, $x_t = t z + (1 - t)\,\varepsilon$. Images are states of shape
+# $(n, 1, \text{height}, \text{width})$ with pixels from −1 (black) to 1 (white). New is the **label** $y$: a whole
+# number, one for each image. *Notes* means [An Introduction to Flow Matching and Diffusion
+# Models](https://diffusion.csail.mit.edu/), *course labs* the labs of the same course. The lab is worth 50 points, 38
+# of them for code.
+
+# %%
+import math
+import time
+
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, silu
+
+from fmlab import distributions, guidance, losses, metrics, models, paths, plots, samplers, training
+from fmlab import widgets
+from fmlab.checks import lab6
+from fmlab.schedules import coefficient
+
+DATA = "digits"  # or "mnist": larger images, for a machine with torchvision and better with a GPU
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+plots.use_style()
+torch.set_num_threads(1)  # networks this small are faster on one core
+_ = torch.manual_seed(0)
+
+# %% [markdown]
+# ## 1 · Asking for something
+#
+# The data are now pairs $(z, y)$, and we want to draw from the distribution of $z$ *given* the label, for any label we
+# like:
+#
+# $$z \sim p_{\text{data}}(\cdot \mid y). \tag{notes, key idea 4}$$
+#
+# Nothing in the theory has to change. Each label has data of its own, so it has a probability path $p_t(x \mid y)$ and
+# a vector field $u_t(x \mid y)$ of its own; follow that field from noise, and you draw from
+# $p_{\text{data}}(\cdot \mid y)$. Beside these there is the field of all data together, which we write
+# $u_t(x \mid \varnothing)$: the label is "no label".
+#
+# In practice images drawn this way often show their label less plainly than one would wish. **Classifier-free
+# guidance** mixes the two fields, and goes *beyond* the field of the label:
+#
+# $$\tilde u_t(x \mid y) = (1 - w)\, u_t(x \mid \varnothing) + w\, u_t(x \mid y). \tag{course labs}$$
+#
+# The number $w$ is the **guidance scale**. $w = 0$ ignores the label, $w = 1$ is the field of the label, without
+# guidance, and $w > 1$ exaggerates what the label changes.
+#
+# > **A trap.** Many papers and programs write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0 means no
+# > guidance, and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
+#
+# ### Exercise 1 · The guided field (5 points)
+#
+# Write `guided_vector_field(u, y, w, null)`, which returns the guided field *as a function* of `(x, t)`. Here
+# `u(x, t, y)` knows all the fields: called with a label it is $u_t(x \mid y)$, and with the label `null` it is
+# $u_t(x \mid \varnothing)$.
+#
+# <details><summary>Hint</summary>
+# Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. It calls <code>u</code>
+# twice.
+# </details>
+
+# %% exercise="guided_vector_field"
+def guided_vector_field(u, y, w, null):
+    """The field of classifier-free guidance.
+
+    u: function u(x, t, y). y: one label, or one for each point, (n,). w: guidance scale, a number.
+    null: the label that says "no label". Returns a function of (x, t).
+    """
+    ### BEGIN SOLUTION
+    return lambda x, t: (1 - w) * u(x, t, null) + w * u(x, t, y)
+    ### END SOLUTION
+
+
+# %% check="guided_vector_field" points=5
+lab6.guided_vector_field(guided_vector_field)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.guided_vector_field(guided_vector_field)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Guidance without a network.** Three labels in the plane, each a mixture of two Gaussians, so that all fields are
+# known exactly. We ask for label 0, the blue circles. At $w = 0$ the samples are of all labels; at $w = 1$ they have
+# exactly the law of label 0. At $w = 3$ they keep clear of the other labels, and pay for it: the right half of label 0,
+# which has yellow neighbours, is nearly given up, and the left half is pushed away from all the others, to where there
+# are hardly any data.
+
+# %%
+classes = [
+    distributions.GaussianMixture([[-1.5, 1.0], [0.5, 0.6]], 0.12),
+    distributions.GaussianMixture([[0.1, -0.4], [1.9, 0.9]], 0.12),
+    distributions.GaussianMixture([[-1.3, -0.6], [1.0, -1.4]], 0.12),
+]
+everything = distributions.GaussianMixture(torch.cat([p.means for p in classes]), 0.12)
+marginals = [paths.GaussianPath().marginal(p) for p in (*classes, everything)]
+
+
+def exact_field(x, t, y):
+    """u_t(x | y) for the labels y = 0, 1, 2, and u_t(x | ∅) for y = 3."""
+    fields = torch.stack([marginal.vector_field(x, t) for marginal in marginals])
+    return fields[torch.as_tensor(y).expand(len(x)), torch.arange(len(x))]
+
+
+guided = lab6.answer_or("guided_vector_field", guidance.guided_vector_field)
+x0, fresh = torch.randn(1000, 2), [classes[0].sample(1000) for _ in range(2)]
+colors = plots.BLUE, plots.ORANGE, plots.GREEN
+fig, axes = plots.figure(columns=3)
+for ax, w in zip(axes, (0.0, 1.0, 3.0), strict=True):
+    for p, marker, color in zip(classes, "osD", colors, strict=True):
+        plots.plot_samples(p.sample(150), ax, marker=marker, ms=3, alpha=0.4, color=color)
+    x1 = samplers.sample_flow(guided(exact_field, 0, w, 3), x0, steps=20)
+    plots.plot_samples(x1[:400], ax, color=plots.RED, ms=3, alpha=0.8)
+    ax.set(title=f"$w$ = {w:g}", xlim=(-3, 3), ylim=(-3, 3))
+    distance = metrics.energy_distance(x1, fresh[0])
+    print(f"w = {w:g}: energy distance to label 0 is {distance:.4f}")
+print(f"two fresh sets of label 0:             {metrics.energy_distance(*fresh):.4f}")
+
+# %% [markdown]
+# **Why the difference of the two fields?** A field is its score, rescaled (lab 4), and by Bayes' rule the two scores
+# differ by the gradient of $\log p_t(y \mid x)$. So the guided field is
+#
+# $$\tilde u_t(x \mid y) = u_t(x \mid \varnothing) + w\,\kappa_t\,\nabla_x \log p_t(y \mid x), \qquad
+# \kappa_t = \beta_t^2\,\frac{\dot\alpha_t}{\alpha_t} - \beta_t \dot\beta_t ,$$
+#
+# the unguided field and a push of strength $w$ towards places that a perfect classifier of noisy images would take for
+# $y$. Nobody had to train that classifier: hence *classifier-free*.
+#
+# **Try it.** From which $w$ on has label 0 lost its right half? Which label keeps both halves, and what has it that the
+# others have not? (In a notebook that has just been opened this is a still picture: run the cell to get the sliders.)
+
+# %%
+widgets.guidance_scale(classes)
+
+# %% [markdown]
+# ## 2 · One network, with and without the label
+#
+# For images nobody hands us the fields. We learn them, and we want both, $u_t(x \mid y)$ and $u_t(x \mid \varnothing)$,
+# from one network $u_\theta(x, t \mid y)$. The images are real ones: 1797 handwritten digits of 8 × 8 pixels, which
+# come with scikit-learn. A fifth of them is held out: no network sees them, and we judge by them.
+
+# %%
+if DATA == "mnist":
+    try:
+        data = [distributions.mnist(train=train) for train in (True, False)]
+    except RuntimeError as error:  # which says what to do about it
+        print(f"{error}\nUntil then this notebook goes on with the small digits.")
+        DATA = "digits"
+if DATA == "digits":
+    data = [distributions.Digits(train=train) for train in (True, False)]
+train_set, held_out = (distributions.Labelled(d.z.to(DEVICE), d.y.to(DEVICE)) for d in data)
+
+SETTINGS = {
+    "digits": {"width": 256, "channels": 16, "steps": 1500, "unet_batch": 64, "smooth": 4},
+    "mnist": {"width": 1024, "channels": 32, "steps": 10_000, "unet_batch": 256, "smooth": 1},
+}[DATA]
+SHAPE, PIXELS = train_set.z.shape[1:], train_set.z[0].numel()
+NULL = 10  # the labels are the digits 0 … 9; this one says "no label"
+
+
+def show_images(x, ax, columns=10):
+    """Images in rows, smoothed for the eye: the networks see pixels."""
+    return plots.plot_images(x, ax, columns=columns, smooth=SETTINGS["smooth"])
+
+
+def rows_of_digits(z, y, rows):
+    """Images in rows from 0 to 9."""
+    return torch.stack([z[y == digit][:rows] for digit in range(10)], dim=1).flatten(0, 1)
+
+
+fig, (ax,) = plots.figure(width=5.5, height=2.5)
+show_images(rows_of_digits(train_set.z, train_set.y, rows=4), ax)
+_ = ax.set_title(f"{len(train_set.z)} images to learn from, {len(held_out.z)} to judge by")
+
+# %% [markdown]
+# How does one network learn the field without label too? While it is trained, we hide the label of a few images, about
+# one in ten, chosen anew each time: it is replaced by a label of its own, `null`. For these images the network can only
+# learn what is true of all digits.
+#
+# ### Exercise 2 · Dropping labels (3 points)
+#
+# Write `drop_labels(y, p, null, uniform)`: each label is replaced by `null` with probability `p`. `uniform` holds one
+# random number for each label, uniform on $[0, 1)$, already drawn for you.
+#
+# <details><summary>Hint</summary>
+# <code>torch.where</code> chooses between two values, element by element. Think which way round the comparison goes:
+# with <code>p = 0.1</code> most labels stay. (A published solution to a lab like this one has it the wrong way round,
+# and trains on one label in ten.)
+# </details>
+
+# %% exercise="drop_labels"
+def drop_labels(y, p, null, uniform):
+    """Labels, some of them dropped.
+
+    y: (n,) whole numbers. p: the probability of dropping a label. null: what stands for it then.
+    uniform: (n,) random numbers. Returns (n,) labels; y stays as it is.
+    """
+    ### BEGIN SOLUTION
+    return torch.where(uniform < p, null, y)
+    ### END SOLUTION
+
+
+# %% check="drop_labels" points=3
+lab6.drop_labels(drop_labels)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.drop_labels(drop_labels)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Who has lost a label?** About a tenth of each digit, and they all meet under the null label.
+
+# %%
+dropped = lab6.answer_or("drop_labels", lambda y, p, null, uniform: losses.drop_labels(y, p, null))
+y = train_set.y.cpu()
+after = dropped(y, 0.1, NULL, torch.rand(len(y)))
+fig, (ax,) = plots.figure(width=6.5, height=2.6)
+names = [*map(str, range(10)), "∅"]
+ax.bar(names, y.bincount(minlength=11), color=plots.SKY, label="before")
+ax.bar(names, after.bincount(minlength=11), color=plots.BLUE, width=0.45, label="after")
+ax.set(xlabel="label", ylabel="images", ylim=(0, 200))
+_ = ax.legend(loc="upper center", ncols=2)
+
+# %% [markdown]
+# ### Exercise 3 · Guided flow matching (5 points)
+#
+# The loss is that of lab 3, for a network that is told the label as well:
+#
+# $$L(\theta) = \mathbb E\,\bigl\| u_\theta(x_t, t \mid y) - (z - \varepsilon) \bigr\|^2, \qquad
+# x_t = t z + (1 - t)\,\varepsilon. \tag{notes, eq. 31}$$
+#
+# $\|\cdot\|^2$ is the sum over the pixels of an image, and $\mathbb E$ the mean over the batch. Each image has a time
+# of its own: $t$ has the shape $(n,)$, and must be given the shape $(n, 1, 1, 1)$ before it multiplies images.
+# `coefficient(t, z)`, imported above, does that for any shape of $z$.
+#
+# Write `guided_flow_matching_loss(u, z, y, t, noise)`. Some labels in `y` may have been dropped already; that is not
+# your concern here.
+#
+# <details><summary>Hint</summary>
+# Three lines: the state $x_t$; the error of the network there; the mean of the squared norms. The network gets the
+# times in the shape <code>(n,)</code>, as they came.
+# </details>
+
+# %% exercise="guided_flow_matching_loss"
+def guided_flow_matching_loss(u, z, y, t, noise):
+    """The flow matching loss of a network that is told the label.
+
+    u: function u(x, t, y). z, noise: (n, *shape). y: (n,) labels. t: (n,) times.
+    Returns a scalar tensor.
+    """
+    ### BEGIN SOLUTION
+    s = coefficient(t, z)
+    error = u(s * z + (1 - s) * noise, t, y) - (z - noise)
+    return error.square().flatten(1).sum(dim=1).mean()
+    ### END SOLUTION
+
+
+# %% check="guided_flow_matching_loss" points=5
+lab6.guided_flow_matching_loss(guided_flow_matching_loss)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.guided_flow_matching_loss(guided_flow_matching_loss)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Training.** The first network is a plain one, `models.MLP`: it takes an image as a list of 64 numbers and knows
+# nothing of neighbours. The label enters as a vector of learned numbers (one for each digit, and one for $\varnothing$)
+# that is added to the first layer together with the time. The cell below trains it on your loss with your dropped
+# labels, in about 15 seconds.
+
+# %%
+flow_loss = lab6.answer_or(
+    "guided_flow_matching_loss",
+    lambda u, z, y, t, noise: losses.flow_matching_loss(
+        lambda x, s: u(x, s, y), paths.GaussianPath(), z, x0=noise, times=lambda n, generator: t
+    ),
+)
+
+
+def loss_on(batch):
+    """The loss on a new batch of this size, as a function of the model."""
+
+    def loss(model):
+        z, y = train_set.sample_labelled(batch)
+        y = dropped(y, 0.1, NULL, torch.rand(batch, device=DEVICE))
+        return flow_loss(model, z, y, torch.rand(batch, device=DEVICE), torch.randn_like(z))
+
+    return loss
+
+
+_ = torch.manual_seed(0)
+begin = time.process_time()
+mlp = models.MLP(PIXELS, width=SETTINGS["width"], depth=3, labels=10).to(DEVICE)
+_ = training.train(mlp, loss_on(256), steps=SETTINGS["steps"], lr=3e-3)
+print("trained within a minute of CPU time:", time.process_time() - begin < 60)
+
+
+def plot_history(model, ax, **line):
+    """The loss while training, averaged over 50 steps."""
+    history = torch.tensor(model.history).unfold(0, 50, 10).mean(dim=1)
+    ax.plot(50 + 10 * torch.arange(len(history)), history, **line)
+    ax.set(xlabel="training step", ylabel="loss (mean of 50 steps)")
+
+
+fig, (ax,) = plots.figure(width=6, height=2.6)
+plot_history(mlp, ax, label=f"MLP, {sum(w.numel() for w in mlp.parameters()):,} weights")
+_ = ax.legend()
+
+# %% [markdown]
+# The loss falls, but not to 0: many pairs $(z, \varepsilon)$ pass through the same $x_t$, and the network can only
+# learn the average of their velocities (lab 3). What remains is their variance.
+#
+# ## 3 · Drawing digits
+#
+# ### Exercise 4 · Sampling with guidance (5 points)
+#
+# Everything is in place: a field for every label, and a way to mix them. To draw, start from noise and follow the
+# guided field from $t = 0$ to $t = 1$ in equal steps of size $h$ with the **midpoint rule**. It looks twice per step,
+# and moves with the velocity half a step ahead:
+#
+# $$x' = x + \tfrac h2\, \tilde u_t(x \mid y), \qquad x \leftarrow x + h\, \tilde u_{t + h/2}(x' \mid y).$$
+#
+# Write `sample_guided(u, y, w, null, noise, steps)`. You may use your `guided_vector_field` in it; if that is still
+# open, `guidance.guided_vector_field` of fmlab takes the same arguments.
+#
+# <details><summary>Hint</summary>
+# $h$ is 1 over the number of steps, and step $k = 0, 1, \dots$ starts at $t = k h$. Do not change <code>noise</code>
+# itself: <code>x += …</code> would.
+# </details>
+
+# %% exercise="sample_guided"
+def sample_guided(u, y, w, null, noise, steps):
+    """Samples of the guided flow at t = 1, by the midpoint rule.
+
+    u: function u(x, t, y). y: one label, or one for each sample, (n,). w: guidance scale.
+    null: the label that says "no label". noise: (n, *shape), the states at t = 0.
+    steps: the number of steps. Returns the states at t = 1, (n, *shape).
+    """
+    ### BEGIN SOLUTION
+    field, x, h = guided_vector_field(u, y, w, null), noise, 1 / steps
+    for k in range(steps):
+        ahead = x + h / 2 * field(x, k * h)
+        x = x + h * field(ahead, (k + 0.5) * h)
+    return x
+    ### END SOLUTION
+
+
+# %% check="sample_guided" points=5
+lab6.sample_guided(sample_guided)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.sample_guided(sample_guided)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Digits on request.** The columns ask for 0, 1, …, 9. All four pictures start from the same noise and differ in $w$
+# alone. At $w = 0$ the request is ignored. At $w = 1$ nearly every digit is the one asked for, though some are smudged
+# or odd. At $w = 2$ they are plain and clean. At $w = 5$ they are garish, and the digits of a column look alike.
+
+# %%
+sampler = lab6.answer_or(
+    "sample_guided",
+    lambda u, y, w, null, noise, steps: samplers.sample_flow(
+        guidance.guided_vector_field(u, y, w, null), noise, steps
+    ),
+)
+labels = (torch.arange(1000) % 10).to(DEVICE)
+noise = torch.randn(1000, *SHAPE, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+
+
+@torch.no_grad()
+def draw(model, w):
+    """A hundred images of each digit, from the same noise for all models and scales."""
+    return sampler(model, labels, w, NULL, noise, 10).clamp(-1, 1)  # no darker than black
+
+
+def show_grids(grids, rows=4):
+    """Pictures side by side, the columns asking for 0 … 9. grids: title → images."""
+    fig, axes = plots.figure(columns=2, rows=len(grids) // 2, width=4.6, height=0.45 * rows + 0.35)
+    fig.get_layout_engine().set(wspace=0.06)
+    for ax, (title, images) in zip(axes, grids.items(), strict=True):
+        show_images(images[: 10 * rows], ax).set_title(title)
+
+
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+from_mlp = {w: draw(mlp, w) for w in SCALES}
+show_grids({f"MLP, $w$ = {w:g}": from_mlp[w] for w in (0.0, 1.0, 2.0, 5.0)})
+
+# %% [markdown]
+# ## 4 · What guidance buys, and what it costs
+#
+# Looking is good, counting is better. To count how many digits are what we asked for we need somebody to read them: a
+# classifier, trained on the real images with their labels. It has never seen a generated image, and the generating
+# network never sees the classifier. It returns a **logit** for each digit, the larger the likelier.
+
+# %%
+_ = torch.manual_seed(0)
+classifier = nn.Sequential(
+    nn.Flatten(),
+    nn.Linear(PIXELS, 256), nn.ReLU(),
+    nn.Linear(256, 256), nn.ReLU(),
+    nn.Linear(256, 10),
+).to(DEVICE)  # fmt: skip
+
+
+def classifier_loss(network):
+    z, y = train_set.sample_labelled(128)
+    return cross_entropy(network(z + 0.3 * torch.randn_like(z)), y)  # a little noise steadies it
+
+
+_ = training.train(classifier, classifier_loss, steps=1000, lr=3e-3)
+
+# %% [markdown]
+# ### Exercise 5 · Fidelity (3 points)
+#
+# **Fidelity**: the share of the images whose largest logit is the label's.
+#
+# Write `fidelity(logits, y)`.
+#
+# <details><summary>Hint</summary>
+# <code>argmax</code> along the axis of the labels. A share is a number between 0 and 1.
+# </details>
+
+# %% exercise="fidelity"
+def fidelity(logits, y):
+    """Share of images recognised. logits: (n, labels). y: (n,) labels. Returns one number."""
+    ### BEGIN SOLUTION
+    return (logits.argmax(dim=1) == y).float().mean()
+    ### END SOLUTION
+
+
+# %% check="fidelity" points=3
+lab6.fidelity(fidelity)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.fidelity(fidelity)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Are the digits what we asked for?** The classifier errs too, so its score on real digits that it has not seen stands
+# beside. At $w = 1$ the model is about as legible as people are; with a little guidance it is *more* legible than real
+# handwriting. That should make you suspicious.
+
+# %%
+share_recognised = lab6.answer_or("fidelity", metrics.fidelity)
+
+
+@torch.no_grad()
+def recognised(x, y):
+    return float(share_recognised(classifier(x), y))
+
+
+real = recognised(held_out.z, held_out.y)
+print(f"real digits, held out: {real:6.1%} recognised")
+for w in (0.0, 1.0, 2.0):
+    print(f"MLP at w = {w:g}:          {recognised(from_mlp[w], labels):6.1%}")
+fig, (ax,) = plots.figure(width=6, height=2.8)
+ax.plot(SCALES, [recognised(from_mlp[w], labels) for w in SCALES], marker="o", label="MLP")
+ax.axhline(real, color=plots.BLACK, ls=":", label="real digits, held out")
+ax.set(xlabel="guidance scale $w$", ylabel="share recognised")
+_ = ax.legend(loc="lower right")
+
+# %% [markdown]
+# ### Exercise 6 · Diversity (4 points)
+#
+# A model that always drew the same perfect 7 would be recognised every time. So we also measure how much the images of
+# a label differ. **Diversity**: for each label that occurs, the mean Euclidean distance between two *different* images
+# with that label; then the mean of these numbers over the labels.
+#
+# The Euclidean distance of two images is the root of the sum of their squared differences over all pixels.
+#
+# Write `diversity(x, y)`. Every label that occurs does so at least twice.
+#
+# <details><summary>Hint</summary>
+# <code>y.unique()</code> lists the labels. <code>torch.pdist</code> gives the distances of all pairs of different rows
+# of a matrix, so images must be flattened first.
+# </details>
+
+# %% exercise="diversity"
+def diversity(x, y):
+    """Mean distance within a class, averaged over the classes.
+
+    x: (n, *shape). y: (n,) labels. Returns one number.
+    """
+    ### BEGIN SOLUTION
+    means = [torch.pdist(x[y == label].flatten(1)).mean() for label in y.unique()]
+    return torch.stack(means).mean()
+    ### END SOLUTION
+
+
+# %% check="diversity" points=4
+lab6.diversity(diversity)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.diversity(diversity)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **The trade.** Up to $w = 2$ diversity falls, while fidelity rises. Beyond that the plain network fails in another
+# way: the distances grow again, and not because its digits become more varied. The guided field is a *difference* of
+# two predictions, multiplied, and their errors are multiplied with it. You saw them in the last picture: speckles and
+# hard edges that no real digit has.
+
+# %%
+spread = lab6.answer_or("diversity", metrics.diversity)
+
+
+def plot_measure(measure, real, grids_of, ax, label):
+    """A measure against the guidance scale, for each model, and its value for real digits."""
+    for (name, grids), marker in zip(grids_of.items(), "os"):
+        values = [float(measure(x, labels)) for x in grids.values()]
+        ax.plot(grids.keys(), values, marker=marker, label=name)
+    ax.axhline(float(real), color=plots.BLACK, ls=":", label="real digits, held out")
+    ax.set(xlabel="guidance scale $w$", ylabel=label)
+    ax.margins(y=0.15)
+    ax.legend()
+
+
+real_spread = spread(held_out.z, held_out.y)
+fig, (ax,) = plots.figure(width=6, height=2.8)
+plot_measure(spread, real_spread, {"MLP": from_mlp}, ax, "diversity")
+
+# %% [markdown]
+# ## 5 · A network made for images
+#
+# The MLP has to learn for every pixel separately what its neighbours mean. A **convolution** does the same thing at
+# every place, and a **U-Net** stacks convolutions at two sizes of the image, so that it sees both strokes and the
+# whole. You will write the two parts that tell it the time and the label.
+#
+# ### Exercise 7 · Time as waves (4 points)
+#
+# A single number $t$ is a poor input: the network should behave differently at different times, and a layer that
+# multiplies $t$ by a weight can do little with it. So $t$ is spread over a few waves, slow ones and faster ones:
+#
+# $$e(t) = (\cos \pi t,\ \cos 2\pi t,\ \dots,\ \cos m\pi t,\ \ \sin \pi t,\ \sin 2\pi t,\ \dots,\ \sin m\pi t),
+# \qquad m = \text{size}/2.$$
+#
+# Write `time_embedding(t, size)`.
+#
+# <details><summary>Hint</summary>
+# A column of times <code>t[:, None]</code> times a row of frequencies is a table of angles.
+# </details>
+
+# %% exercise="time_embedding"
+def time_embedding(t, size):
+    """Waves of the time: cos kπt for k = 1 … size/2, and then sin kπt.
+
+    t: (n,). size: an even number. Returns (n, size).
+    """
+    ### BEGIN SOLUTION
+    angles = math.pi * t[:, None] * torch.arange(1, size // 2 + 1, device=t.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    ### END SOLUTION
+
+
+# %% check="time_embedding" points=4
+lab6.time_embedding(time_embedding)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.time_embedding(time_embedding)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **What the network sees.** Left, the first waves. Right, how alike the embeddings of two times $s$ and $t$ are, by
+# their scalar product. It depends on $t - s$ alone (why?), it is large for times close by and small for all others:
+# each time has a fingerprint, and neighbours have similar ones.
+
+# %%
+embed = lab6.answer_or("time_embedding", models.time_embedding)
+ts = torch.linspace(0, 1, 201)
+fig, (left, right) = plots.figure(columns=2, width=4.6, height=2.8)
+waves = embed(ts, 16)
+for k in (0, 1, 2):
+    color, width = (plots.BLUE, plots.RED, plots.BLACK)[k], 1.2
+    left.plot(ts, waves[:, k], color=color, ls="-", lw=width, label=f"k = {k + 1}")
+    left.plot(ts, waves[:, 8 + k], color=color, ls="--", lw=width)
+left.set(xlabel="time $t$", ylabel=r"$e_k(t)$: cos solid, sin dashed", ylim=(-1.1, 1.6))
+left.legend(loc="upper center", ncols=3)
+for s in (20, 100, 160):
+    right.plot(ts, waves @ waves[s], label=f"s = {float(ts[s]):g}")
+right.set(xlabel="time $t$", ylabel=r"$e(s) \cdot e(t)$", ylim=(-3, 12))
+_ = right.legend(loc="upper center", ncols=3)
+
+# %% [markdown]
+# ### Exercise 8 · The residual block (5 points)
+#
+# The U-Net is built of one kind of block. It computes a *correction* to its input and adds it, so that a block which
+# has nothing to say can leave the image as it is. In the middle the embedding $c$ of time and label comes in: a linear
+# layer turns it into one number for each channel, and that number is added to the channel, at all pixels alike:
+#
+# $$\text{block}(x, c) = x + f_2\bigl(\text{silu}(f_1(\text{silu}(x)) + s(c))\bigr), \qquad
+# \text{silu}(a) = \frac{a}{1 + e^{-a}}.$$
+#
+# $f_1$ and $f_2$ are convolutions, here the functions `first` and `second`, and $s$ is the linear layer, here `shift`.
+#
+# Write `residual_block(x, c, first, shift, second)`. `silu` is imported.
+#
+# <details><summary>Hint</summary>
+# <code>shift(c)</code> has the shape <code>(n, channels)</code>, and the features have <code>(n, channels, height,
+# width)</code>. Give the shift two more axes at the end.
+# </details>
+
+# %% exercise="residual_block"
+def residual_block(x, c, first, shift, second):
+    """A residual block that is told time and label.
+
+    x: (n, channels, height, width). c: (n, size), the embedding of time and label.
+    first, second: functions from and to (n, channels, height, width).
+    shift: function (n, size) → (n, channels). Returns (n, channels, height, width).
+    """
+    ### BEGIN SOLUTION
+    h = first(silu(x)) + shift(c)[:, :, None, None]
+    return x + second(silu(h))
+    ### END SOLUTION
+
+
+# %% check="residual_block" points=5
+lab6.residual_block(residual_block)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.residual_block(residual_block)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **The whole U-Net.** Here it is, around your two functions: in, a block; down to half the size, with twice the
+# channels, and two blocks; up again, joined with what was there before (the horizontal bar of the U), a block; out.
+# Each of `first` and `second` normalises its channels before it convolves, which keeps training steady.
+
+# %%
+own_block = lab6.answer_or("residual_block", None)
+
+
+class Block(nn.Module):
+    """Your residual block, with layers of its own."""
+
+    def __init__(self, channels, size):
+        super().__init__()
+        self.first, self.second = (
+            nn.Sequential(nn.GroupNorm(8, channels), nn.Conv2d(channels, channels, 3, padding=1))
+            for _ in range(2)
+        )
+        self.shift = nn.Linear(size, channels)
+
+    def forward(self, x, c):
+        return own_block(x, c, self.first, self.shift, self.second)
+
+
+def make_block(channels, size):
+    return Block(channels, size) if own_block else models.Residual(channels, channels, size)
+
+
+class DigitUNet(nn.Module):
+    """u_θ(x, t | y) for images (n, 1, height, width) with even height and width."""
+
+    def __init__(self, channels, labels=10, waves=16):
+        super().__init__()
+        size = 4 * channels
+        self.waves, self.null_label = waves, labels
+        self.time, self.label = nn.Linear(waves, size), nn.Embedding(labels + 1, size)
+        self.enter = nn.Conv2d(1, channels, 3, padding=1)
+        self.before = make_block(channels, size)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = nn.ModuleList(make_block(2 * channels, size) for _ in range(2))
+        self.join = nn.Conv2d(3 * channels, channels, 1)
+        self.after = make_block(channels, size)
+        self.leave = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def forward(self, x, t, y):
+        t, y = (torch.as_tensor(value, device=x.device).expand(len(x)) for value in (t, y))
+        c = silu(self.time(embed(t.to(x.dtype), self.waves)) + self.label(y))
+        fine = self.before(self.enter(x), c)
+        coarse = self.down(fine)
+        for block in self.middle:
+            coarse = block(coarse, c)
+        joined = self.join(torch.cat([interpolate(coarse, scale_factor=2.0), fine], dim=1))
+        return self.leave(silu(self.after(joined, c)))
+
+
+# %% [markdown]
+# **Training it** takes about a minute. It has about a third of the MLP's weights, and yet its loss ends much lower.
+
+# %%
+_ = torch.manual_seed(0)
+unet = DigitUNet(SETTINGS["channels"]).to(DEVICE)
+_ = training.train(unet, loss_on(SETTINGS["unet_batch"]), steps=SETTINGS["steps"], lr=3e-3)
+fig, (ax,) = plots.figure(width=6, height=2.6)
+for name, model in {"MLP": mlp, "U-Net": unet}.items():
+    plot_history(model, ax, label=f"{name}, {sum(w.numel() for w in model.parameters()):,} weights")
+ax.set(ylim=(20, 60))
+_ = ax.legend()
+
+# %% [markdown]
+# **Side by side.** From the same noise. The U-Net's unguided digits have crisper strokes and blacker backgrounds, and
+# they vary like handwriting, unreadable scrawls included. With guidance both are plain.
+
+# %%
+from_unet = {w: draw(unet, w) for w in SCALES}
+show_grids(
+    {
+        "MLP, $w$ = 1": from_mlp[1.0],
+        "U-Net, $w$ = 1": from_unet[1.0],
+        "MLP, $w$ = 2": from_mlp[2.0],
+        "U-Net, $w$ = 2": from_unet[2.0],
+    }
+)
+
+# %% [markdown]
+# **The trade, again.** For the better network it is a clean one: each step of $w$ lowers diversity. At $w = 1$ it is
+# close to real handwriting in *both* respects, and every larger $w$ moves away from it.
+
+# %%
+both = {"MLP": from_mlp, "U-Net": from_unet}
+fig, axes = plots.figure(columns=2, width=4.6, height=2.8)
+plot_measure(recognised, real, both, axes[0], "share recognised")
+plot_measure(spread, real_spread, both, axes[1], "diversity")
+
+# %% [markdown]
+# ## 6 · Inventing or remembering?
+#
+# A thousand good digits prove nothing if they are copies of the 1438 that the network was trained on. So we ask of each
+# generated image how far its nearest neighbour among the training images is. By itself this number says little. But we
+# have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance from their
+# nearest neighbours.
+#
+# ### Exercise 9 · The nearest neighbour (4 points)
+#
+# Write `nearest_neighbour_distance(x, data)`: for each image of `x` the Euclidean distance to the nearest image of
+# `data`.
+#
+# <details><summary>Hint</summary>
+# <code>torch.cdist</code> makes the table of all distances between the rows of two matrices.
+# </details>
+
+# %% exercise="nearest_neighbour_distance"
+def nearest_neighbour_distance(x, data):
+    """Distance of each image to the nearest of the data.
+
+    x: (n, *shape). data: (N, *shape). Returns (n,).
+    """
+    ### BEGIN SOLUTION
+    return torch.cdist(x.flatten(1), data.flatten(1)).amin(dim=1)
+    ### END SOLUTION
+
+
+# %% check="nearest_neighbour_distance" points=4
+lab6.nearest_neighbour_distance(nearest_neighbour_distance)
+### BEGIN HIDDEN TESTS
+from course.hidden import lab6 as hidden
+hidden.nearest_neighbour_distance(nearest_neighbour_distance)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **A model that does memorise.** What would the *perfect* minimiser of our training loss be? The training set is
+# finite, so its marginal field is known exactly: a weighted average over the training images (lab 2). We can follow it
+# without any network. Every path ends on a training image. A network that fitted the loss perfectly would be a copying
+# machine; it generalises because it does not.
+
+# %%
+nearest = lab6.answer_or("nearest_neighbour_distance", metrics.nearest_neighbour_distance)
+copyist = paths.GaussianPath().marginal(distributions.Empirical(train_set.z[:2000])).vector_field
+sources = {
+    "real, held out": held_out.z,
+    "U-Net, w = 1": from_unet[1.0][:400],
+    "U-Net, w = 2": from_unet[2.0][:400],
+    "perfect minimiser": samplers.sample_flow(copyist, noise[:400], steps=20),
+}
+fig, (ax,) = plots.figure(width=6.5, height=3)
+lines = zip((plots.BLACK, plots.BLUE, plots.RED, plots.ORANGE), ("-", "--", "-.", "-"), strict=True)
+for (name, x), (color, style) in zip(sources.items(), lines, strict=True):
+    distances = plots.array(nearest(x, train_set.z).sort().values)
+    label = f"{name}: mean {distances.mean():.2f}"
+    ax.ecdf(distances, color=color, ls=style, lw=1.8, label=label)
+ax.set(xlabel="distance $d$ to the nearest training image", ylabel="share nearer than $d$")
+ax.set_xlim(-0.2, 1.7 * ax.get_xlim()[1])
+_ = ax.legend(loc="center right")
+
+# %% [markdown]
+# **Look at the pairs.** In each upper row images, below them the training images that are nearest to them. Would you
+# have said from the right picture alone that the model copies? Then look at the left one: those are real digits, and
+# new.
+
+# %%
+search = NearestNeighbors(n_neighbors=1).fit(plots.array(train_set.z.flatten(1)))
+fig, axes = plots.figure(columns=2, width=4.6, height=1.3)
+fig.get_layout_engine().set(wspace=0.06)
+new_digits = rows_of_digits(held_out.z, held_out.y, rows=1)
+pairs = {"real, held out": new_digits, "U-Net, $w$ = 2": from_unet[2.0][:10]}
+for ax, (name, x) in zip(axes, pairs.items(), strict=True):
+    found = search.kneighbors(plots.array(x.flatten(1)), return_distance=False)[:, 0]
+    show_images(torch.cat([x, train_set.z[found]]), ax).set_title(name)
+
+# %% [markdown]
+# **All in one table.** The energy distance (lab 1) compares whole distributions, here with the held-out images; for
+# real digits it is that of the training images. The smaller it is, the more the samples are like the data *as a whole*,
+# and here the U-Net wins at every scale. Which scale would you choose, and for what?
+
+# %%
+def table_row(name, x, y, against):
+    """Fidelity, energy distance, diversity and mean distance to the nearest training image."""
+    near = float(nearest(x[:400], train_set.z).mean())
+    distance = float(metrics.energy_distance(against, held_out.z))
+    print(f"{name:16}{recognised(x, y):11.1%}{distance:17.3f}{float(spread(x, y)):11.2f}{near:9.2f}")
+
+
+print(f"{'':16} recognised  energy distance  diversity  nearest")
+table_row("real, held out", held_out.z, held_out.y, train_set.z)
+for name, grids in both.items():
+    for w, x in grids.items():
+        table_row(f"{name}, w = {w:g}", x, labels, x)
+
+# %% [markdown]
+# ## 7 · Two questions to answer in words
+#
+# These two are read by a person. A few sentences each are enough.
+#
+# ### Question 10 · What guidance trades (6 points)
+#
+# What becomes better as $w$ grows, what becomes worse, and which numbers and pictures of this lab show it? And why are
+# the samples at $w > 1$ not samples of $p(x \mid y)$, even when both fields are exact, as they were in section 1? What
+# do they avoid, and what do they lose?
+
+# %% [markdown] answer="what_guidance_trades" points=6
+# ### BEGIN SOLUTION
+# Fidelity grows: the share recognised goes from 10 % at $w = 0$ over 97 to 99 % at $w = 1$ to 100 % at $w = 2$, above
+# that of real digits. Diversity falls: the images of a column become alike, and the mean distance within a class drops
+# below that of real digits. The energy distance of the U-Net is smallest near $w = 1$ and grows with $w$: as a whole
+# the samples move away from the data. At large $w$ contrast is exaggerated, and errors of the two predictions are
+# multiplied.
+#
+# Only at $w = 1$ is the field that of the path $p_t(x \mid y)$, so only there does the flow end at $p(x \mid y)$. For
+# $w > 1$ the extra push $(w - 1)\,\kappa_t \nabla \log p_t(y \mid x)$ moves all samples towards places where the label
+# is certain. They avoid the regions that the label shares with others, although $p(x \mid y)$ has mass there: in
+# section 1 half of label 0 is lost, and the rest is pushed beyond the data. Nor are they samples of
+# $p(x)^{1 - w} p(x \mid y)^w$, as one might think: at each $t$ the guided field belongs to the score of such a product,
+# but the products at different times do not form the path of one distribution.
+# ### END SOLUTION
+
+# %% [markdown]
+# ### Question 11 · Does it memorise? (6 points)
+#
+# Does your U-Net copy its training images? Say what you compare with what, and why the held-out images are needed for
+# it. Why are guided samples nearer to the training images than unguided ones, and is that a sign of copying? And what
+# would happen if the network fitted the training loss perfectly?
+
+# %% [markdown] answer="does_it_memorise" points=6
+# ### BEGIN SOLUTION
+# It does not. Copies would have distances near 0, like those of the perfect minimiser. The distances of the U-Net's
+# samples spread over the same range as those of the held-out images, whose mean is about 2.1, and none is near 0; the
+# pairs show different handwriting. The held-out images are needed because a distance has no meaning by itself: they say
+# how near new, real images come to the training set by chance.
+#
+# Guided samples are nearer (2.2 against 2.4) because guidance favours plain, typical digits, and in the middle of a
+# class training images lie close together. That is a loss of diversity, not copying: the typical 7 is near many
+# training images without being one of them. The distances must be compared with those of images just as typical.
+#
+# The minimiser of the loss on a finite training set is the marginal field of that set, and its flow ends on training
+# images. A network that fitted perfectly would only copy. That it generalises is owed to its limits: its size, the
+# smoothness of what it can represent, and the length of training. With more weights, more steps or fewer images it
+# would begin to copy, and the distances would show it.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 8 · From here
+#
+# Large image models are made of the parts of this lab: a path from noise to data, a U-Net or a transformer that is told
+# time and request, labels (or sentences) dropped one time in ten, and a guidance scale that somebody chose by looking
+# at curves like yours. With `DATA = "mnist"` at the top this notebook learns larger digits, with larger networks; that
+# is work for a GPU, which it uses where there is one.

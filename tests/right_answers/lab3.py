@@ -1,0 +1,244 @@
+"""Right answers to lab 3 in other styles than the solution's: loops, NumPy, einsum, conversions, other algebra."""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn.functional import mse_loss
+
+from fmlab import paths
+from fmlab.distributions import Gaussian
+from fmlab.processes import ODE
+from fmlab.simulators import Euler, simulate
+
+
+def shaped(value, x):
+    """A coefficient in the shape of the states, repeated in every coordinate."""
+    value = torch.as_tensor(value, dtype=x.dtype)
+    return value.expand(len(x)).reshape(len(x), *[1] * (x.ndim - 1)).expand_as(x)
+
+
+def loss_with_einsum(u, z, t, noise, schedule):
+    a, b, da, db = (shaped(f(t), z) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    error = (da * z + db * noise - u(a * z + b * noise, t)).reshape(len(z), -1)
+    return torch.einsum("ni,ni->", error, error) / len(z)
+
+
+def loss_point_by_point(u, z, t, noise, schedule):
+    total = 0.0
+    times = torch.as_tensor(t).expand(len(z))
+    x = torch.stack([schedule.alpha(s) * a + schedule.beta(s) * e for s, a, e in zip(times, z, noise, strict=True)])
+    prediction = u(x, t)
+    for s, a, e, p in zip(times, z, noise, prediction, strict=True):
+        total = total + ((p - schedule.alpha_dot(s) * a - schedule.beta_dot(s) * e) ** 2).sum()
+    return total / len(z)
+
+
+def loss_with_mse(u, z, t, noise, schedule):
+    a, b, da, db = (shaped(f(t), z) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    return mse_loss(u(a * z + b * noise, t), da * z + db * noise, reduction="sum") / z.shape[0]
+
+
+def loss_from_eq_29(u, z, t, noise, schedule):
+    """The target as a function of state and data."""
+    a, b, da, db = (shaped(f(t), z) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    x = a * z + b * noise
+    return (u(x, t) - (da - db / b * a) * z - db / b * x).square().flatten(1).sum(dim=1).mean(dim=0)
+
+
+def marginal_with_mse(u, z, t, noise, schedule, field):
+    x = shaped(schedule.alpha(t), z) * z + shaped(schedule.beta(t), z) * noise
+    return mse_loss(u(x, t), field(x, t), reduction="sum") / len(z)
+
+
+def marginal_expanded(u, z, t, noise, schedule, field):
+    x = (shaped(schedule.alpha(t), z) * z).addcmul(shaped(schedule.beta(t), z), noise)
+    with torch.no_grad():
+        target = field(x, t).flatten(1)
+    prediction = u(x, t).flatten(1)
+    return (prediction**2 - 2 * prediction * target + target**2).sum() / len(x)
+
+
+def marginal_with_norm(u, z, t, noise, schedule, field):
+    x = shaped(schedule.alpha(t), z) * z + shaped(schedule.beta(t), z) * noise
+    return torch.linalg.vector_norm((field(x, t) - u(x, t)).flatten(1), dim=1).pow(2).mean()
+
+
+def optimum_from_scale(x, t, mean, std):
+    """At a fixed number of standard deviations from the mean, x_t = t m + size ξ."""
+    t = shaped(t, x)
+    variance = (t * std) ** 2 + (1 - t) ** 2
+    return mean + (t * std**2 + t - 1) * (x - mean * t) / variance
+
+
+def optimum_from_posterior(x, t, mean, std):
+    t = shaped(t, x)
+    gain = t * std**2 / (t**2 * std**2 + (1 - t) ** 2)
+    data = mean + gain * (x - t * mean)
+    noise = (1 - t) / (t**2 * std**2 + (1 - t) ** 2) * (x - t * mean)
+    return data - noise
+
+
+def optimum_from_library(x, t, mean, std):
+    flat = (x - mean).flatten(1)
+    centred = paths.GaussianPath().marginal(Gaussian(torch.zeros(flat.shape[1], dtype=x.dtype), std**2))
+    t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+    moved = x.flatten(1) - t[:, None] * mean.flatten()
+    return mean + centred.vector_field(moved, t).reshape(x.shape)
+
+
+def step_with_float(model, loss, optimizer):
+    optimizer.zero_grad(set_to_none=True)
+    value = loss(model)
+    value.backward()
+    optimizer.step()
+    return float(value)
+
+
+def step_with_detach(model, loss, optimizer):
+    optimizer.zero_grad()
+    (value := loss(model)).backward()
+    before = value.detach().clone()
+    optimizer.step()
+    return before
+
+
+def step_with_numpy(model, loss, optimizer):
+    value = loss(model)
+    optimizer.zero_grad()
+    torch.autograd.backward(value)
+    optimizer.step()
+    return value.detach().numpy()
+
+
+@torch.no_grad()
+def sample_by_index(u, x0, ts):
+    x = x0.clone()
+    for k in range(len(ts) - 1):
+        x = torch.add(x, u(x, ts[k]), alpha=float(ts[k + 1] - ts[k]))
+    return x
+
+
+def sample_detached(u, x0, ts):
+    x = x0
+    for t, h in zip(ts, ts.diff(), strict=False):
+        x = (x + h * u(x, float(t))).detach()
+    return x
+
+
+@torch.no_grad()
+def sample_with_simulate(u, x0, ts):
+    return simulate(ODE(u), x0, ts, Euler())
+
+
+@torch.no_grad()
+def sample_recursive(u, x0, ts):
+    return x0 if len(ts) == 1 else sample_recursive(u, x0 + (ts[1] - ts[0]) * u(x0, ts[0]), ts[1:])
+
+
+def energy_by_broadcasting(x, y):
+    x, y = x.flatten(1), y.flatten(1)
+    mean = lambda a, b: (a[:, None] - b[None]).norm(dim=2).mean()  # noqa: E731
+    return mean(x, y) + mean(y, x) - mean(x, x) - mean(y, y)
+
+
+def energy_with_numpy(x, y):
+    x, y = x.flatten(1).numpy(), y.flatten(1).numpy()
+    mean = lambda a, b: np.sqrt(((a[:, None] - b) ** 2).sum(-1)).mean()  # noqa: E731
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
+
+
+def energy_by_loops(x, y):
+    total = 0.0
+    for a, b, weight in ((x, y, 2), (x, x, -1), (y, y, -1)):
+        total += weight * sum(float((p - q).norm()) for p in a for q in b) / (len(a) * len(b))
+    return total
+
+
+def likelihood_by_index(u, divergence, x, ts):
+    lost = torch.zeros(len(x), dtype=x.dtype)
+    for k in range(len(ts) - 1, 0, -1):
+        h = ts[k] - ts[k - 1]
+        lost, x = lost + h * divergence(x, ts[k]), x - h * u(x, ts[k])
+    d = x[0].numel()
+    return -0.5 * x.flatten(1).square().sum(1) - d / 2 * math.log(2 * math.pi) - lost
+
+
+def likelihood_with_negative_steps(u, divergence, x, ts):
+    back, log_p = ts.flip(0), 0.0
+    for t, h in zip(back[:-1], back.diff(), strict=True):
+        log_p = log_p + float(h) * divergence(x, float(t))
+        x = x + float(h) * u(x, float(t))
+    flat = x.flatten(1)
+    d = flat.shape[1]
+    standard = torch.distributions.MultivariateNormal(torch.zeros(d).to(flat), torch.eye(d).to(flat))
+    return log_p + standard.log_prob(flat)
+
+
+def likelihood_recursive(u, divergence, x, ts):
+    if len(ts) == 1:
+        return Gaussian(torch.zeros(x[0].numel(), dtype=x.dtype), 1.0).log_prob(x.flatten(1))
+    h = ts[-1] - ts[-2]
+    before = likelihood_recursive(u, divergence, x - h * u(x, ts[-1]), ts[:-1])
+    return before - h * divergence(x, ts[-1])
+
+
+def line_from_library(x0, x1, t):
+    t, line = torch.as_tensor(t, dtype=x0.dtype), paths.LinearPath()
+    return line.interpolate(x1, x0, t), line.velocity(x1, x0, t)
+
+
+def line_by_rows(x0, x1, t):
+    times = torch.as_tensor(t).expand(len(x0)).tolist()
+    return [torch.stack([a + s * (b - a) for s, a, b in zip(times, x0, x1, strict=True)]), x1 - x0]
+
+
+def reflow_no_grad(sample, x0):
+    with torch.no_grad():
+        x1 = sample(x0)
+    velocity = x1 - x0
+
+    def loss(u, k, t):
+        v = velocity[k]
+        x = x0[k] + shaped(t, v) * v
+        return mse_loss(u(x, t), v, reduction="sum") / len(k)
+
+    return loss
+
+
+def reflow_lambda(sample, x0):
+    pairs = torch.stack([x0, sample(x0).detach()])
+
+    def error(u, pair, t):
+        return u(torch.lerp(pair[0], pair[1], shaped(t, pair[0])), t) - pair.diff(dim=0)[0]
+
+    return lambda u, k, t: error(u, pairs[:, k], t).pow(2).flatten(1).sum(1).mean()
+
+
+class Reflow:
+    """A loss that is an object with a call."""
+
+    def __init__(self, sample, x0):
+        self.x0, self.x1 = x0, sample(x0).clone().detach()
+
+    def __call__(self, u, k, t):
+        x, velocity = line_from_library(self.x0[k], self.x1[k], t)
+        error = u(x, t) - velocity
+        return torch.einsum("ni,ni->n", error.flatten(1), error.flatten(1)).mean()
+
+
+RIGHT = {
+    "conditional_flow_matching_loss": [loss_with_einsum, loss_point_by_point, loss_with_mse, loss_from_eq_29],
+    "marginal_flow_matching_loss": [marginal_with_mse, marginal_expanded, marginal_with_norm],
+    "optimal_vector_field": [optimum_from_scale, optimum_from_posterior, optimum_from_library],
+    "train_step": [step_with_float, step_with_detach, step_with_numpy],
+    "sample_flow": [sample_by_index, sample_detached, sample_with_simulate, sample_recursive],
+    "energy_distance": [energy_by_broadcasting, energy_with_numpy, energy_by_loops],
+    "log_likelihood": [likelihood_by_index, likelihood_with_negative_steps, likelihood_recursive],
+    "linear_path": [
+        line_from_library,
+        line_by_rows,
+        lambda x0, x1, t: (torch.lerp(x0, x1, shaped(t, x0)), torch.sub(x1, x0)),
+    ],
+    "reflow": [reflow_no_grad, reflow_lambda, Reflow],
+}

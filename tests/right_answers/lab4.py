@@ -1,0 +1,307 @@
+"""Right answers to lab 4 in other styles than the solution's: loops, einsum, NumPy, other algebra, torch's own."""
+
+import math
+
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from fmlab import conversions, ddpm, losses
+from fmlab.paths import GaussianPath
+from fmlab.schedules import coefficient
+
+
+def column(value, x):
+    """A coefficient of time, in another way than `coefficient`."""
+    return value if value.ndim == 0 else value.view([len(value)] + [1] * (x.ndim - 1))
+
+
+def loss_by_points(target):
+    def loss(network, z, t, noise, schedule):
+        a, b = schedule.alpha(t), schedule.beta(t)
+        x = torch.stack([a[i] * z[i] + b[i] * noise[i] for i in range(len(z))])
+        value = network(x, t)
+        return sum(((value[i] - target(noise[i], b[i])) ** 2).sum() for i in range(len(z))) / len(z)
+
+    return loss
+
+
+def loss_by_mse(target):
+    def loss(network, z, t, noise, schedule):
+        b = column(schedule.beta(t), z)
+        x = torch.lerp(z, noise, b) - (1 - b - column(schedule.alpha(t), z)) * z
+        return torch.nn.functional.mse_loss(network(x, t), target(noise, b)) * z[0].numel()
+
+    return loss
+
+
+def loss_by_einsum(target):
+    def loss(network, z, t, noise, schedule):
+        a, b = schedule.alpha(t), schedule.beta(t)
+        x = torch.einsum("n,n...->n...", a, z) + torch.einsum("n,n...->n...", b, noise)
+        errors = (network(x, t) - target(noise, column(b, z))).flatten()
+        return torch.dot(errors, errors) / len(z)
+
+    return loss
+
+
+def conditional_score_loss(network, z, t, noise, schedule):
+    path = GaussianPath(WithSchedule(schedule))
+    x = path.interpolate(z, noise, t)
+    return (network(x, t) - path.score(x, z, t)).flatten(1).norm(dim=1).pow(2).mean()
+
+
+class WithSchedule:
+    """A schedule of which only the four functions are known."""
+
+    def __init__(self, schedule):
+        self.alpha, self.beta = schedule.alpha, schedule.beta
+        self.alpha_dot, self.beta_dot = schedule.alpha_dot, schedule.beta_dot
+
+
+def noise_loss_from_score_matching(network, z, t, noise, schedule):
+    """β² times denoising score matching of −ε_θ/β."""
+    b = column(schedule.beta(t), z)
+    x = column(schedule.alpha(t), z) * z + b * noise
+    return (b**2 * (-network(x, t) / b + noise / b) ** 2).flatten(1).sum(1).mean()
+
+
+def score_by_elimination(u, x, t, schedule):
+    """Two linear equations for data and noise, then −ε/β."""
+    a, b, p, q = (column(c(t), x) for c in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    z = (q * x - b * u) / (a * q - p * b)
+    return -(x - a * z) / b**2
+
+
+def score_by_solve(u, x, t, schedule):
+    t = torch.as_tensor(t).expand(len(x))
+    rows = [torch.stack([schedule.alpha(t), schedule.beta(t)], -1)]
+    rows.append(torch.stack([schedule.alpha_dot(t), schedule.beta_dot(t)], -1))
+    both = torch.stack([x.flatten(1), u.flatten(1)], 1)
+    noise = torch.linalg.solve(torch.stack(rows, 1), both)[:, 1]
+    return (-noise / schedule.beta(t)[:, None]).reshape(x.shape)
+
+
+def field_by_elimination(s, x, t, schedule):
+    a, b, p, q = (column(c(t), x) for c in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    noise = -b * s
+    return p * (x - b * noise) / a + q * noise
+
+
+def field_by_points(s, x, t, schedule):
+    rows = []
+    for k in range(len(x)):
+        now = t[k] if t.ndim else t
+        a, b, p, q = schedule.alpha(now), schedule.beta(now), schedule.alpha_dot(now), schedule.beta_dot(now)
+        rows.append(b * (b * p / a - q) * s[k] + p / a * x[k])
+    return torch.stack(rows)
+
+
+def sampler_by_index(u, s, sigma, x0, ts, noises):
+    x = x0.clone()
+    for k in range(len(noises)):
+        t, h = ts[k], float(ts[k + 1] - ts[k])
+        x = x + u(x, t) * h + float(sigma(t)) * (0.5 * h * float(sigma(t)) * s(x, t) + math.sqrt(h) * noises[k])
+    return x
+
+
+def sampler_with_numbers(u, s, sigma, x0, ts, noises):
+    times, x = ts.tolist(), 1 * x0
+    for k, noise in enumerate(noises):
+        t, h = times[k], times[k + 1] - times[k]
+        size = sigma(t)
+        x += h * (u(x, t) + size * size / 2 * s(x, t)) + h**0.5 * size * noise
+    return x
+
+
+def sampler_recursive(u, s, sigma, x0, ts, noises):
+    if len(noises) == 0:
+        return x0
+    h, g = ts[1] - ts[0], sigma(ts[0])
+    x = x0 + h * (u(x0, ts[0]) + g**2 / 2 * s(x0, ts[0])) + h.sqrt() * g * noises[0]
+    return sampler_recursive(u, s, sigma, x, ts[1:], noises[1:])
+
+
+def marginal_by_quadrature(s, low, high):
+    s = torch.as_tensor(s)
+    mean_rate = (low + (low + (high - low) * s)) / 2
+    a = (-s * mean_rate / 2).exp()
+    return a, (-torch.expm1(-s * mean_rate)).sqrt()
+
+
+def marginal_by_numbers(s, low, high):
+    if isinstance(s, torch.Tensor):
+        pairs = [marginal_by_numbers(float(each), low, high) for each in s]
+        return tuple(torch.tensor(values, dtype=s.dtype) for values in zip(*pairs, strict=True))
+    a = math.exp(-low * s / 2 - (high - low) * s * s / 4)
+    return a, math.sqrt(max(0.0, 1 - a * a))
+
+
+def marginal_as_list(s, low, high):
+    s = s if isinstance(s, torch.Tensor) else torch.tensor(s)
+    log_a = -(s**2) * (high - low) / 4 - s * low / 2
+    return [torch.exp(log_a), (1 - torch.exp(2 * log_a)) ** 0.5]
+
+
+def drift_by_points(share):
+    def drift(score, x, t, f, g):
+        value, t = score(x, t), t.expand(len(x))
+        return torch.stack([share * g(1 - t[k]) ** 2 * value[k] - f(1 - t[k]) * x[k] for k in range(len(x))])
+
+    return drift
+
+
+def drift_by_columns(share):
+    def drift(score, x, t, f, g):
+        s = 1 - t
+        return share * column(g(s) * g(s), x) * score(x, t) - column(f(s), x) * x
+
+    return drift
+
+
+def drift_by_sum(share):
+    """The two drifts as half of each other's sum, by the flow and its noise."""
+
+    def drift(score, x, t, f, g):
+        pull = column(g(1 - t), x).square() * score(x, t) / 2
+        return (pull - column(f(1 - t), x) * x) + (2 * share - 1) * pull
+
+    return drift
+
+
+def posterior_by_bayes(x, x0, k, betas):
+    if k == 1:
+        return 1 * x0, 0.0
+    beta, bar = float(betas[k]), float((1 - betas[:k].double()).prod())
+    precision = (1 - beta) / beta + 1 / (1 - bar)
+    return (math.sqrt(1 - beta) / beta * x + math.sqrt(bar) / (1 - bar) * x0) / precision, 1 / precision
+
+
+def posterior_by_chain(x, x0, k, betas):
+    chain = ddpm.Chain(betas[1:])
+    return chain.posterior_mean(x, x0, k), chain.posterior_variance(k)
+
+
+def posterior_with_numbers(x, x0, k, betas):
+    before = 1.0
+    for beta in betas.tolist()[1:k]:
+        before *= 1 - beta
+    beta = betas.tolist()[k]
+    now = before * (1 - beta)
+    mean = (before**0.5 * beta * x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
+    return [mean, torch.tensor((1 - before) / (1 - now) * beta)]
+
+
+def step_through_the_guess(x, eps, k, betas, noise):
+    bar = (1 - betas).cumprod(0)[k]
+    mean, variance = posterior_by_bayes(x, (x - (1 - bar).sqrt() * eps) / bar.sqrt(), k, betas)
+    return mean + math.sqrt(variance) * noise
+
+
+def step_by_chain(x, eps, k, betas, noise):
+    chain = ddpm.Chain(betas[1:])
+    return chain.model_mean(x, eps, k) + math.sqrt(chain.posterior_variance(k)) * noise
+
+
+def step_with_numbers(x, eps, k, betas, noise):
+    beta = float(betas[k])
+    before = math.prod(1 - b for b in betas.tolist()[:k])
+    now = before * (1 - beta)
+    mean = x / math.sqrt(1 - beta) - beta / math.sqrt((1 - beta) * (1 - now)) * eps
+    return mean if k == 1 else mean + math.sqrt(beta * (1 - before) / (1 - now)) * noise
+
+
+def elbo_by_means(x0, eps, betas, noises):
+    """The two means and the KL of the text, through fmlab's functions."""
+    chain, size = ddpm.Chain(betas[1:]), len(betas) - 1
+    terms = []
+    for k in range(1, size + 1):
+        x = chain.noised(x0, k, noises[k - 1])
+        predicted = eps(x, 1 - k / size)
+        if k == 1:
+            terms.append(ddpm.gaussian_log_prob(x0, chain.model_mean(x, predicted, 1), float(betas[1])))
+        else:
+            terms.append(-chain.step_kl(x, x0, predicted, k))
+    last = chain.alpha_bars[-1]
+    terms.append(-ddpm.gaussian_kl(float(last) ** 0.5 * x0, 1 - last, 0 * x0, 1.0))
+    return torch.stack(terms)
+
+
+def elbo_by_torch(x0, eps, betas, noises):
+    bars, size = (1 - betas).cumprod(0), len(betas) - 1
+    terms = torch.zeros(size + 1, len(x0), dtype=x0.dtype)
+    for k in range(1, size + 1):
+        x = bars[k].sqrt() * x0 + (1 - bars[k]).sqrt() * noises[k - 1]
+        mean = (x - betas[k] / (1 - bars[k]).sqrt() * eps(x, torch.tensor(1 - k / size))) / (1 - betas[k]).sqrt()
+        model = Normal(mean, betas[k].sqrt())
+        if k == 1:
+            each = model.log_prob(x0)
+        else:
+            target, variance = posterior_by_bayes(x, x0, k, betas)
+            each = -kl_divergence(Normal(target, math.sqrt(variance)), model)
+        terms[k - 1] = each.flatten(1).sum(1)
+    last = Normal(bars[-1].sqrt() * x0, (1 - bars[-1]).sqrt())
+    terms[-1] = -kl_divergence(last, Normal(torch.zeros_like(x0), 1.0)).flatten(1).sum(1)
+    return terms
+
+
+def elbo_by_points(x0, eps, betas, noises):
+    """One column after the other."""
+    return torch.cat([elbo_by_means(x0[i : i + 1], eps, betas, noises[:, i : i + 1]) for i in range(len(x0))], 1)
+
+
+def library_loss(network, z, t, noise, schedule):
+    """The library's loss, with its own draw of the noise replaced."""
+    path = GaussianPath(WithSchedule(schedule))
+    path.interpolate = lambda z, _, t, real=path.interpolate: real(z, noise, t)
+    normal, losses._noise = losses._noise, lambda z, generator: noise
+    try:
+        return losses.ddpm_loss(network, path, z, times=lambda n, generator: t)
+    finally:
+        losses._noise = normal
+
+
+RIGHT = {
+    "denoising_score_matching_loss": [
+        loss_by_points(lambda noise, b: -noise / b),
+        loss_by_mse(lambda noise, b: -noise / b),
+        loss_by_einsum(lambda noise, b: -noise / b),
+        conditional_score_loss,
+    ],
+    "noise_prediction_loss": [
+        loss_by_points(lambda noise, b: noise),
+        loss_by_mse(lambda noise, b: noise),
+        loss_by_einsum(lambda noise, b: noise),
+        noise_loss_from_score_matching,
+        library_loss,
+    ],
+    "score_from_noise": [
+        lambda noise, t, schedule: torch.stack(
+            [-e / schedule.beta(s) for e, s in zip(noise, t.expand(len(noise)), strict=True)]
+        ),
+        lambda noise, t, schedule: noise / column(-schedule.beta(t), noise),
+        lambda noise, t, schedule: torch.from_numpy(-noise.numpy() / column(schedule.beta(t), noise).numpy()),
+        lambda noise, t, schedule: conversions.score_from_noise(noise, noise, t, WithSchedule(schedule)),
+    ],
+    "score_from_vector_field": [
+        score_by_elimination,
+        score_by_solve,
+        lambda u, x, t, schedule: conversions.score_from_vector_field(u, x, t, WithSchedule(schedule)),
+    ],
+    "vector_field_from_score": [
+        field_by_elimination,
+        field_by_points,
+        lambda s, x, t, schedule: conversions.vector_field_from_score(s, x, t, WithSchedule(schedule)),
+    ],
+    "sample_diffusion": [sampler_by_index, sampler_with_numbers, sampler_recursive],
+    "forward_marginal": [marginal_by_quadrature, marginal_by_numbers, marginal_as_list],
+    "reverse_sde_drift": [drift_by_points(1.0), drift_by_columns(1.0), drift_by_sum(1.0)],
+    "probability_flow_field": [
+        drift_by_points(0.5),
+        drift_by_columns(0.5),
+        drift_by_sum(0.5),
+        lambda score, x, t, f, g: coefficient(g(1 - t) ** 2 / 2, x) * score(x, t) + coefficient(-f(1 - t), x) * x,
+    ],
+    "ddpm_posterior": [posterior_by_bayes, posterior_by_chain, posterior_with_numbers],
+    "ancestral_step": [step_through_the_guess, step_by_chain, step_with_numbers],
+    "elbo_terms": [elbo_by_means, elbo_by_torch, elbo_by_points],
+}

@@ -1,0 +1,193 @@
+"""Right answers to lab 6 in other styles than the solution's: loops, NumPy, one joint call, other algebra."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
+
+from fmlab import guidance, paths, samplers
+from fmlab.processes import ODE
+from fmlab.simulators import Midpoint, simulate
+
+
+def from_the_null_field(u, y, w, null):
+    def field(x, t):
+        free = u(x, t, null)
+        return free + w * (u(x, t, y) - free)
+
+    return field
+
+
+def joint_call(u, y, w, null):
+    """Both fields in one call of twice as many rows."""
+
+    def field(x, t):
+        t = torch.as_tensor(t).to(x).expand(len(x))
+        labels = torch.as_tensor(y).expand(len(x))
+        both = u(torch.cat([x, x]), torch.cat([t, t]), torch.cat([torch.full_like(labels, null), labels]))
+        return torch.lerp(*both.chunk(2), w)
+
+    return field
+
+
+class Guided:
+    def __init__(self, u, y, w, null):
+        self.u, self.y, self.w, self.null = u, y, w, null
+
+    def __call__(self, x, t):
+        shown = self.u(x, t, self.y)
+        null = torch.full((len(x),), self.null)
+        return shown + (self.w - 1) * (shown - self.u(x, t, null))
+
+
+def drop_by_loop(y, p, null, uniform):
+    kept = y.clone()
+    for k in range(len(y)):
+        if uniform[k] < p:
+            kept[k] = null
+    return kept
+
+
+def drop_by_arithmetic(y, p, null, uniform):
+    dropped = (uniform < p).to(y.dtype)
+    return y * (1 - dropped) + null * dropped
+
+
+def loss_by_loop(u, z, y, t, noise):
+    total = 0.0
+    for k in range(len(z)):
+        x = t[k] * z[k] + (1 - t[k]) * noise[k]
+        total = total + ((u(x[None], t[k][None], y[k][None])[0] - (z[k] - noise[k])) ** 2).sum()
+    return total / len(z)
+
+
+def loss_by_path(u, z, y, t, noise):
+    path = paths.GaussianPath()
+    error = u(path.interpolate(z, noise, t), t, y) - path.velocity(z, noise, t)
+    return torch.einsum("n...,n...->n", error, error).mean()
+
+
+def loss_by_mse(u, z, y, t, noise):
+    s = t.view(len(t), *[1] * (z.ndim - 1))
+    return mse_loss(u(noise + s * (z - noise), t, y), z - noise) * z[0].numel()
+
+
+def sample_by_library(u, y, w, null, noise, steps):
+    return samplers.sample_flow(guidance.guided_vector_field(u, y, w, null), noise, steps)
+
+
+def sample_on_a_grid(u, y, w, null, noise, steps):
+    field = ODE(from_the_null_field(u, y, w, null))
+    return simulate(field, noise, torch.linspace(0, 1, steps + 1), Midpoint())
+
+
+def sample_in_a_copy(u, y, w, null, noise, steps):
+    x, t, h = noise.clone(), 0.0, 1 / steps
+    field = joint_call(u, y, w, null)
+    for _ in range(steps):
+        half = x + 0.5 * h * field(x, t)
+        x += h * field(half, t + 0.5 * h)
+        t += h
+    return x
+
+
+def diversity_by_loops(x, y):
+    means = []
+    for label in set(y.tolist()):
+        rows = x[y == label]
+        pairs = [float(torch.dist(a, b)) for k, a in enumerate(rows) for b in rows[k + 1 :]]
+        means.append(sum(pairs) / len(pairs))
+    return sum(means) / len(means)
+
+
+def diversity_by_matrix(x, y):
+    means = []
+    for label in y.unique():
+        rows = x[y == label].flatten(1)
+        means.append(torch.cdist(rows, rows).sum() / (len(rows) * (len(rows) - 1)))
+    return torch.stack(means).mean()
+
+
+def diversity_by_masks(x, y):
+    distances = torch.cdist(x.flatten(1), x.flatten(1))
+    off = ~torch.eye(len(y), dtype=torch.bool)
+    return np.mean([distances[(y == k)[:, None] & (y == k)[None] & off].mean().item() for k in y.unique()])
+
+
+def nearest_by_loop(x, data):
+    return torch.stack([(data - image).flatten(1).norm(dim=1).min() for image in x])
+
+
+def nearest_by_square(x, data):
+    x, data = x.flatten(1), data.flatten(1)
+    squares = x.square().sum(1, keepdim=True) + data.square().sum(1) - 2 * x @ data.T
+    return squares.clamp(min=0).sqrt().amin(1)
+
+
+def embedding_by_columns(t, size):
+    half = size // 2
+    columns = [torch.cos(math.pi * (k + 1) * t) for k in range(half)]
+    return torch.stack(columns + [torch.sin(math.pi * (k + 1) * t) for k in range(half)], dim=1)
+
+
+def embedding_by_numpy(t, size):
+    angles = np.pi * np.outer(t.numpy(), np.arange(1, size // 2 + 1))
+    return torch.from_numpy(np.hstack([np.cos(angles), np.sin(angles)])).to(t)
+
+
+def embedding_by_powers(t, size):
+    """e^{iπt} to the powers 1 … size/2."""
+    powers = torch.polar(torch.ones_like(t), math.pi * t)[:, None] ** torch.arange(1, size // 2 + 1)
+    return torch.cat([powers.real, powers.imag], dim=1)
+
+
+def block_step_by_step(x, c, first, shift, second):
+    h = first(x * torch.sigmoid(x))
+    s = shift(c)
+    h = h + s.reshape(*s.shape, 1, 1)
+    return second(h * torch.sigmoid(h)) + x
+
+
+def block_by_module(x, c, first, shift, second):
+    act = nn.SiLU()
+    return x + second(act(first(act(x)) + shift(c)[..., None, None]))
+
+
+def block_by_expand(x, c, first, shift, second):
+    h = first(nn.functional.silu(x))
+    h = nn.functional.silu(h + shift(c).unsqueeze(-1).unsqueeze(-1).expand_as(h))
+    return torch.add(second(h), x)
+
+
+RIGHT = {
+    "guided_vector_field": [from_the_null_field, joint_call, Guided],
+    "drop_labels": [
+        drop_by_loop,
+        drop_by_arithmetic,
+        lambda y, p, null, uniform: y.masked_fill(uniform < p, null),
+        lambda y, p, null, uniform: torch.where(uniform >= p, y, torch.full_like(y, null)),
+        lambda y, p, null, uniform: torch.from_numpy(np.where(uniform.numpy() < p, null, y.numpy())).to(y.dtype),
+    ],
+    "guided_flow_matching_loss": [loss_by_loop, loss_by_path, loss_by_mse],
+    "sample_guided": [sample_by_library, sample_on_a_grid, sample_in_a_copy],
+    "fidelity": [
+        lambda logits, y: (logits.softmax(1).max(1).indices == y).float().mean(),
+        lambda logits, y: np.mean(logits.numpy().argmax(axis=1) == y.numpy()),
+        lambda logits, y: sum(int(row.argmax() == k) for row, k in zip(logits, y)) / len(y),
+        lambda logits, y: (one_hot(logits.argmax(1), logits.shape[1]) * one_hot(y, logits.shape[1])).sum() / len(y),
+        lambda logits, y: (
+            float((cross_entropy(logits, y, reduction="none") <= -logits.log_softmax(1).amax(1)).sum()) / len(y)
+        ),
+    ],
+    "diversity": [diversity_by_loops, diversity_by_matrix, diversity_by_masks],
+    "nearest_neighbour_distance": [
+        nearest_by_loop,
+        nearest_by_square,
+        lambda x, data: torch.cdist(x.flatten(1), data.flatten(1)).min(dim=1).values,
+        lambda x, data: (x[:, None] - data[None]).flatten(2).norm(dim=2).sort(1).values[:, 0],
+    ],
+    "time_embedding": [embedding_by_columns, embedding_by_numpy, embedding_by_powers],
+    "residual_block": [block_step_by_step, block_by_module, block_by_expand],
+}
