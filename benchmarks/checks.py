@@ -7,7 +7,7 @@ from functools import partial
 
 from benchmarks.measure import Rows
 from benchmarks.notebooks import reference
-from tests.test_checks import SOURCES, modules, solutions
+from tests.labs import SOURCES, modules, solutions
 
 
 def checks(quick: bool) -> Rows:

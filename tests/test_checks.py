@@ -1,77 +1,14 @@
-"""Every check rejects known wrong answers, names their misconception, and accepts right answers in any style."""
+"""Every exercise has its checks, hints, points, wrong and right answers; whatever is handed in gets a verdict.
 
-import ast
-import importlib
-from importlib.util import find_spec
-from pathlib import Path
+That wrong answers are rejected and right ones accepted is tested in `test_kill_rate`, small changes in `test_mutants`.
+"""
 
-import jupytext
 import pytest
 import torch
 
 from fmlab.checks.compare import CheckFailed
 from tests import submissions
-
-SOURCES = sorted(Path(__file__).parents[1].glob("course/sources/lab*.py"))
-LABS = [path.stem.split("_")[0] for path in SOURCES]
-
-
-def modules(lab: str):
-    """Visible and hidden checks, wrong and right answers of a lab."""
-    names = f"fmlab.checks.{lab}", f"course.hidden.{lab}", f"tests.wrong_answers.{lab}", f"tests.right_answers.{lab}"
-    return [importlib.import_module(name) for name in names]
-
-
-def verdict(lab: str, exercise: str, answer) -> str:
-    """The words of the first check to reject the answer, visible before hidden; empty if both accept it."""
-    visible, hidden, *_ = modules(lab)
-    for checks in (visible, hidden):
-        try:
-            getattr(checks, exercise)(answer)
-        except CheckFailed as failure:
-            return str(failure)
-    return ""
-
-
-def namespace(path: Path) -> dict:
-    """What the solution cells of a source define, on top of the imports of its first code cell."""
-    cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]
-    imports = [node for node in ast.parse(cells[0].source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    names: dict = {}
-    exec(compile(ast.Module(imports, []), path.name, "exec"), names)
-    for cell in cells:
-        if "exercise" in cell.metadata:
-            exec(cell.source, names)
-    return names
-
-
-def solutions(path: Path) -> dict:
-    """exercise → function, from the solution cells of a source."""
-    names, cells = namespace(path), jupytext.read(path).cells
-    return {exercise: names[exercise] for cell in cells if (exercise := cell.metadata.get("exercise"))}
-
-
-def cases(table: str):
-    for lab in LABS:
-        if find_spec(f"tests.{table}.{lab}"):  # a lab without a table fails its own test below
-            answers = getattr(importlib.import_module(f"tests.{table}.{lab}"), table[:5].upper())
-            for exercise, entries in answers.items():
-                for name in entries if isinstance(entries, dict) else range(len(entries)):
-                    yield pytest.param(lab, exercise, name, id=f"{lab}-{exercise}-{name}")
-
-
-@pytest.mark.parametrize(("lab", "exercise", "name"), list(cases("wrong_answers")))
-def test_wrong_answer_is_rejected_with_its_reason(lab, exercise, name):
-    answer, words = modules(lab)[2].WRONG[exercise][name]
-    message = verdict(lab, exercise, answer)
-    assert message.startswith(f"✗ {exercise}: ")
-    assert words in message
-    assert "Reread: " in message
-
-
-@pytest.mark.parametrize(("lab", "exercise", "k"), list(cases("right_answers")))
-def test_right_answer_is_accepted(lab, exercise, k):
-    assert verdict(lab, exercise, modules(lab)[3].RIGHT[exercise][k]) == ""
+from tests.labs import LABS, SOURCES, modules, solutions, verdict
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=LABS)

@@ -4,7 +4,7 @@ import pytest
 
 from tests import submissions
 from tests.classroom import graded, grades, open_gradebook
-from tests.test_checks import SOURCES, modules
+from tests.labs import SOURCES, modules
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
 

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from tests.equivalent_mutants import EQUIVALENT
+from tests.labs import LABS, SOURCES
 from tests.mutants import main, mutants, mutations, reason, survives
-from tests.test_checks import LABS, SOURCES
 
 SAMPLE = 60  # mutants of a lab; another sample each time would make the test another one each time
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require_close, require_number
+from fmlab.checks.compare import require_close, require_number, states
 from fmlab.checks.lab4 import (
     bayes,
     chain,
@@ -17,7 +17,6 @@ from fmlab.checks.lab4 import (
     require_gradient,
     require_terms,
     squares,
-    states,
 )
 from fmlab.checks.report import check as visible_check
 from fmlab.conversions import convert

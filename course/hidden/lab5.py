@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require_close, require_number
+from fmlab.checks.compare import require_close, require_number, states
 from fmlab.checks.lab5 import (
     Bare,
     Bent,
@@ -14,7 +14,6 @@ from fmlab.checks.lab5 import (
     integrated,
     mixed,
     renoised,
-    states,
     weighted_loss,
     weights,
 )

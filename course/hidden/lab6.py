@@ -4,14 +4,13 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require, require_close, require_number, require_tensor
+from fmlab.checks.compare import require, require_close, require_number, require_tensor, states
 from fmlab.checks.lab6 import (
     labelled,
     layers,
     loss_of_each,
     require_field,
     require_gradient,
-    states,
     swish,
 )
 from fmlab.checks.report import check as visible_check

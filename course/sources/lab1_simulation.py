@@ -6,10 +6,11 @@
 # Before we learn such rules, we learn to follow them. By the end of this lab you will have written the simulators that
 # every later lab uses, and measured how accurate they are.
 #
-# **How to work.** Each exercise asks for one function of a few lines. Replace the line
-# `raise NotImplementedError` by your code, run the cell, then run the check below it. A check says at once whether you
-# are right, and if not, what it expected and which idea to look at again. A figure follows each exercise. It uses your
-# function once its check has passed, and fmlab's until then, so you can always read on.
+# **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
+# your code, run the cell, then run the check below it. A check says at once whether you are right, and if not, what it
+# expected and which idea to look at again. A figure follows each exercise. It uses your function once its check has
+# passed, and fmlab's until then, so you can always read on. Stuck? `lab1.hint("euler_step")` gives up to three hints,
+# one at a time.
 #
 # **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$. $u_t(x)$ is a vector field, in code
 # `u(x, t)`. $h$ is a step size. *Notes* means
@@ -821,6 +822,12 @@ for ax, k, x in zip(axes, shown, states, strict=True):
     ax.set_title(f"$t$ = {ts[k]:g}, energy distance {distance:.3f}", fontsize=10)
 floor = metrics.energy_distance(mixture.sample(2000), fresh)
 print(f"two fresh sets of samples: energy distance {floor:.3f}")
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab1.progress()
 
 # %% [markdown]
 # ## 7 · Two questions to answer in words

@@ -8,9 +8,10 @@
 # the path. By the end you will have written the regression targets of both flow matching and score matching, and checked
 # to the last digit the equations that prove them right.
 #
-# **How to work.** As in lab 1: each exercise asks for one function of a few lines. Replace
-# `raise NotImplementedError` by your code, run the cell, then the check below it. Figures use your function once its
-# check has passed, and fmlab's until then, so no exercise depends on an earlier one.
+# **How to work.** As in lab 1: each exercise asks for one function of a few lines. Replace `raise NotImplementedError`
+# by your code, run the cell, then the check below it. Figures use your function once its check has passed, and fmlab's
+# until then, so no exercise depends on an earlier one. Stuck? `lab2.hint("alpha_beta")` gives up to three hints, one
+# at a time.
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. $z$ is a data point, $x$ a state,
 # $\varepsilon \sim N(0, I)$ noise; all have the shape $(n, \dots)$, one per row, and a row may be a vector or an image.
@@ -1050,6 +1051,12 @@ for sigma in (0.0, 1.0, 2.0):
     b = extended(line.vector_field, line.score, noise_level)(grid, t)[:, 0]
     terms = float(average(f_dot * b, t)), float(average(sigma**2 / 2 * f_dot_dot, t))
     print(f"σ = {sigma:g}: drift {terms[0]:+.8f}, noise {terms[1]:+.8f}, together {sum(terms):.8f}")
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab2.progress()
 
 # %% [markdown]
 # ## 8 · Two questions to answer in words

@@ -8,7 +8,8 @@
 # made its trajectories so straight that a single step is enough.
 #
 # **How to work.** As before: replace `raise NotImplementedError` by a few lines of code, run the cell, then run the
-# check below it. A figure follows each exercise. It uses your function once its check has passed, and fmlab's until then.
+# check below it. A figure follows each exercise. It uses your function once its check has passed, and fmlab's until
+# then. Stuck? `lab3.hint("conditional_flow_matching_loss")` gives up to three hints, one at a time.
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. $z$ is a batch of data points, shape $(n, \dots)$: vectors
 # or images. $\varepsilon$ is standard normal noise of the same shape, $x_t = \alpha_t z + \beta_t \varepsilon$ the state
@@ -906,6 +907,12 @@ for name, grid in grids.items():
 print(f"{'':40s} energy distance (fresh data: 1)")
 for name, x in ends.items():
     print(f"{name:40s} {float(distance(x, fresh)) / floor:5.1f}")
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab3.progress()
 
 # %% [markdown]
 # ## 11 · Two questions to answer in words

@@ -8,7 +8,8 @@
 # process to its likelihood bound. And you will have seen that all of these are one object in different coordinates.
 #
 # **How to work.** Replace each line `raise NotImplementedError` by your code, run the cell, then run the check below
-# it. A figure follows each exercise. It uses your function once its check has passed, and fmlab's until then.
+# it. A figure follows each exercise. It uses your function once its check has passed, and fmlab's until then. Stuck?
+# `lab4.hint("denoising_score_matching_loss")` gives up to three hints, one at a time.
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. A state is $x = \alpha_t z + \beta_t \varepsilon$
 # with data $z$ and noise $\varepsilon \sim N(0, I)$; a dot is a time derivative. In code, `schedule.alpha(t)`,
@@ -455,9 +456,9 @@ _ = axes[0].legend()
 # Lab 2 showed that the flow can be shaken without leaving its path, if a pull along the score pays for the noise:
 #
 # $$dX_t = \Big( u_t(X_t) + \tfrac12 \sigma_t^2\, s_t(X_t) \Big) dt + \sigma_t\, dW_t
-# \quad\text{has } X_t \sim p_t \text{ for every } \sigma_t \ge 0. \tag{slides, sampling with any σ}$$
+# \quad\Rightarrow\quad X_t \sim p_t, \tag{slides}$$
 #
-# Since $u$ gives $s$, one network is enough, and $\sigma_t$ can be chosen after training. $\sigma = 0$ is the flow
+# for every $\sigma_t \ge 0$. Since $u$ gives $s$, one network is enough, and $\sigma_t$ can be chosen after training. $\sigma = 0$ is the flow
 # model.
 #
 # ### Exercise 6 · Sampling with any σ (5 points)
@@ -831,9 +832,10 @@ for steps in (50, 100, 200, 400, 800):
 # product of Gaussians, and so a Gaussian:
 #
 # $$q(x_{k-1} \mid x_k, x_0) = N(\tilde\mu_k, \tilde\beta_k I), \qquad
-# \tilde\mu_k = \frac{\sqrt{\bar\alpha_{k-1}}\, \beta_k}{1 - \bar\alpha_k}\, x_0
-# + \frac{\sqrt{\alpha_k}\, (1 - \bar\alpha_{k-1})}{1 - \bar\alpha_k}\, x_k, \qquad
-# \tilde\beta_k = \frac{1 - \bar\alpha_{k-1}}{1 - \bar\alpha_k}\, \beta_k. \tag{intro, § 4.4}$$
+# \tilde\beta_k = \frac{1 - \bar\alpha_{k-1}}{1 - \bar\alpha_k}\, \beta_k, \tag{intro, § 4.4}$$
+#
+# $$\tilde\mu_k = \frac{\sqrt{\bar\alpha_{k-1}}\, \beta_k}{1 - \bar\alpha_k}\, x_0
+# + \frac{\sqrt{\alpha_k}\, (1 - \bar\alpha_{k-1})}{1 - \bar\alpha_k}\, x_k.$$
 #
 # The mean is a compromise between where the data say the state should be and where it is now.
 #
@@ -983,8 +985,11 @@ for steps in (30, 100, 300):
 # How likely is a data point under such a model? Not known, but bounded from below by the **ELBO**, a sum over the
 # chain of how well each step back imitates the posterior:
 #
-# $$\log p(x_0) \;\ge\; \mathbb E \log p(x_0 \mid x_1) \;-\; \sum_{k=2}^{K} \mathbb E\, \mathrm{KL}\big( q(x_{k-1} \mid x_k, x_0)
-# \,\big\|\, p(x_{k-1} \mid x_k) \big) \;-\; \mathrm{KL}\big( q(x_K \mid x_0) \,\big\|\, N(0, I) \big). \tag{intro, § 4.4}$$
+# $$\log p(x_0) \ge \mathbb E \log p(x_0 \mid x_1)
+# - \sum_{k=2}^{K} \mathbb E\, \mathrm{KL}_k - \mathrm{KL}\big( q(x_K \mid x_0) \,\big\|\, N(0, I) \big),
+# \tag{intro, § 4.4}$$
+#
+# $$\mathrm{KL}_k = \mathrm{KL}\big( q(x_{k-1} \mid x_k, x_0) \,\big\|\, p(x_{k-1} \mid x_k) \big).$$
 #
 # The model's step is $p(x_{k-1} \mid x_k) = N(\hat\mu_k, \beta_k I)$, where $\hat\mu_k$ is the mean of exercise 11.
 # Its variance is ours to choose; for the bound we take $\beta_k$, since $\tilde\beta_1 = 0$ would leave no density at
@@ -1087,6 +1092,12 @@ print(f"true log-likelihood of the data: {float(mixture.log_prob(z).mean()):.3f}
 for steps in (30, 100, 300):
     found = [f"{name} {float(terms_of(net, steps).sum()):.3f}" for name, net in networks.items()]
     print(f"ELBO with K = {steps:3d}:", "   ".join(found))
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab4.progress()
 
 # %% [markdown]
 # ## 6 · Two questions to answer in words

@@ -11,7 +11,8 @@
 # paths of flow matching are straight.
 #
 # **How to work.** As before: replace `raise NotImplementedError`, run the cell, run the check. The figure after each
-# exercise uses your function once its check has passed, and fmlab's until then.
+# exercise uses your function once its check has passed, and fmlab's until then. Stuck? `lab5.hint("log_snr")` gives up
+# to three hints, one at a time.
 #
 # **Notation.** A state is $x_t = \alpha_t z + \beta_t \varepsilon$, made of a data point $z$ and of noise
 # $\varepsilon \sim N(0, I)$; dots are time derivatives. Time runs from noise ($t = 0$) to data ($t = 1$). In code,
@@ -890,7 +891,7 @@ _ = axes[1].legend(fontsize=8)
 # $\alpha(s)/\alpha(r)$. Adding up:
 #
 # $$\alpha(s) = \exp \int_0^s f(r)\, dr, \qquad
-# \beta(s)^2 = \int_0^s g^2(r)\, \frac{\alpha(s)^2}{\alpha(r)^2}\, dr. \tag{meet, diffusion models, corrected}$$
+# \beta(s)^2 = \int_0^s g^2(r)\, \frac{\alpha(s)^2}{\alpha(r)^2}\, dr. \tag{meet, corrected}$$
 #
 # (The source prints this integral without the factor $\alpha(s)^2$: entry 2. For $f = -1$, $g^2 = 2$ and long times,
 # which of the two versions settles at the stationary variance 1 that you know from lab 1? The figure below the
@@ -1073,6 +1074,12 @@ for ax, (name, states) in zip(axes, trajectories.items(), strict=True):
     plots.plot_trajectories(states[:, :40], ax, lw=0.7)
     ax.set_title(name)
 _ = axes[0].legend(fontsize=7)
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab5.progress()
 
 # %% [markdown]
 # ## 7 · Two questions to answer in words

@@ -9,7 +9,7 @@
 # **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
 # your code, run the cell, then run the check below it. A figure follows. It uses your function once its check has
 # passed, and fmlab's until then, so you can always read on. Three cells train a network: they take about 5 seconds, 15
-# seconds and a minute.
+# seconds and a minute. Stuck? `lab6.hint("guided_vector_field")` gives up to three hints, one at a time.
 #
 # **Notation.** As before, $t = 0$ is noise, $t = 1$ is data, $z$ a data point, $\varepsilon$ standard normal noise, and
 # the path is the straight one, $x_t = t z + (1 - t)\,\varepsilon$. Images are states of shape
@@ -378,13 +378,13 @@ sampler = lab6.answer_or(
         guidance.guided_vector_field(u, y, w, null), noise, steps
     ),
 )
-labels = (torch.arange(1000) % 10).to(DEVICE)
-noise = torch.randn(1000, *SHAPE, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+labels = (torch.arange(500) % 10).to(DEVICE)
+noise = torch.randn(500, *SHAPE, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
 
 @torch.no_grad()
 def draw(model, w):
-    """A hundred images of each digit, from the same noise for all models and scales."""
+    """Fifty images of each digit, from the same noise for all models and scales."""
     return sampler(model, labels, w, NULL, noise, 10).clamp(-1, 1)  # no darker than black
 
 
@@ -731,9 +731,9 @@ plot_measure(spread, real_spread, both, axes[1], "diversity")
 # %% [markdown]
 # ## 6 · Inventing or remembering?
 #
-# A thousand good digits prove nothing if they are copies of the 1438 that the network was trained on. So we ask of each
-# generated image how far its nearest neighbour among the training images is. By itself this number says little. But we
-# have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance from their
+# Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on. So we ask of
+# each generated image how far its nearest neighbour among the training images is. By itself this number says little.
+# But we have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance from their
 # nearest neighbours.
 #
 # ### Exercise 9 · The nearest neighbour (4 points)
@@ -821,6 +821,12 @@ table_row("real, held out", held_out.z, held_out.y, train_set.z)
 for name, grids in both.items():
     for w, x in grids.items():
         table_row(f"{name}, w = {w:g}", x, labels, x)
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points.
+
+# %%
+lab6.progress()
 
 # %% [markdown]
 # ## 7 · Two questions to answer in words

@@ -9,14 +9,9 @@ import math
 
 import torch
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.distributions import Gaussian
-
-
-def states(seed: int, *shape: int, dtype=torch.float32) -> torch.Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 @check(

@@ -9,18 +9,13 @@ import math
 
 import torch
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.distributions import Gaussian
 from fmlab.paths import GaussianPath
 from fmlab.schedules import CondOT, Cosine
 
 LOG_2PI = math.log(2 * math.pi)
-
-
-def states(seed: int, *shape: int, dtype=torch.float32) -> torch.Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def spread(n: int, dtype=torch.float32) -> torch.Tensor:

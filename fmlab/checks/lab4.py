@@ -11,14 +11,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.schedules import coefficient
-
-
-def states(seed: int, *shape: int, dtype=torch.float32) -> Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 class Bent:

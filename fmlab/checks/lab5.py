@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.schedules import CondOT, Cosine, LinearVP, Schedule, coefficient
 
@@ -46,11 +46,6 @@ class Weights(Bare):
     def __init__(self, schedule: Schedule):
         super().__init__(schedule)
         self.log_snr = lambda t: fail("schedule.log_snr is what you are asked to write; use schedule.alpha and .beta")
-
-
-def states(seed: int, *shape: int, dtype=torch.float32) -> torch.Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def mixed(a, z, b, noise):

@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.processes import ODE
 from fmlab.schedules import coefficient
 from fmlab.simulators import Euler, Heun, Midpoint, simulate
-
-
-def states(seed: int, *shape: int, dtype=torch.float32) -> Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def labelled(x: Tensor, t, y) -> Tensor:
