@@ -185,6 +185,9 @@ def quietly(function, *args):
         if frames:
             error.where = f"in line {frames[-1].lineno}: {frames[-1].line}"
         raise
+    finally:
+        if os.getpid() != 1:
+            os._exit(0)  # a copy that the student's code made of this process does not answer for it
 
 
 def guard(inner: int, writing: int) -> NoReturn:

@@ -1,0 +1,223 @@
+"""The marks of one submission: its cells run in the sandbox, its checks run here, on functions that stay there.
+
+A check cell is the lab's own, hidden tests included. Where it says `lab1.euler_step(euler_step)`, the second name is
+bound to an `Answer`, which calls the student's function in its process. So the numbers that a check compares with, and
+the comparison, are out of the student's reach, whatever their code does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import io
+import re
+import symtable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbformat import NotebookNode, ValidationError
+from nbformat.v4 import new_output
+
+from course.sandbox import Sandbox
+from course.wire import Broken, Peer, RemoteError
+from fmlab.checks.compare import CheckFailed
+
+HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds to wait for one cell, for one check, and for a whole submission."""
+
+    cell: float = 300
+    check: float = 60
+    notebook: float = 1200
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of an exercise. by: who rejects the answer, "" if nobody does; words: of the check that does."""
+
+    by: str = ""
+    words: str = ""
+
+
+# --- the student's process --------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """A student's process, which is replaced when it ends: what had run before is then run again."""
+
+    def __init__(self, sandbox: Sandbox, patience: Patience):
+        self.sandbox, self.patience = sandbox, patience
+        self.end = time.monotonic() + patience.notebook
+        self.done: list[str] = []
+        self.connection: Peer | None = None
+
+    def run(self, source: str) -> list[NotebookNode]:
+        """The outputs of a cell, of which the last is an error where the cell did not end well."""
+        try:
+            outputs = self._peer(self.patience.cell).call("run", source)
+        except (Broken, RemoteError) as error:
+            self.close()
+            return [_error("ProcessEnded", f"the cell did not end: {error}")]
+        self.done.append(source)
+        return _checked(outputs)
+
+    def answer(self, name: str) -> Any:
+        """What the notebook calls by a name; a function as one that can be called here. Raises Broken, RemoteError."""
+        value = self._peer(self.patience.check).call("lookup", name)
+        return Answer(self, name) if callable(value) else value
+
+    def call(self, name: str, number: int, args: Sequence) -> Any:
+        """A call of the student's function, whose random numbers start from `number`."""
+        peer = self._peer(self.patience.check)
+        peer.call("seed", number)
+        return peer.call("lookup", name)(*args)
+
+    def _peer(self, seconds: float) -> Peer:
+        """The connection, with the time of the next call set."""
+        if self.connection is None or self.connection.broken:
+            self.close()
+            self.connection = self.sandbox.open()
+            for source in self.done:
+                self.connection.deadline = self._deadline(self.patience.cell)
+                self.connection.call("run", source)
+        self.connection.deadline = self._deadline(seconds)
+        return self.connection
+
+    def _deadline(self, seconds: float) -> float:
+        return min(time.monotonic() + seconds, self.end)
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+class Answer:
+    """A student's function, called where it is."""
+
+    def __init__(self, desk: Desk, name: str):
+        self.desk, self.name, self.calls = desk, name, 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        return self.desk.call(self.name, self.calls, args)
+
+
+def _checked(outputs) -> list[NotebookNode]:
+    """The outputs that a student's process tells of, if they are what outputs may be."""
+    kept = []
+    for output in outputs if isinstance(outputs, list) else []:
+        with contextlib.suppress(ValidationError, TypeError, AttributeError, KeyError):
+            kept.append(new_output(**output))
+    return kept
+
+
+def _error(name: str, words: str) -> NotebookNode:
+    return new_output("error", ename=name, evalue=words, traceback=words.splitlines())
+
+
+# --- the marks --------------------------------------------------------------------------------------------------------
+
+
+def judge(sandbox: Sandbox, full: NotebookNode, lab: str, nb: NotebookNode, patience: Patience = Patience()):
+    """Run a submission and its checks. Returns the executed notebook and {exercise: Verdict}.
+
+    full: the lab with its hidden tests (`course.build.read`). lab: "lab1". nb: the submission, whose graded cells are
+    those of the lab.
+    """
+    nb, checks = copy.deepcopy(nb), {cell.id: cell.source for cell in full.cells if is_check(cell)}
+    desk, verdicts = Desk(sandbox, patience), {}
+    wanted = needed(nb, full)
+    try:
+        for cell in nb.cells:
+            if cell.cell_type != "code":
+                continue
+            cell.outputs, cell.execution_count = [], None
+            if is_check(cell):
+                name = cell.metadata.nbgrader.grade_id
+                verdicts[name] = examine(desk, lab, name, checks[name])
+                cell.outputs = [_shown(name, verdicts[name])]
+            elif cell.id in wanted:
+                cell.outputs = desk.run(cell.source)
+    finally:
+        desk.close()
+    return nb, verdicts
+
+
+def examine(desk: Desk, lab: str, name: str, source: str) -> Verdict:
+    """The verdict on one exercise: of the visible check, then of the hidden tests."""
+    visible, hidden = HIDDEN.sub("", source), "\n".join(HIDDEN.findall(source))
+    try:
+        answer = desk.answer(name)
+    except RemoteError:
+        return Verdict("missing", f"✗ {name}: not defined; its cell was not solved, or ended with an error")
+    except Broken as error:
+        return Verdict("process", f"✗ {name}: {error}")
+    for who, code in ("visible", visible), ("hidden", hidden):
+        names = {lab: importlib.import_module(f"fmlab.checks.{lab}"), name: answer}
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(code, f"the check of {name}", "exec"), names)
+        except CheckFailed as failure:
+            ended = desk.connection is None or desk.connection.broken
+            return Verdict("process" if ended else who, str(failure))
+    return Verdict()
+
+
+def _shown(name: str, verdict: Verdict) -> NotebookNode:
+    """What a check cell shows in the executed notebook: an error is worth nothing to nbgrader, all else full marks."""
+    if not verdict.by:
+        return new_output("stream", name="stdout", text=f"✓ {name}\n")
+    if verdict.by == "hidden":
+        return _error("CheckFailed", f"✗ {name}: passes the check in the notebook, but not further tests of the same")
+    return _error("CheckFailed", verdict.words)
+
+
+def is_check(cell: NotebookNode) -> bool:
+    grading = cell.metadata.get("nbgrader", {})
+    return bool(grading.get("grade") and not grading.get("solution"))
+
+
+# --- which cells are needed -------------------------------------------------------------------------------------------
+
+
+def needed(nb: NotebookNode, full: NotebookNode) -> set[str]:
+    """The ids of the code cells that have to run: all that a student may have written, and what these build on.
+
+    The lab's own plain cells mostly draw figures, from the answers, and take nearly all of the time. One of them is
+    needed only if it defines a name that a needed cell uses.
+    """
+    released = {
+        cell.source.strip() for cell in full.cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata
+    }
+    code = [cell for cell in nb.cells if cell.cell_type == "code" and not is_check(cell)]
+    plain = [cell for cell in code if "nbgrader" not in cell.metadata and cell.source.strip() in released]
+    wanted = [cell for cell in code if all(cell is not other for other in plain)]
+    while True:
+        used = set().union(*(_names(cell.source)[1] for cell in wanted))
+        more = [cell for cell in plain if cell not in wanted and _names(cell.source)[0] & used]
+        if not more:
+            return {cell.id for cell in wanted}
+        wanted += more
+
+
+def _names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell binds, and those of other cells that it may use. None for one that is not plain Python."""
+    try:
+        module = symtable.symtable(source, "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError):
+        return set(), set()
+    bound = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    used, tables = set(), [module]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        free = (symbol for symbol in table.get_symbols() if symbol.is_referenced())
+        used |= {symbol.get_name() for symbol in free if table is module or symbol.is_global()}
+    return bound, used
