@@ -33,7 +33,7 @@ verify: $(STAMP)  ## check that labs/ and solutions/ are what a build makes
 mutants: $(STAMP)  ## change solutions a little and list what the checks let pass
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-grade: $(STAMP)  ## grade submissions
+grade: $(STAMP)  ## grade submissions: make grade ARGS="folder-or.zip"
 	$(BIN)/python -m course grade $(ARGS)
 
 bench: $(STAMP)  ## run the measurements

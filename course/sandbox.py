@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,10 +39,13 @@ class Sandbox:
         self.limits = limits
         self.control, other = socket.socketpair()
         command = [*walls(), sys.executable, "-m", "course.student", str(other.fileno())]
-        self.process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        self.log = tempfile.TemporaryFile()  # what is said there is of interest only if it does not start
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
+        self.process = subprocess.Popen(command, pass_fds=[other.fileno()], **quiet)
         other.close()
         if self.control.recv(1) != b"r":
-            raise Broken("the sandbox did not start")
+            self.log.seek(0)
+            raise Broken(f"the sandbox did not start:\n{self.log.read().decode(errors='replace')[-2000:]}")
 
     def open(self) -> Peer:
         """A connection to a fresh process, in which nothing of a student's has run; closing it ends the process."""
