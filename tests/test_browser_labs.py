@@ -48,8 +48,8 @@ def test_a_lab_as_students_receive_it(desk, lab):
         expect(cell.locator(".widget-slider .noUi-handle")).not_to_have_count(0)
         for number in range(cell.locator(".widget-slider").count()):
             slider = Slider(cell, number)
-            slider.moves_picture(partial(slider.press, "ArrowLeft"))
             slider.moves_picture(partial(slider.drag, 0.8))
+            slider.moves_picture(partial(slider.press, "ArrowLeft"))
     assert_mathematics_is_set(notebook)
     expect(notebook.errors).to_have_count(1)  # the unsolved check's
     assert not notebook.complaints

@@ -31,6 +31,14 @@ class Line(nn.Module):
         return torch.stack([self.a, self.b]).detach()
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C interrupts, whatever ran in this process before: a notebook client leaves the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
 def fit(generator=None, interrupt_at=None):
     """The loss of fitting 3x − 2 through noise; the draw whose number is interrupt_at is broken off by Ctrl-C."""
     calls = 0

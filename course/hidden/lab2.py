@@ -5,7 +5,8 @@ import math
 import torch
 from torch import distributions as td
 
-from fmlab.checks.compare import require, require_close, require_tensor, states
+from fmlab.checks.compare import require, require_close, require_tensor
+from fmlab.checks.inputs import states
 from fmlab.checks.lab2 import (
     FAMILIES,
     MovingGaussian,

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from fmlab.checks.compare import fail, require, require_close, require_number, states
+from fmlab.checks.compare import fail, require, require_close, require_number
+from fmlab.checks.inputs import states
 from fmlab.checks.lab3 import Descent, Model, called, column, mean_square, require_plain, spread
 from fmlab.checks.report import check as visible_check
 from fmlab.distributions import GaussianMixture

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require_close, require_number, states
+from fmlab.checks.compare import require_close, require_number
+from fmlab.checks.inputs import states
 from fmlab.checks.lab4 import (
     bayes,
     chain,

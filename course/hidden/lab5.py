@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require_close, require_number, states
+from fmlab.checks.compare import require_close, require_number
+from fmlab.checks.inputs import Bent, states
 from fmlab.checks.lab5 import (
     Bare,
-    Bent,
     coefficients,
     conversions,
     effective_weights,

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from fmlab.checks.compare import require, require_close, require_number, require_tensor, states
+from fmlab.checks.compare import require, require_close, require_number, require_tensor
+from fmlab.checks.inputs import states
 from fmlab.checks.lab6 import (
     labelled,
     layers,

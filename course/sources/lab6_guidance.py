@@ -351,7 +351,7 @@ def sample_guided(u, y, w, null, noise, steps):
     steps: the number of steps. Returns the states at t = 1, (n, *shape).
     """
     ### BEGIN SOLUTION
-    field, x, h = guided_vector_field(u, y, w, null), noise, 1 / steps
+    field, x, h = guidance.guided_vector_field(u, y, w, null), noise, 1 / steps
     for k in range(steps):
         ahead = x + h / 2 * field(x, k * h)
         x = x + h * field(ahead, (k + 0.5) * h)

@@ -15,11 +15,6 @@ class CheckFailed(AssertionError):
         return [f"\x1b[1m{first}\x1b[0m", *others]  # bold, in a notebook
 
 
-def states(seed: int, *shape: int, dtype=torch.float32) -> Tensor:
-    """Random states, the same for the same seed."""
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-
-
 def fail(message: str):
     """End a check with a verdict."""
     raise CheckFailed(message)

@@ -9,7 +9,8 @@ import math
 
 import torch
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.distributions import Gaussian
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from fmlab.checks.compare import CheckFailed, describe, fail, require, require_close, require_tensor, states
+from fmlab.checks.compare import CheckFailed, describe, fail, require, require_close, require_tensor
+from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.schedules import CondOT, Cosine, coefficient
 

@@ -11,26 +11,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.inputs import Bent, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.schedules import coefficient
-
-
-class Bent:
-    """α_t = t², β_t = 1 − t³: none of the usual schedules, so that no formula fits it by luck."""
-
-    def alpha(self, t):
-        return torch.as_tensor(t) ** 2
-
-    def beta(self, t):
-        return 1 - torch.as_tensor(t) ** 3
-
-    def alpha_dot(self, t):
-        return 2 * torch.as_tensor(t)
-
-    def beta_dot(self, t):
-        return -3 * torch.as_tensor(t) ** 2
-
 
 TIMES = torch.tensor([0.15, 0.3, 0.45, 0.6, 0.75, 0.85])
 

@@ -9,27 +9,12 @@ import math
 
 import torch
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, states
+from fmlab.checks.compare import describe, fail, require, require_close, require_number
+from fmlab.checks.inputs import Bent, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.schedules import CondOT, Cosine, LinearVP, Schedule, coefficient
 
 OUTPUTS = ("data", "noise", "velocity", "vector_field", "score")
-
-
-class Bent(Schedule):
-    """α = t², β = 1 − t³."""
-
-    def alpha(self, t):
-        return torch.as_tensor(t) ** 2
-
-    def beta(self, t):
-        return 1 - torch.as_tensor(t) ** 3
-
-    def alpha_dot(self, t):
-        return 2 * torch.as_tensor(t)
-
-    def beta_dot(self, t):
-        return -3 * torch.as_tensor(t) ** 2
 
 
 class Bare:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor, states
+from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
+from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
 from fmlab.processes import ODE
 from fmlab.schedules import coefficient
