@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,9 +15,9 @@ from nbgrader.api import Gradebook, MissingEntry
 from course.grade import find, student
 from tests import submissions
 from tests.classroom import copy_checkout
+from tests.walls import needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
-needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no sandbox: install bubblewrap")
 
 LAB, OTHER = "lab1_simulation", "lab2_paths"
 HALF = {"euler_step": "def euler_step(u, x, t, h):\n    return x + u(x, t)"}
@@ -91,7 +90,7 @@ def deserved(who: str) -> dict[str, float]:
     return {"anna": points, "bo": points | {"euler_step": 0.0}, "cy": dict.fromkeys(points, 0.0)}[who]
 
 
-@needs_bubblewrap
+@needs_walls
 @pytest.mark.parametrize("who", ["anna", "bo", "cy"])
 def test_the_gradebook_has_the_marks_they_deserve(office, who):
     with Gradebook(f"sqlite:///{office}/grading/gradebook.db") as gradebook:
@@ -101,7 +100,7 @@ def test_the_gradebook_has_the_marks_they_deserve(office, who):
             assert grades[name].needs_manual_grade == (who != "cy")
 
 
-@needs_bubblewrap
+@needs_walls
 def test_what_could_not_be_graded_has_no_marks_and_a_reason(office):
     with Gradebook(f"sqlite:///{office}/grading/gradebook.db") as gradebook, pytest.raises(MissingEntry):
         gradebook.find_submission(LAB, "di")
@@ -109,7 +108,7 @@ def test_what_could_not_be_graded_has_no_marks_and_a_reason(office):
     assert record["status"] == "ungraded" and record["reason"] and not record["exercises"]
 
 
-@needs_bubblewrap
+@needs_walls
 def test_the_table_the_report_and_feedback_are_there(office):
     with (office / "grading" / f"{LAB}.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -120,7 +119,7 @@ def test_the_table_the_report_and_feedback_are_there(office):
     assert (office / "grading" / f"{OTHER}.csv").exists()
 
 
-@needs_bubblewrap
+@needs_walls
 def test_a_second_run_grades_what_is_new_alone(office):
     records = sorted((office / "grading" / "autograded").glob("*/*/record.json"))
     before = {path: path.stat().st_mtime_ns for path in records}

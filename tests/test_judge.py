@@ -1,7 +1,5 @@
 """Marks are decided where students' code cannot reach: honest submissions get theirs, hostile ones none."""
 
-import shutil
-
 import pytest
 from nbformat.v4 import new_code_cell
 
@@ -9,12 +7,9 @@ from course import build
 from course.judge import Patience, judge
 from course.sandbox import Limits, Sandbox
 from tests import submissions
+from tests.walls import needs_walls
 
-pytestmark = [
-    pytest.mark.grading,
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("bwrap") is None, reason="no sandbox: install bubblewrap"),
-]
+pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
 LAB = "lab1_simulation"
 

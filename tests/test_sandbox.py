@@ -1,7 +1,6 @@
 """What students' code can and cannot do in the sandbox, by letting it try."""
 
 import os
-import shutil
 import subprocess
 import time
 
@@ -9,12 +8,9 @@ import pytest
 
 from course.sandbox import Limits, Sandbox
 from course.wire import Broken
+from tests.walls import needs_walls
 
-pytestmark = [
-    pytest.mark.grading,
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("bwrap") is None, reason="no sandbox: install bubblewrap"),
-]
+pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
 
 @pytest.fixture(scope="module")
