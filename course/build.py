@@ -191,6 +191,12 @@ def _nbgrader_metadata(cell: Cell) -> dict[str, Any]:
     }
 
 
+def is_check(cell: NotebookNode) -> bool:
+    """Whether a cell of a notebook is the check of an exercise."""
+    grading = cell.metadata.get("nbgrader", {})
+    return bool(grading.get("grade") and not grading.get("solution"))
+
+
 # --- full notebook -> what students receive ---------------------------------------------------------------------------
 
 # What `nbgrader generate_assignment` runs, without the step that needs its database.

@@ -32,7 +32,8 @@ from nbgrader.utils import compute_checksum
 from tqdm import tqdm
 
 from course import build
-from course.judge import Patience, Verdict, is_check, judge
+from course.build import is_check
+from course.judge import Patience, Verdict, judge
 from course.repair import Unrepairable, recognise, released, repair
 from course.sandbox import Sandbox
 
@@ -99,9 +100,9 @@ def _unzipped(archive: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
 
 
 @functools.cache
-def fulls(root: Path = build.ROOT) -> dict[str, NotebookNode]:
+def fulls() -> dict[str, NotebookNode]:
     """Every lab with its hidden tests."""
-    return {source.stem: build.read(source) for source in build.sources(root=root)}
+    return {source.stem: build.read(source) for source in build.sources()}
 
 
 @functools.cache
@@ -177,12 +178,12 @@ def _write_down(record: Record, nb: NotebookNode | None, results: Path) -> None:
 
 
 @functools.cache
-def fingerprint(root: Path = build.ROOT) -> str:
+def fingerprint() -> str:
     """What marks depend on, beside the submission: sources, hidden tests, checks and the grader itself."""
     digest = hashlib.sha256()
     for folder in ("course", "fmlab"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\n" + path.read_bytes())
+        for path in sorted((build.ROOT / folder).rglob("*.py")):
+            digest.update(path.relative_to(build.ROOT).as_posix().encode() + b"\n" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from nbformat import NotebookNode, ValidationError
 from nbformat.v4 import new_output
 
+from course.build import is_check
 from course.sandbox import Sandbox
 from course.wire import Broken, Peer, RemoteError
 from fmlab.checks.compare import CheckFailed
@@ -177,11 +178,6 @@ def _shown(name: str, verdict: Verdict) -> NotebookNode:
     if verdict.by == "hidden":
         return _error("CheckFailed", f"✗ {name}: passes the check in the notebook, but not further tests of the same")
     return _error("CheckFailed", verdict.words)
-
-
-def is_check(cell: NotebookNode) -> bool:
-    grading = cell.metadata.get("nbgrader", {})
-    return bool(grading.get("grade") and not grading.get("solution"))
 
 
 # --- which cells are needed -------------------------------------------------------------------------------------------

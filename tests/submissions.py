@@ -23,18 +23,13 @@ def _name(cell: NotebookNode) -> str | None:
 
 def points(lab: str) -> dict[str, float]:
     """What each check is worth, by exercise."""
-    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in _full(lab).cells if _is_check(c)}
+    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in _full(lab).cells if build.is_check(c)}
 
 
 def written(lab: str) -> dict[str, float]:
     """What each written answer is worth."""
     graded = [cell for cell in _full(lab).cells if cell.metadata.get("nbgrader", {}).get("grade")]
-    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in graded if not _is_check(c)}
-
-
-def _is_check(cell: NotebookNode) -> bool:
-    grading = cell.metadata.get("nbgrader", {})
-    return bool(grading.get("grade") and not grading.get("solution"))
+    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in graded if not build.is_check(c)}
 
 
 def blank(lab: str) -> NotebookNode:
@@ -68,4 +63,4 @@ def without_figures(nb: NotebookNode) -> NotebookNode:
 
 def check_cell(nb: NotebookNode, name: str) -> NotebookNode:
     """The check of an exercise."""
-    return next(cell for cell in nb.cells if _is_check(cell) and cell.metadata.nbgrader.grade_id == name)
+    return next(cell for cell in nb.cells if build.is_check(cell) and cell.metadata.nbgrader.grade_id == name)

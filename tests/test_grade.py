@@ -2,19 +2,17 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import nbformat
 import pytest
 from nbgrader.api import Gradebook, MissingEntry
 
 from course.grade import find, student
 from tests import submissions
-from tests.classroom import copy_checkout
+from tests.classroom import copy_checkout, environment, write
 from tests.walls import needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
@@ -57,11 +55,6 @@ def test_a_zip_holds_what_a_folder_holds_and_nothing_outside(tmp_path):
     assert list(find(archive)) == [("anna", "lab1.ipynb", b"1"), ("etc", "lab1.ipynb", b"4")]
 
 
-def write(path: Path, nb) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb, path)
-
-
 @pytest.fixture(scope="module")
 def office(tmp_path_factory):
     """A checkout in which a class was graded: two labs, two places, one file that is no notebook."""
@@ -78,9 +71,10 @@ def office(tmp_path_factory):
 
 
 def grade(root: Path, *arguments: str) -> str:
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "-m", "course", "grade", *arguments, "--workers", "2"]
-    done = subprocess.run(command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, cwd=root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from course.hidden import check
 from fmlab.checks.compare import require_close, require_number
 from fmlab.checks.inputs import states
 from fmlab.checks.lab4 import (
@@ -19,7 +20,6 @@ from fmlab.checks.lab4 import (
     require_terms,
     squares,
 )
-from fmlab.checks.report import check as visible_check
 from fmlab.conversions import convert
 from fmlab.distributions import GaussianMixture
 from fmlab.paths import GaussianPath
@@ -27,10 +27,6 @@ from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient, diffusion
 
 DOUBLE = torch.float64
 SCHEDULES = (CondOT(), Cosine(), LinearVP(0.2, 8.0))
-
-
-def check(reread: str):
-    return visible_check(reread=reread, hidden=True)
 
 
 def images(seed: int, n: int = 3):
