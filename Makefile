@@ -13,7 +13,7 @@ BIN    := .venv/bin
 STAMP  := .venv/installed-$(firstword $(shell pwd -P | cksum))
 ANEW   := $(shell test -e $(STAMP) && $(BIN)/python -c "" 2>/dev/null || echo anew)
 
-.PHONY: help lab test build verify mutants grade bench lint clean anew
+.PHONY: help lab test build verify site mutants grade bench lint clean anew
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -29,6 +29,9 @@ build: $(STAMP)  ## make labs/ and solutions/ from course/sources/
 
 verify: $(STAMP)  ## check that labs/ and solutions/ are what a build makes
 	$(BIN)/python -m course verify $(ARGS)
+
+site: $(STAMP)  ## make all labs and solutions into pages to read, in build/site/
+	$(BIN)/python -m course.site $(ARGS)
 
 mutants: $(STAMP)  ## change solutions a little and list what the checks let pass
 	$(BIN)/python -m tests.mutants $(ARGS)
@@ -54,6 +57,6 @@ $(STAMP): pyproject.toml constraints.txt $(ANEW)
 	    echo 'Found: "$(PYTHON)". Name another with: make PYTHON=/path/to/python' >&2; exit 1; }
 	$(if $(ANEW),$(PYTHON) -m venv --clear .venv)
 	@rm -f $(STAMP)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[grading,dev,bench]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[grading,dev,bench,site]'
 	@$(BIN)/jupyter labextension disable --log-level=ERROR "@jupyterlab/apputils-extension:announcements"
 	@touch $(STAMP)

@@ -1,21 +1,44 @@
-"""python -m benchmarks [names] [--quick]: run workloads, print their ratios, write the times to benchmarks/results/."""
+"""python -m benchmarks [names] [--quick]: run workloads, print their ratios, write them down and draw them."""
 
 import argparse
 import json
+import math
 import os
 import platform
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from benchmarks import checks, notebooks, simulation
-from benchmarks.measure import interleave, ratios, table
+from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, widgets
+from benchmarks.measure import measure, ratios, table, verdicts
 
 WORKLOADS = {
     workload.__name__: workload
-    for workload in (simulation.ou, simulation.langevin_mixture, notebooks.labs, checks.checks)
+    for workload in (
+        simulation.ou,
+        simulation.langevin_mixture,
+        densities.mixture_8,
+        densities.mixture_40,
+        densities.data_set_2,
+        densities.data_set_64,
+        simulation.network_ode,
+        simulation.network_ode_small,
+        quality.solver_calls,
+        resources.memory,
+        resources.imports,
+        resources.threads,
+        resources.threads_and_neighbour,
+        growth.growth,
+        notebooks.labs,
+        checks.checks,
+        widgets.widgets,
+        grading.crossing,
+        grading.grading,
+    )
 }
-OWN_THREADS = {"labs", "checks"}  # one, as in every lab
+PEERS = ("torchsde", "torchdiffeq", "flow_matching", "diffrax")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -23,35 +46,83 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What fmlab, its limits and peers cost.")
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: seconds instead of minutes")
-    parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads (default: one and all)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON files")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads (default: 1, as in every lab)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON files and the plot")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(WORKLOADS):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
-    for name in options.names or WORKLOADS:
-        threads = [1] if name in OWN_THREADS else options.threads or sorted({1, torch.get_num_threads()})
-        run(name, options.quick, threads, options.out)
+    if missing := [peer for peer in PEERS if not find_spec(peer)]:
+        print(
+            f"Not installed, and so without rows: {', '.join(missing)}. To have them: pip install {' '.join(missing)}"
+        )
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        for name in options.names or WORKLOADS:
+            run(name, options.quick, options.out)
+    finally:
+        torch.set_num_threads(before)
+    summarise(options.out)
+    plot(options.out)
 
 
-def run(name: str, quick: bool, threads: list[int], out: Path) -> None:
-    """Measure one workload with each number of threads, print its tables and write out/name.json."""
-    measured, before = [], torch.get_num_threads()
-    for count in threads:
-        torch.set_num_threads(count)
-        try:
-            times = interleave(WORKLOADS[name](quick), rounds=5 if quick else 40, budget=1 if quick else 20)
-        finally:
-            torch.set_num_threads(before)
-        heading = f"\n{name}: {WORKLOADS[name].__doc__}{' (quick: fewer steps)' * quick}; threads: {count}"
-        print(table(heading, times), flush=True)
-        measured.append({"threads": count, "ratios": ratios(times), "seconds": times})
-
-    here = {"machine": platform.platform(), "cores": os.cpu_count(), "torch": torch.__version__}
+def run(name: str, quick: bool, out: Path) -> None:
+    """Measure one workload, print its table and write out/name.json."""
+    workload = WORKLOADS[name]
+    bounds = getattr(workload, "bounds", ())
+    found = measure(workload, quick, rounds=5 if quick else 40, budget=1 if quick else 20)
+    print(table(f"\n{name}: {workload.__doc__}{' (quick: small sizes)' * quick}", found, bounds), flush=True)
+    record = {
+        "workload": name,
+        "quick": quick,
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "ratios": ratios(found),
+        "bounds": verdicts(bounds, found),
+        "measured": found,
+    }
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(
-        json.dumps({"workload": name, "quick": quick, **here, "measured": measured}, indent=1)
+    (out / f"{name}.json").write_text(json.dumps(record, indent=1))
+
+
+def summarise(out: Path) -> None:
+    """Every bound measured so far, as a table in Markdown: out/bounds.md."""
+    lines = ["| workload | bound | best | median | |", "|---|---|---:|---:|---|"]
+    for path in sorted(out.glob("*.json")):
+        record = json.loads(path.read_text())
+        for verdict in record["bounds"]:
+            best, median = (verdict.get(key) for key in ("best", "median"))
+            best = verdict.get("value") if best is None else best
+            cells = ["" if value is None else f"{value:.2f}" for value in (best, median)]
+            mark = {True: "✓", False: "✗", None: "not installed"}[verdict["holds"]]
+            lines.append(f"| `{record['workload']}` | {verdict['bound']} | {' | '.join(cells)} | {mark} |")
+    (out / "bounds.md").write_text("\n".join(lines) + "\n")
+
+
+def plot(out: Path) -> None:
+    """Every ratio measured so far as a bar, a panel for each workload: out/ratios.png."""
+    import matplotlib.pyplot as plt
+
+    records = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    heights = [1 + len(record["ratios"]) for record in records]
+    fig, axes = plt.subplots(
+        len(records), figsize=(8, 0.25 * sum(heights) + 1), height_ratios=heights, layout="constrained", squeeze=False
     )
+    for ax, record in zip(axes[:, 0], records):
+        names = list(record["ratios"])
+        best = [next(iter(columns.values())) for columns in record["ratios"].values()]
+        values = [value if math.isfinite(value) else 0 for value in best]  # no bar where nothing was reached
+        bars = ax.barh(names[::-1], values[::-1], color="0.6")
+        ax.bar_label(bars, fmt="%.3g", padding=3)
+        ax.set(xscale="log", title=f"{record['workload']}, in units of: {names[0]}")
+        ax.margins(x=0.15)
+    fig.savefig(out / "ratios.png", dpi=120)
+    plt.close(fig)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

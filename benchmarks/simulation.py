@@ -1,20 +1,29 @@
-"""What a simulation costs, in units of drawing its normal numbers."""
+"""What a simulation costs, in units of what it cannot do without: normal numbers, or calls of a network."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from benchmarks.measure import Rows
+from benchmarks.densities import pointwise_score
+from benchmarks.measure import Rows, at_least, at_most, targets
 from fmlab.distributions import GaussianMixture
-from fmlab.processes import SDE, langevin, ornstein_uhlenbeck
+from fmlab.models import MLP
+from fmlab.processes import ODE, SDE, langevin, ornstein_uhlenbeck
 from fmlab.simulators import simulate
 
 THETA, SIGMA = 1.0, 1.0
 
 
+@targets(
+    at_most("fmlab, affine drift", 1.12, "normals"),
+    at_most("fmlab, any drift", 1.25, "normals"),
+    at_least("torchsde", 25, "fmlab, affine drift"),
+    at_most("fmlab, in two threads", 1, "normals"),
+)
 def ou(quick: bool) -> Rows:
     """Ornstein–Uhlenbeck process from 0 to t = 1, end points of 100 000 particles in 1000 steps"""
     n, steps = 100_000, 40 if quick else 1000
@@ -36,24 +45,37 @@ def ou(quick: bool) -> Rows:
             x += noise
         return x
 
+    def in_two_threads():
+        """Halves of the particles, each with a generator of its own."""
+        generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+        process = ornstein_uhlenbeck(THETA, SIGMA)
+        with ThreadPoolExecutor(2) as pool:
+            ends = pool.map(lambda x, g: simulate(process, x, ts, generator=g), x0.chunk(2), generators)
+            return torch.cat(list(ends))
+
     drift, diffusion = lambda x, t: -THETA * x, lambda x, t: SIGMA * x
-    return {
+    rows = {
         "normals": lambda: _normals(x0, steps),
         "fmlab, affine drift": lambda: simulate(ornstein_uhlenbeck(THETA, SIGMA), x0, ts),
         "fmlab, any drift": lambda: simulate(SDE(drift, SIGMA), x0, ts),
         "fmlab, multiplicative noise": lambda: simulate(SDE(drift, diffusion), x0, ts),
+        "fmlab, in two threads": in_two_threads,
         "plain torch": plain,
         "numpy, in place": in_numpy,
-    } | _torchsde(drift, SIGMA, x0[:, None], h)
+    }
+    return rows | _torchsde(drift, SIGMA, x0[:, None], h) | _diffrax(n, steps)
 
 
+@targets(
+    at_most("fmlab, exact score", 8, "normals"),
+    at_least("the score by vmap(jacrev)", 25, "fmlab, exact score"),
+)
 def langevin_mixture(quick: bool) -> Rows:
     """Langevin dynamics on a mixture of 8 Gaussians in the plane, end points of 20 000 particles in 500 steps"""
-    n, steps, h = 20_000, 10 if quick else 500, 0.01
+    n, steps, h = 20_000, 4 if quick else 500, 0.01
     mixture = eight_gaussians()
     x0, ts = mixture.sample(n, torch.Generator().manual_seed(0)), h * torch.arange(steps + 1)
     components = MixtureSameFamily(Categorical(mixture.weights), MultivariateNormal(mixture.means, mixture.covs))
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda x: mixture.log_prob(x[None])[0]))
 
     def autograd(x):
         x = x.requires_grad_()
@@ -67,8 +89,52 @@ def langevin_mixture(quick: bool) -> Rows:
         "normals": lambda: _normals(x0, steps),
         "fmlab, exact score": run(mixture.score),
         "the score by autograd": run(lambda x: autograd(x.clone())),
-        "the score by vmap(jacrev)": run(jacobian),
+        "the score by vmap(jacrev)": run(pointwise_score(mixture.weights, mixture.means, mixture.covs)),
     } | _torchsde(drift, sigma, x0, h, steps, name="torchsde, exact score")
+
+
+@targets(
+    at_most("fmlab, end points", 1.10, "the network"),
+    at_most("fmlab, recorded", 1.15, "the network"),
+)
+def network_ode(quick: bool) -> Rows:
+    """Euler's method along a 4 × 64 network, 10 000 points in 200 steps"""
+    return _network_ode(10_000, 10 if quick else 200)
+
+
+@targets(
+    at_most("fmlab, end points", 1.10, "the network"),
+    at_most("fmlab, recorded", 1.15, "the network"),
+)
+def network_ode_small(quick: bool) -> Rows:
+    """Euler's method along a 4 × 64 network, 500 points in 200 steps"""
+    return _network_ode(500, 20 if quick else 200)
+
+
+def _network_ode(n: int, steps: int) -> Rows:
+    torch.manual_seed(0)
+    model, x0 = MLP(2).requires_grad_(False), torch.randn(n, 2)
+    ts = torch.linspace(0, 1, steps + 1)
+
+    def calls():
+        for t in ts[:-1]:
+            model(x0, t)
+
+    rows = {
+        "the network": calls,
+        "fmlab, end points": lambda: simulate(ODE(model), x0, ts),
+        "fmlab, recorded": lambda: simulate(ODE(model), x0, ts, record=True),
+    }
+    if find_spec("torchdiffeq"):
+        from torchdiffeq import odeint
+
+        rows["torchdiffeq, recorded"] = lambda: odeint(lambda t, x: model(x, t), x0, ts, method="euler")
+    if find_spec("flow_matching"):
+        from flow_matching.solver import ODESolver
+
+        solver = ODESolver(velocity_model=lambda x, t: model(x, t))
+        rows["flow_matching, end points"] = lambda: solver.sample(x0, step_size=1 / steps, method="euler")
+    return rows
 
 
 def eight_gaussians() -> GaussianMixture:
@@ -101,3 +167,31 @@ def _torchsde(drift, sigma: float, x0: torch.Tensor, h: float, steps: int | None
 
     ts = torch.tensor([0.0, h * steps if steps else 1.0])
     return {name: lambda: torchsde.sdeint(Problem(), x0, ts, method="euler", dt=h)[-1]}
+
+
+def _diffrax(n: int, steps: int) -> Rows:
+    """The row of diffrax's Euler method with its fastest noise, compiled before, where diffrax is installed."""
+    if not find_spec("diffrax"):
+        return {}
+    import diffrax
+    import jax
+    import lineax
+
+    @jax.jit
+    def solve(key):
+        noise = diffrax.UnsafeBrownianPath(shape=(n,), key=key)
+        sigma = lineax.DiagonalLinearOperator(jax.numpy.full(n, SIGMA))
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(lambda t, x, args: -THETA * x), diffrax.ControlTerm(lambda t, x, args: sigma, noise)
+        )
+        adjoint = diffrax.DirectAdjoint()
+        x0 = jax.numpy.ones(n)
+        return diffrax.diffeqsolve(
+            terms, diffrax.Euler(), 0.0, 1.0, 1 / steps, x0, max_steps=steps + 1, adjoint=adjoint
+        ).ys[0]
+
+    def run():
+        return np.asarray(solve(jax.random.PRNGKey(0)))
+
+    run()
+    return {"diffrax, all cores": run}

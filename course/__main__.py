@@ -1,9 +1,11 @@
-"""python -m course build | verify | grade: the instructor's commands. `python -m course build --help` says more."""
+"""python -m course build | verify | grade | report | export: the instructor's commands.
+
+`python -m course grade --help` says more of one.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +13,19 @@ from pathlib import Path
 from course import build
 
 GRADING = build.ROOT / "grading"
+RESULTS = GRADING / "autograded"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.command(args)
-    except build.BuildError as error:
+    except (build.BuildError, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted. What was graded is kept; the same command goes on from there.", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,12 +43,32 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_verify)
 
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
-    command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder or a zip of submissions")
-    command.add_argument("--lab", help="the lab that they are of, such as lab1; by default each file is recognised")
-    command.add_argument("--workers", type=int, default=os.cpu_count(), help="submissions graded at a time")
-    command.add_argument("--db", default=f"sqlite:///{GRADING / 'gradebook.db'}", help="nbgrader's gradebook")
+    command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
+    command.add_argument("--lab", help="only submissions of this lab, such as lab1; by default each is recognised")
+    command.add_argument("--question", help="grade this exercise alone again, for all that were graded")
+    command.add_argument("--workers", type=int, help="submissions graded at a time; by default one for each core")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers grade instead")
+    command.add_argument("--unsafe", action="store_true", help="without a sandbox; only for submissions that you trust")
+    _add_gradebook(command)
     command.set_defaults(command=_grade)
+
+    command = commands.add_parser("report", help="feedback and reports anew, with what was marked in formgrader")
+    _add_gradebook(command)
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser("export", help="marks for another system")
+    command.add_argument("--to", choices=("csv", "canvas", "moodle", "gradescope"), default="csv")
+    command.add_argument("--lab", help="of this lab alone, such as lab1")
+    command.add_argument("--roster", type=Path, help="the table of students that Canvas or Moodle exported")
+    command.add_argument("--out", type=Path, default=GRADING / "export", help="a folder (default: grading/export)")
+    _add_gradebook(command)
+    command.set_defaults(command=_export)
     return parser
+
+
+def _add_gradebook(command: argparse.ArgumentParser) -> None:
+    default = f"sqlite:///{GRADING / 'gradebook.db'}"
+    command.add_argument("--db", default=default, metavar="URL", help="nbgrader's gradebook (default: %(default)s)")
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -66,24 +92,51 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _grade(args: argparse.Namespace) -> int:
-    from course import grade, report  # they load torch
+    from course import grade  # loads torch
 
-    (lab,) = [source.stem for source in build.sources([args.lab])] if args.lab else (None,)
-    records = grade.grade(args.places, lab, GRADING / "autograded", args.workers, args.db)
-    for name in sorted({record["lab"] for record in records if record["lab"]}):
-        mine = [record for record in records if record["lab"] == name]
-        (GRADING / f"{name}.csv").write_text(report.to_csv(mine), encoding="utf-8")
-        (GRADING / f"{name}.html").write_text(report.class_report(mine, name), encoding="utf-8")
-        for record in mine:
-            page = GRADING / "feedback" / record["student"] / name / f"{name}.html"
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text(report.feedback(record), encoding="utf-8")
-        graded = sum(record["status"] == "graded" for record in mine)
-        print(f"{name}: {graded} of {len(mine)} graded; marks in grading/{name}.csv, report in grading/{name}.html")
-    for record in records:
-        if record["status"] != "graded":
-            print(f"{record['student']}, {record['file']}: not graded. {record['reason']}", file=sys.stderr)
+    records = grade.grade(
+        args.places,
+        RESULTS,
+        args.db,
+        lab=_lab(args),
+        question=args.question,
+        workers=args.workers,
+        scheduler=args.scheduler,
+        walls="none" if args.unsafe else None,
+    )
+    ungraded = [record for record in records if record["status"] != "graded"]
+    print(f"{len(records) - len(ungraded)} of {len(records)} submissions graded")
+    for record in ungraded:
+        print(f"{record['student']}, {record['file']}: not graded. {record['reason']}", file=sys.stderr)
+    return _report(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from course import report
+
+    for path in report.write_all(_marked(args), RESULTS, GRADING):
+        print(f"{path}: the report; {path.with_suffix('.csv').name}: the marks; feedback/: for students")
     return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from course import exports
+
+    for path in exports.write(_marked(args, _lab(args) or "*"), args.to, args.out, args.roster):
+        print(path)
+    return 0
+
+
+def _lab(args: argparse.Namespace) -> str | None:
+    """The lab that was named, in full."""
+    return build.sources([args.lab])[0].stem if args.lab else None
+
+
+def _marked(args: argparse.Namespace, lab: str = "*") -> list:
+    """The records of all that was graded, with what persons added in the gradebook."""
+    from course import gradebook, records
+
+    return gradebook.marked(records.read(RESULTS, lab), args.db)
 
 
 if __name__ == "__main__":

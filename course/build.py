@@ -37,7 +37,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbgrader.preprocessors import (
     CheckCellMetadata,
     ClearHiddenTests,
@@ -229,6 +229,7 @@ def nbgrader_config() -> Config:
 # --- full notebook -> solved and executed -----------------------------------------------------------------------------
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+STILL = "(a widget: run this cell to use it)"
 
 
 def solve(full: NotebookNode) -> NotebookNode:
@@ -276,6 +277,8 @@ def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lam
             if output.get("name") == "stderr":
                 raise BuildError(f"{_label(nb, number)} writes to stderr:\n{output.text}")
             _make_repeatable(output)
+        if "outputs" in cell:
+            cell.outputs = [part for output in cell.outputs for part in (output, *_words_below(output))]
     nb.metadata = NotebookNode(copy.deepcopy(METADATA))  # without the states of widgets
     return nb
 
@@ -291,12 +294,23 @@ def _make_repeatable(output: NotebookNode) -> None:
     """Take out of an output what differs from run to run: widgets, of which a picture stays, and memory addresses."""
     data = output.get("data", {})
     if data.pop(WIDGET, None):
-        data["text/plain"] = "(a widget: run this cell to use it)"
+        data["text/plain"] = STILL
     if "image/png" in data:
         data["image/png"] = _palette(data["image/png"])
     for holder, key in ((data, "text/plain"), (output, "text")):
         if key in holder:
             holder[key] = re.sub(r" at 0x[0-9a-fA-F]+", "", holder[key])
+
+
+def _words_below(output: NotebookNode) -> Iterator[NotebookNode]:
+    """What the still picture of a widget shows, in words: JupyterLab gives a picture no text alternative."""
+    words = output.get("metadata", {}).get("image/png", {}).get("alt")
+    if words and output.data.get("text/plain") == STILL:
+        from fmlab.plots import Description  # loads torch
+
+        description = Description(words)
+        data = {"text/html": description._repr_html_(), "text/plain": str(description)}
+        yield new_output("display_data", data)
 
 
 def _palette(png: str) -> str:
@@ -387,7 +401,7 @@ def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterat
 def orphans(root: Path = ROOT) -> list[Path]:
     """Files under labs/ and solutions/ that no source accounts for."""
     folders, labs = ("labs", "solutions"), [path.stem for path in sources(root=root)]
-    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs}
+    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs} | {root / "labs" / "README.md"}
     found = {path for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
     return sorted(path for path in found - expected if not _is_hidden(path.relative_to(root)))
 

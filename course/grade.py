@@ -4,96 +4,61 @@
                                                                       │
                               grading/autograded/STUDENT/LAB/   the executed notebook and record.json
 
-Submissions are independent: each is graded by one of a few workers, and written down as soon as it is done. A second
-run skips those whose file and lab have not changed since, so a batch that was interrupted goes on where it stopped.
-What could not be graded says why and has no marks, which is not the same as zero.
+Submissions are independent: each is graded by one of a few workers, here or on a cluster, and written down as soon as
+it is done. A second run skips those whose file and lab have not changed since, so a batch that was interrupted goes on
+where it stopped. What could not be graded says why and has no marks, which is not the same as zero.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
-import json
 import os
-import re
+import signal
+import sys
 import time
-import zipfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import nbformat
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook
-from nbgrader.preprocessors import SaveCells
 from nbgrader.utils import compute_checksum
+from pebble import ProcessPool
 from tqdm import tqdm
 
-from course import build
+from course import build, gradebook, inbox, records
 from course.build import is_check
+from course.inbox import Submission
 from course.judge import Patience, Verdict, judge
-from course.repair import Unrepairable, recognise, released, repair
-from course.sandbox import Sandbox
+from course.records import Record
+from course.repair import Unrepairable, read, recognise, repair
+from course.sandbox import Sandbox, found
 
-Record = dict[str, Any]
-
-
-class Submission(NamedTuple):
-    """A notebook that a student handed in: the name of its file, and what is in it."""
-
-    student: str
-    file: str
-    data: bytes
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+PR_SET_PDEATHSIG = 1
+AFTER = 300  # seconds that a worker may take longer than the whole notebook may run, before it is ended
 
 
-# --- finding submissions ----------------------------------------------------------------------------------------------
+class Job(NamedTuple):
+    """A submission to grade. lab: None if none was recognised. notes: what is said of it beforehand.
 
-MOODLE = re.compile(r"(.+)_\d+_assignsubmission_file_?$")
-CANVAS = re.compile(r"([^_]+)(?:_LATE)?_\d+_\d+_.+\.ipynb$")
-
-
-def find(place: Path) -> Iterator[Submission]:
-    """The notebooks in a folder or a zip, as Moodle, Canvas and nbgrader name them, or in a folder for each student.
-
-    A notebook directly in the folder is of the student that its name says. Folders without a notebook are passed over.
+    known: marks from an earlier time that stand, by exercise.
     """
-    files = _unzipped(place) if place.suffix == ".zip" else _in_folder(place)
-    for path, data in sorted(files):
-        yield Submission(student(path), path[-1], data)
+
+    submission: Submission
+    lab: str | None
+    notes: tuple[str, ...] = ()
+    known: Mapping[str, dict] = {}
 
 
-def student(path: tuple[str, ...]) -> str:
-    """Whose notebook it is, by its path."""
-    first, canvas = path[0], CANVAS.match(path[-1])
-    if len(path) > 1:
-        moodle = MOODLE.match(first)
-        return _plain(moodle[1] if moodle else first)
-    return _plain(canvas[1] if canvas else Path(first).stem)
+class Settings(NamedTuple):
+    """How submissions are run: behind which walls (see `course.sandbox`), and for how long."""
 
-
-def _plain(name: str) -> str:
-    """A name that is safe as that of a folder."""
-    return re.sub(r"[^\w .@+-]", "_", name).strip(". ") or "_"
-
-
-def _in_folder(folder: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    for path in folder.rglob("*.ipynb"):
-        if path.is_file() and not path.is_symlink() and ".ipynb_checkpoints" not in path.parts:
-            yield path.relative_to(folder).parts, path.read_bytes()
-
-
-def _unzipped(archive: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    with zipfile.ZipFile(archive) as opened:
-        for info in opened.infolist():
-            parts = tuple(part for part in info.filename.split("/") if part not in ("", ".", ".."))
-            if not info.is_dir() and info.filename.endswith(".ipynb") and "__MACOSX" not in parts:
-                yield parts, opened.read(info)
+    walls: str
+    patience: Patience = Patience()
 
 
 # --- grading one ------------------------------------------------------------------------------------------------------
@@ -106,45 +71,73 @@ def fulls() -> dict[str, NotebookNode]:
 
 
 @functools.cache
-def sandbox() -> Sandbox:
+def sandbox(walls: str) -> Sandbox:
     """The sandbox of this worker."""
-    return Sandbox()
+    return Sandbox(walls=walls)
 
 
-def grade_one(submission: Submission, lab: str | None, results: Path, patience: Patience = Patience()) -> Record:
-    """Grade a submission and write down what came of it. Returns its record (see `course.report`)."""
+@functools.cache
+def fingerprint() -> str:
+    """What marks depend on, beside the submission: sources, hidden tests, checks and the grader itself."""
+    digest = hashlib.sha256()
+    for folder in ("course", "fmlab"):
+        for path in sorted((build.ROOT / folder).rglob("*.py")):
+            digest.update(path.relative_to(build.ROOT).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def grade_one(job: Job, settings: Settings) -> tuple[Record, NotebookNode | None]:
+    """The record of a submission (see `course.records`) and the notebook as it ran, if it could be graded."""
     start = time.monotonic()
-    record: Record = {
-        "student": submission.student,
-        "lab": lab,
-        "file": submission.file,
-        "sha256": submission.digest,
+    record, notebook = _ungraded(job), None
+    if job.submission.problem:
+        record["reason"] = job.submission.problem
+    elif job.lab is None:
+        record["reason"] = _unrecognised(job.submission.data)
+    else:
+        try:
+            notebook = _mark(record, job, settings)
+            record["status"] = "graded"
+        except Unrepairable as failure:
+            record["reason"] = str(failure)
+    record["graded_by"] = fingerprint()
+    record["seconds"] = round(time.monotonic() - start, 1)
+    return record, notebook
+
+
+def _unrecognised(data: bytes) -> str:
+    """Why no lab was recognised in a file."""
+    try:
+        read(data, [])
+    except Unrepairable as failure:
+        return f"No lab was recognised: {failure}."
+    return "No lab was recognised in the file."
+
+
+def _ungraded(job: Job, reason: str = "") -> Record:
+    return {
+        "student": job.submission.student,
+        "lab": job.lab,
+        "file": job.submission.file,
+        "sha256": job.submission.digest,
+        "when": job.submission.when,
+        "graded_by": "",
         "status": "ungraded",
-        "reason": "",
-        "notes": [],
+        "reason": reason,
+        "notes": list(job.notes),
         "flags": [],
         "exercises": {},
         "written": {},
     }
-    nb = None
-    record["lab"] = lab = lab or recognise(submission.data, fulls())
-    if lab is None:
-        record["reason"] = "No lab was recognised in the file."
-    else:
-        try:
-            nb = _mark(record, submission.data, fulls()[lab], lab, patience)
-            record["status"] = "graded"
-        except Unrepairable as failure:
-            record["reason"] = str(failure)
-    record["seconds"] = round(time.monotonic() - start, 1)
-    _write_down(record, nb, results)
-    return record
 
 
-def _mark(record: Record, data: bytes, full: NotebookNode, lab: str, patience: Patience) -> NotebookNode:
+def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
     """Fill in the marks of a record. Returns the executed notebook."""
-    nb, record["notes"] = repair(data, full)
-    nb, verdicts = judge(sandbox(), full, lab.split("_")[0], nb, patience)
+    full = fulls()[job.lab]
+    nb, repairs = repair(job.submission.data, full)
+    record["notes"] += repairs
+    known = {name: Verdict(entry["by"], entry["verdict"]) for name, entry in job.known.items()}
+    nb, verdicts = judge(sandbox(settings.walls), full, job.lab.split("_")[0], nb, settings.patience, known)
     answers = {cell.id.removesuffix("-answer"): cell.source for cell in nb.cells if _is_solution(cell)}
     for cell in nb.cells:
         grading = cell.metadata.get("nbgrader", {})
@@ -166,71 +159,108 @@ def _is_solution(cell: NotebookNode) -> bool:
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
-def _write_down(record: Record, nb: NotebookNode | None, results: Path) -> None:
-    folder = results / record["student"] / (record["lab"] or "unknown")
-    folder.mkdir(parents=True, exist_ok=True)
-    if nb is not None:
-        nbformat.write(nb, folder / f"{record['lab']}.ipynb")
-    whole = folder / "record.json"
-    part = whole.with_suffix(".part")
-    part.write_text(json.dumps(record | {"graded_by": fingerprint()}, ensure_ascii=False, indent=1), encoding="utf-8")
-    os.replace(part, whole)  # all of it or nothing, also when the grader is killed here
-
-
-@functools.cache
-def fingerprint() -> str:
-    """What marks depend on, beside the submission: sources, hidden tests, checks and the grader itself."""
-    digest = hashlib.sha256()
-    for folder in ("course", "fmlab"):
-        for path in sorted((build.ROOT / folder).rglob("*.py")):
-            digest.update(path.relative_to(build.ROOT).as_posix().encode() + b"\n" + path.read_bytes())
-    return digest.hexdigest()
-
-
 # --- grading a batch --------------------------------------------------------------------------------------------------
 
 
-def grade(places: Iterable[Path], lab: str | None, results: Path, workers: int, url: str) -> list[Record]:
-    """Grade all submissions in these places that are not graded yet, and enter all of them in the gradebook."""
-    submissions = {(s.student, s.digest): s for place in places for s in find(place)}
-    known = {(record["student"], record["sha256"]): record for record in _records(results)}
-    records = [known[key] for key in submissions if key in known]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        tasks = [pool.submit(grade_one, s, lab, results) for key, s in submissions.items() if key not in known]
-        for task in tqdm(as_completed(tasks), total=len(tasks), desc="grading", disable=None):
-            records.append(task.result())
-    enter(sorted(records, key=lambda record: record["student"]), url)
-    return records
+def grade(
+    places: Iterable[Path],
+    results: Path,
+    url: str,
+    *,
+    lab: str | None = None,
+    question: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    walls: str | None = None,
+    patience: Patience = Patience(),
+) -> list[Record]:
+    """Grade all submissions in these places that are not graded yet, and enter all of them in the gradebook.
+
+    places: folders, zips, tables (see `course.inbox`). results: folder of the records. url: of nbgrader's gradebook.
+    lab: only submissions of this lab; what belongs to none that is known counts as of it.
+    question: an exercise whose check has changed; it alone is graded again, for all that were graded.
+    workers: processes on this machine, by default one for each core. scheduler: a Dask scheduler's address, to use its
+    workers instead.
+    Raises inbox.NotFound, ValueError for a question that no lab has, and RuntimeError where there is no sandbox.
+    """
+    settings = Settings(walls or found(), patience)
+    if question is not None and not any(question == cell.id for full in fulls().values() for cell in full.cells):
+        raise ValueError(f"no lab has an exercise {question!r}")
+    known = {(record["student"], record["lab"]): record for record in records.read(results)}
+    done, jobs = [], []
+    for job in chosen(inbox.find(places), lab):
+        before = known.get((job.submission.student, job.lab), {})
+        same = before.get("sha256") == job.submission.digest
+        if before and not same and before["when"] > job.submission.when:
+            print(f"{job.submission.file} of {before['student']} is older than what is graded", file=sys.stderr)
+            done.append(before)
+        elif question is not None and same and question in before["exercises"]:
+            jobs.append(job._replace(known={k: v for k, v in before["exercises"].items() if k != question}))
+        elif same and (before["graded_by"] == fingerprint() or (question is not None and before["graded_by"])):
+            done.append(before)
+        else:
+            jobs.append(job)
+    fresh = []
+    pool = _on_dask(jobs, settings, scheduler) if scheduler else _here(jobs, settings, workers)
+    for record, notebook in tqdm(pool, total=len(jobs), desc="grading", disable=None):
+        records.write(record, results, notebook)
+        fresh.append(record)
+    labs = {record["lab"]: fulls()[record["lab"]] for record in done + fresh if record["lab"]}
+    gradebook.enter(records.ordered(done), labs, url)
+    gradebook.enter(records.ordered(fresh), labs, url, fresh=True)
+    return records.ordered(done + fresh)
 
 
-def _records(results: Path) -> Iterator[Record]:
-    """What this grader has written down so far."""
-    for path in sorted(results.glob("*/*/record.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("graded_by") == fingerprint():
-            yield record
+def chosen(submissions: Iterable[Submission], lab: str | None) -> list[Job]:
+    """One job for each student and lab: of several notebooks the newest, which says that there were others."""
+    groups: dict[tuple[str, str | None], list[Submission]] = defaultdict(list)
+    for submission in submissions:
+        recognised = recognise(submission.data, fulls())
+        if lab is None or recognised in (lab, None):
+            groups[submission.student, recognised or lab].append(submission)
+    jobs = []
+    for (_, name), group in groups.items():
+        *others, newest = sorted(
+            set(group), key=lambda submission: (submission.when, submission.file, submission.digest)
+        )
+        notes = [f"{newest.file} is graded, the newest; also handed in: {other.file}." for other in others]
+        jobs.append(Job(newest, name, tuple(notes)))
+    return jobs
 
 
-def enter(records: Iterable[Record], url: str) -> None:
-    """Enter marks in nbgrader's gradebook, where formgrader shows them and a person adds those of written answers."""
-    graded = [record for record in records if record["status"] == "graded"]
-    for lab in sorted({record["lab"] for record in graded}):
-        _announce(lab, url)
-    with Gradebook(url) as gradebook:
-        for record in graded:
-            scores = {name: entry["score"] for name, entry in (record["exercises"] | record["written"]).items()}
-            gradebook.update_or_create_student(record["student"])
-            gradebook.update_or_create_submission(record["lab"], record["student"])
-            notebook = gradebook.find_submission_notebook(record["lab"], record["lab"], record["student"])
-            for entry in notebook.grades:
-                entry.auto_score = scores[entry.name]
-                entry.needs_manual_grade = entry.auto_score is None and entry.manual_score is None
-            gradebook.db.commit()
+def _here(jobs: list[Job], settings: Settings, workers: int | None) -> Iterator[tuple[Record, NotebookNode | None]]:
+    """Grade in processes of this machine. One that dies or hangs is replaced, and costs its own submission alone."""
+    limit = settings.patience.notebook + AFTER
+    pool = ProcessPool(workers or os.cpu_count() or 1, initializer=_die_with_parent, context=get_context("spawn"))
+    try:
+        yield from _outcomes({pool.schedule(grade_one, (job, settings), timeout=limit): job for job in jobs})
+    finally:
+        pool.stop()
+        pool.join()
 
 
-def _announce(lab: str, url: str) -> None:
-    """Make the gradebook know a lab and its cells."""
-    with Gradebook(url) as gradebook:
-        gradebook.update_or_create_assignment(lab)
-    resources = {"nbgrader": {"notebook": lab, "assignment": lab, "db_url": url}}
-    SaveCells().preprocess(released(fulls()[lab]), resources)
+def _die_with_parent() -> None:
+    """End this process when the one that started it ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _on_dask(jobs: list[Job], settings: Settings, scheduler: str) -> Iterator[tuple[Record, NotebookNode | None]]:
+    """Grade on the workers of a Dask cluster, which need this repository, its environment and bubblewrap."""
+    from dask.distributed import Client
+
+    with Client(scheduler) as client:
+        pool = client.get_executor(pure=False)
+        yield from _outcomes({pool.submit(grade_one, job, settings): job for job in jobs})
+
+
+def _outcomes(futures: Mapping[Future, Job]) -> Iterator[tuple[Record, NotebookNode | None]]:
+    for future in as_completed(futures):
+        try:
+            record, notebook = future.result()
+        except Exception as error:  # whatever went wrong with one, the others are graded
+            yield _ungraded(futures[future], f"The grader itself failed, and will try again: {error!r}"), None
+            continue
+        if record["graded_by"] != fingerprint():
+            raise RuntimeError("a worker has another version of fmlab or course than this machine; update it first")
+        yield record, notebook

@@ -1,6 +1,6 @@
 """What runs in the sandbox: a student's notebook, cell by cell, and then its functions, when the grader calls them.
 
-`python -m course.student FD` waits on a socket for submissions, with everything imported that their notebooks import.
+`python -m course.student SOCKET` waits there for submissions, with everything imported that their notebooks import.
 For each it forks a process that locks itself in once more, with no processes, files or network but its own, and serves
 the grader on the pipes that came with the request. The grader does not rely on anything that is done or said here.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import random
@@ -27,16 +28,19 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from course.wire import Peer
+from fmlab.checks.reference import withheld
 
 NAMESPACES = 0x10000000 | 0x20000000 | 0x00020000 | 0x40000000 | 0x08000000  # user, pid, mount, net, ipc
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 NOBODY = 65534
-SHOWN = 100_000  # characters of the outputs of one cell; more are cut
+SHOWN = 100_000  # characters of one text that a cell shows; more are cut
+PICTURE = 20 * SHOWN  # characters of one picture; a larger one is left out
+ROOM = 4 * PICTURE  # for all that a cell shows
 
 
-def main(control: socket.socket) -> None:
+def main(control: socket.socket, walls: bool) -> None:
     """Fork a process for each request until the grader is gone."""
-    if os.geteuid() == 0:
+    if walls and os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -51,8 +55,10 @@ def main(control: socket.socket) -> None:
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            lock_in(json.loads(request), descriptors[1])
-            Peer(*descriptors, names=notebook.names, around=quietly).serve()
+            limits = json.loads(request)
+            lock_in(limits["disk"], descriptors[1], walls)
+            limit(limits)
+            Peer(*descriptors, names=notebook.names, around=functools.partial(quietly, os.getpid())).serve()
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -78,22 +84,33 @@ def warm_up() -> Notebook:
     return Notebook()
 
 
-def lock_in(limits: dict[str, int], writing: int) -> None:
+def lock_in(disk: int, writing: int, walls: bool) -> None:
     """Leave everything behind but the pipes: what follows runs as process 1 of namespaces of its own."""
     libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.getuid(), os.getgid()
     libc.prctl(PR_SET_DUMPABLE, 1)  # for the files below; the process it was forked from stays out of reach
-    _checked(libc.unshare(NAMESPACES))
-    for name, text in ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    if walls:
+        separate(libc)
     if inner := os.fork():
         guard(inner, writing)
     os.setsid()  # signals to a process group would reach its members outside
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for folder, size in (b"/proc", b"4k"), (b"/desk", b"%d" % limits["disk"]):
-        _checked(libc.mount(b"tmpfs", folder, b"tmpfs", 0, b"size=" + size))
-    os.chdir("/desk")
+    if walls:
+        for folder, size in (b"/proc", b"4k"), (b"/desk", b"%d" % disk):
+            _checked(libc.mount(b"tmpfs", folder, b"tmpfs", 0, b"size=" + size))
+        os.chdir("/desk")
+
+
+def separate(libc: ctypes.CDLL) -> None:
+    """Namespaces in which nothing of the outside is seen and this user has power over nothing outside."""
+    user, group = os.getuid(), os.getgid()
+    _checked(libc.unshare(NAMESPACES))
+    for name, text in ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def limit(limits: dict[str, int]) -> None:
+    """Bound what the process may use from here on."""
     for kind, most in (
         (resource.RLIMIT_AS, limits["memory"]),
         (resource.RLIMIT_NPROC, limits["processes"]),
@@ -127,7 +144,8 @@ class Notebook:
     """A student's notebook while it runs.
 
     run(source) runs a cell and returns its outputs as nbformat has them; lookup(name) is what the notebook calls by
-    that name; seed(number) makes what is drawn next repeatable.
+    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated; withhold(names) withholds
+    functions of the library instead of those before, and returns which of those were called.
     """
 
     def __init__(self):
@@ -136,7 +154,8 @@ class Notebook:
         self.shell.enable_matplotlib("inline")
         self.shell._showtraceback = lambda kind, error, lines: self.error.append((kind.__name__, str(error), lines))
         self.error: list[tuple[str, str, list[str]]] = []
-        self.names = {"run": self.run, "lookup": self.lookup, "seed": seed}
+        self.withheld, self.called = contextlib.ExitStack(), []
+        self.names = {"run": self.run, "lookup": self.lookup, "call": self.call, "withhold": self.withhold}
 
     def run(self, source: str) -> list[dict[str, Any]]:
         self.error = []
@@ -149,7 +168,7 @@ class Notebook:
             outputs.append({"output_type": "display_data", "data": data, "metadata": {}})
         for name, words, lines in self.error:
             outputs.append({"output_type": "error", "ename": name, "evalue": words, "traceback": list(lines)})
-        return [_cut(output) for output in outputs]
+        return shortened(outputs)
 
     def lookup(self, name: str) -> Any:
         try:
@@ -157,14 +176,36 @@ class Notebook:
         except KeyError:
             raise NameError(f"name {name!r} is not defined") from None
 
+    def call(self, name: str, number: int, *args) -> Any:
+        seed(number)
+        return self.lookup(name)(*args)
+
+    def withhold(self, names: list[str]) -> list[str]:
+        called = self.called
+        self.withheld.close()
+        self.called = self.withheld.enter_context(withheld(names))
+        return called
+
+
+def shortened(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a cell shows, as much of it as a page can hold."""
+    room, kept = ROOM, []
+    for output in map(_cut, outputs):
+        room -= len(json.dumps(output))
+        if room < 0:
+            return [*kept, {"output_type": "stream", "name": "stderr", "text": "… and more than can be shown\n"}]
+        kept.append(output)
+    return kept
+
 
 def _cut(value):
     """An output with every text cut to a length that a page can show."""
     if isinstance(value, dict):
-        return {key: _cut(item) for key, item in value.items() if key != "image/png" or len(item) < 20 * SHOWN}
+        pictures = {key: item for key, item in value.items() if key == "image/png" and len(item) < PICTURE}
+        return {key: _cut(item) for key, item in value.items() if key != "image/png"} | pictures
     if isinstance(value, list):
         return [_cut(item) for item in value[:200]]
-    if isinstance(value, str) and len(value) > SHOWN and not value.startswith("iVBOR"):
+    if isinstance(value, str) and len(value) > SHOWN:
         return f"{value[:SHOWN]}\n… and {len(value) - SHOWN} characters more"
     return value
 
@@ -175,18 +216,18 @@ def seed(number: int) -> None:
     random.seed(number)
 
 
-def quietly(function, *args):
+def quietly(owner: int, function, /, *args, **options):
     """Call a function for the grader: what it prints stays here, and an error tells its line."""
     try:
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-            return function(*args)
+            return function(*args, **options)
     except Exception as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith("<ipython-input")]
         if frames:
             error.where = f"in line {frames[-1].lineno}: {frames[-1].line}"
         raise
     finally:
-        if os.getpid() != 1:
+        if os.getpid() != owner:
             os._exit(0)  # a copy that the student's code made of this process does not answer for it
 
 
@@ -198,6 +239,8 @@ def guard(inner: int, writing: int) -> NoReturn:
         if listener.poll(200):
             os.kill(inner, signal.SIGKILL)
             os.waitpid(inner, 0)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(inner, signal.SIGKILL)  # where there are no walls
             break
     os._exit(0)
 
@@ -208,4 +251,6 @@ def _checked(result: int) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    door = socket.socket(socket.AF_UNIX)
+    door.connect(sys.argv[1])
+    main(door, walls="--unsafe" not in sys.argv)

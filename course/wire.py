@@ -8,6 +8,9 @@ travels as those of its methods that METHODS names; anything else arrives as an 
 Gradients cross as well. A tensor that requires grad arrives as the output of a `Bridge`, whose backward pass asks its
 owner for the gradients of the tensors that the owner made it from, so that either end can differentiate what the other
 computed.
+
+The other end may be hostile: it can send anything at any time, or nothing, and read or not. So nothing is believed of a
+message, every wait has an end, and what has to be kept has a limit.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from torch import Tensor
 
 METHODS = ("alpha", "beta", "alpha_dot", "beta_dot", "log_snr", "zero_grad", "step")
 MOST_BYTES = 256 * 2**20  # of one message
+MOST_TEXT = 16 * 2**20  # of one message without its arrays: what is parsed takes much more memory than it has letters
+MOST_ARRAYS = 2**16  # in one message
+MOST_KEPT = 2**30  # bytes of tensors that are kept because a gradient may be asked for
 DEEPEST = 40  # calls within calls
 
 
@@ -48,8 +54,8 @@ class Remote:
     def __init__(self, peer: Peer, target: str | int):
         self._peer, self._target = peer, target
 
-    def __call__(self, *args):
-        return self._peer.call(self._target, *args)
+    def __call__(self, *args, **options):
+        return self._peer.call(self._target, *args, **options)
 
 
 class Peer:
@@ -66,7 +72,7 @@ class Peer:
         reading: int,
         writing: int,
         names: dict[str, Callable] | None = None,
-        around: Callable[..., Any] = lambda function, *args: function(*args),
+        around: Callable[..., Any] = lambda function, *args, **options: function(*args, **options),
         discreet: bool = False,
     ):
         self.discreet = discreet
@@ -81,7 +87,7 @@ class Peer:
         self.functions: list[Callable] = []
         self.sent: list[Tensor] = []
         self.received: dict[int, Tensor] = {}  # by the number that their owner gave them
-        self.cut = False
+        self.cut, self.kept = False, 0
 
     def close(self) -> None:
         """End the connection; the other end is told by its silence."""
@@ -92,29 +98,31 @@ class Peer:
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    def call(self, target: str | int, *args) -> Any:
+    def call(self, target: str | int, /, *args, **options) -> Any:
         """The result of a function at the other end.
 
+        A tensor that a function with a name changes in place changes here too; one that a `Remote` changes does not,
+        for who sent it goes on to use it.
         Raises what the function raised, as a RemoteError or NotImplementedError, and Broken where no answer comes.
         """
         if self.broken:
             raise Broken("the process with this function has ended")
         self.broken = True  # until an answer is complete
-        result = self._call(target, args)
+        result = self._call(target, args, options)
         self.broken = False
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _call(self, target, args) -> Any:
+    def _call(self, target, args, options) -> Any:
         raised = None
-        self._send("call", target, list(args))
+        self._send("call", target, list(args), options)
         while True:
             message = self._receive()
             if message[0] == "call":
                 raised = self._serve(*message[1:]) or raised
             elif message[0] == "return":
-                for k, value in message[2].items():
+                for k, value in message[2].items() if isinstance(target, str) else ():
                     _overwrite(args, k, value)
                 return message[1]
             else:
@@ -129,7 +137,7 @@ class Peer:
                 return
             self._serve(*message[1:])
 
-    def _serve(self, target, args) -> BaseException | None:
+    def _serve(self, target, args, options) -> BaseException | None:
         """Answer a call. Returns what the function raised, if it did."""
         self.depth += 1
         state, self.broken = self.broken, False
@@ -137,7 +145,7 @@ class Peer:
             if self.depth > DEEPEST:
                 raise RecursionError("calls within calls without end")
             before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
-            value = self.around(self._function(target), *args)
+            value = self.around(self._function(target), *args, **options)
             changed = {
                 str(k): arg.detach()
                 for k, (arg, old) in enumerate(zip(args, before, strict=True))
@@ -193,8 +201,14 @@ class Peer:
             lambda _: None if self.cut else self.call("accumulate", number, seen[-1])
         )
         made_from = [self.sent[k] for k in wanted]
+        self._keep(value)
         self.received[number] = Bridge.apply(self, number, wanted, seen, value, anchor, *made_from)
         return self.received[number]
+
+    def _keep(self, value: Tensor) -> None:
+        self.kept += value.nbytes
+        if self.kept > MOST_KEPT:
+            raise Broken(f"tensors of {self.kept / 2**20:.0f} MB would have to be kept for their gradients")
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -202,29 +216,30 @@ class Peer:
         blobs: list[bytes] = []
         text = json.dumps(self._encode(list(message), blobs)).encode()
         data = b"".join([struct.pack("<QQ", len(text), len(blobs)), text, *_framed(blobs)])
-        if len(data) > MOST_BYTES:
-            raise ValueError(
-                f"{len(data) / 2**20:.0f} MB are too much to send; at most {MOST_BYTES / 2**20:.0f} MB are"
-            )
+        for size, most in (len(text), MOST_TEXT), (len(data), MOST_BYTES):
+            if size > most:
+                raise ValueError(f"{size / 2**20:.0f} MB are too much to send; at most {most / 2**20:.0f} MB are")
         view = memoryview(data)
         while view:
             self._wait(writing=True)
             try:
-                view = view[os.write(self.writing, view[:65536]) :]
+                view = view[os.write(self.writing, view[: select.PIPE_BUF]) :]  # more might wait, without an end
             except OSError as error:
                 raise Broken("the other process has ended") from error
 
     def _receive(self) -> list:
         length, count = struct.unpack("<QQ", self._read(16))
         left = [MOST_BYTES]
+        if length > MOST_TEXT or count > MOST_ARRAYS:
+            raise Broken("a message that is too long")
         text = self._read(length, left)
-        blobs = [self._read(*struct.unpack("<Q", self._read(8, left)), left) for _ in range(min(count, MOST_BYTES))]
+        blobs = [self._read(*struct.unpack("<Q", self._read(8, left)), left) for _ in range(count)]
         try:
             message = self._decode(json.loads(text), blobs)
             kind, _, *others = message
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
-        shapes = {"call": [list], "return": [dict], "raise": [str, str]}
+        shapes = {"call": [list, dict], "return": [dict], "raise": [str, str]}
         if kind not in shapes or [type(other) for other in others] != shapes[kind]:
             raise Broken("a message that makes no sense")
         return message
@@ -248,7 +263,8 @@ class Peer:
         if self.deadline is None:
             return
         ready = ([], [self.writing]) if writing else ([self.reading], [])
-        if not any(select.select(*ready, [], max(0, self.deadline - time.monotonic()))):
+        left = self.deadline - time.monotonic()  # also where the other end keeps this one busy
+        if left < 0 or not any(select.select(*ready, [], left)):
             raise Broken("no answer came in time")
 
     def _encode(self, value, blobs: list[bytes]) -> Any:
@@ -276,6 +292,7 @@ class Peer:
         blobs.append(_npy(value.detach().cpu().numpy()))
         encoded: dict = {"tensor": len(blobs) - 1}
         if value.requires_grad:
+            self._keep(value)
             self.sent.append(value)
             encoded |= {"number": len(self.sent) - 1, "made_from": _crossings(value)}
         return encoded

@@ -10,11 +10,10 @@ pass per dimension, or Hutchinson's estimate, at one pass per probe: E[vᵀ (∂
 E[v vᵀ] = I.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
+from fmlab.ddpm import gaussian_log_prob
 from fmlab.processes import ODE, Field
 from fmlab.schedules import coefficient
 from fmlab.simulators import Midpoint, ODEMethod, simulate
@@ -55,7 +54,8 @@ def log_likelihood(
     ts = torch.linspace(t_end, 0, steps + 1, dtype=torch.float64)
     start = simulate(ODE(joint_field), end, ts, method or Midpoint())
     x0, minus_integral = start[:, :-1].reshape(x.shape), start[:, -1]
-    return (_standard_normal if p_init is None else p_init.log_prob)(x0) + minus_integral
+    log_p0 = gaussian_log_prob(x0, torch.zeros_like(x0), 1.0) if p_init is None else p_init.log_prob(x0)
+    return log_p0 + minus_integral
 
 
 def divergence(vector_field: Field, x: Tensor, t, probes: Tensor | None = None) -> Tensor:
@@ -134,8 +134,3 @@ def _pulled_back(value: Tensor, x: Tensor) -> Tensor:
 def _coordinates(x: Tensor):
     """Indices of all entries of one row."""
     return torch.cartesian_prod(*(torch.arange(size) for size in x.shape[1:])).reshape(-1, x.ndim - 1).tolist()
-
-
-def _standard_normal(x: Tensor) -> Tensor:
-    x = x.flatten(1)
-    return -x.square().sum(1) / 2 - x.shape[1] / 2 * math.log(2 * math.pi)

@@ -14,11 +14,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
-from fmlab.distributions import Empirical, GaussianMixture
+from fmlab.distributions import LOST, Empirical, GaussianMixture, NaturalForm, natural_form
 from fmlab.schedules import CondOT, Schedule, coefficient, require, time_like
 
-CHUNK = 2**22  # numbers in the largest table held at a time when averaging over a data set
+CHUNK = 2**20  # numbers in the largest table held at a time when averaging over a data set
 
 
 class GaussianPath:
@@ -167,13 +168,18 @@ class MixtureMarginal:
         s_t(x) = −Σ_k r_k Q_k (y_k / v_k),   u_t(x) = Σ_k r_k (α̇ m_k + Q_k (½ v̇_k / v_k · y_k)),
 
     the latter because (σ̇/σ)(x − μ) + μ̇ moves a Gaussian N(μ, σ²) [intro, eq. 15], and σ̇/σ = ½ v̇/v.
+
+    That is computed as it stands where t differs from point to point, or a component is narrow. Elsewhere the same sums
+    are taken over the mixture's `NaturalForm`.
     """
 
     def __init__(self, schedule: Schedule, p_data: GaussianMixture):
         self.schedule, self.p_data = schedule, p_data
         variances, self._axes = torch.linalg.eigh(p_data.covs.double())  # (K, d), (K, d, d)
         self._variances = variances.clamp(min=0)[..., None]
-        self._centres = self._axes.mT @ p_data.means.double()[..., None]  # Qᵀ m: (K, d, 1)
+        self._means = p_data.means.double()[..., None]
+        self._centre = self._means.mean(0)  # (d, 1)
+        self._centres = self._axes.mT @ self._means  # Qᵀ m: (K, d, 1)
         self._log_weights = p_data.weights.double().log()[:, None]
 
     def sample(self, n: int, t, generator: torch.Generator | None = None) -> Tensor:
@@ -182,64 +188,88 @@ class MixtureMarginal:
 
     def log_prob(self, x: Tensor, t) -> Tensor:
         """log p_t(x). Returns (n,)."""
-        return self._log_joint(*self._whitened(x, t)).logsumexp(0)
+        t = self._time(x, t)
+        natural = self._natural_form(t)
+        return natural.log_prob(x) if natural else self._log_joint(*self._rotated(x, t)).logsumexp(0)
 
     def score(self, x: Tensor, t) -> Tensor:
         """s_t(x) = ∇ log p_t(x). Returns (n, d)."""
-        y, v = self._whitened(x, t)
-        return self._average(-y / v, self._log_joint(y, v))
+        t = self._time(x, t)
+        return self._average(x, t, torch.zeros_like(t), -torch.ones_like(self._variances).to(t))
 
     def vector_field(self, x: Tensor, t) -> Tensor:
         """u_t(x), which moves p_0 along the path. Returns (n, d)."""
-        t = time_like(t, x)
-        y, v = self._whitened(x, t)
-        rate = self.schedule.alpha(t) * self.schedule.alpha_dot(t) * self._variances.to(
-            x
-        ) + self.schedule.beta_beta_dot(t)
-        moved = self.schedule.alpha_dot(t) * self._centres.to(x) + rate / v * y
-        return self._average(moved, self._log_joint(y, v))
+        t = self._time(x, t)
+        alpha, alpha_dot = self.schedule.alpha(t), self.schedule.alpha_dot(t)
+        return self._average(
+            x, t, alpha_dot, alpha * alpha_dot * self._variances.to(t) + self.schedule.beta_beta_dot(t)
+        )
 
     def posterior_mean(self, x: Tensor, t) -> Tensor:
         """E[z | x_t = x], the denoiser. Returns (n, d)."""
-        t = time_like(t, x)
-        y, v = self._whitened(x, t)
-        shrunk = self._centres.to(x) + self.schedule.alpha(t) * self._variances.to(x) / v * y
-        return self._average(shrunk, self._log_joint(y, v))
+        t = self._time(x, t)
+        return self._average(x, t, torch.ones_like(t), self.schedule.alpha(t) * self._variances.to(t))
 
-    def _whitened(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
-        """Coordinates y and variances v in the components' own axes, both (K, d, n) or broadcast to it."""
-        k, d = self.p_data.means.shape
+    def _time(self, x: Tensor, t) -> Tensor:
+        """t in the dtype of x, or in double precision where it is one for all points."""
+        d = self.p_data.means.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x must have shape (n, {d}), got {tuple(x.shape)}")
         t = time_like(t, x)
-        alpha, beta = self.schedule.alpha(t), self.schedule.beta(t)
+        return t if t.ndim else t.double()
+
+    def _average(self, x: Tensor, t: Tensor, rate: Tensor, scale: Tensor) -> Tensor:
+        """Σ_k r_k (rate · m_k + Q_k (scale_k / v_k · y_k)). rate: like t; scale: like v. Returns (n, d)."""
+        if natural := self._natural_form(t):
+            maps = natural.whiten.mT * scale.mT  # Q_k scale_k / √v_k
+            return natural.average(x, natural.affine(maps, rate * self._means.to(t)))
+        y, v = self._rotated(x, t)
+        moved = (rate * self._centres.to(x) + scale.to(x) / v * y) * self._log_joint(y, v).softmax(0)[:, None]
+        return moved.flatten(0, 1).mT @ self._axes.mT.flatten(0, 1).to(x)
+
+    def _natural_form(self, t: Tensor) -> NaturalForm | None:
+        """The mixture p_t, for one time t, where its natural form is of use."""
+        if t.ndim:
+            return None
+        alpha = self.schedule.alpha(t)
+        v = self._variances_at(t, alpha)
+        whiten = (self._axes.to(t) * v.rsqrt().mT).mT
+        shift = whiten @ (alpha * (self._means - self._centre).to(t))
+        return natural_form(whiten, shift, self._log_scale(v), alpha * self._centre.to(t))
+
+    def _rotated(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """y: (K, d, n), and the variances v, which broadcast with it."""
+        k, d = self.p_data.means.shape
         rotated = (self._axes.mT.reshape(k * d, d).to(x) @ x.mT).view(k, d, -1)
-        v = alpha**2 * self._variances.to(x) + beta**2
+        alpha = self.schedule.alpha(t)
+        return rotated - alpha * self._centres.to(x), self._variances_at(t, alpha).to(x)
+
+    def _variances_at(self, t: Tensor, alpha: Tensor) -> Tensor:
+        """v = α² Λ + β²: (K, d, 1) or (K, d, n)."""
+        v = alpha**2 * self._variances.to(t) + self.schedule.beta(t) ** 2
         require(v.flatten(0, 1).amin(0) > 0, t, "a component has no density")
-        return rotated - alpha * self._centres.to(x), v
+        return v
+
+    def _log_scale(self, v: Tensor) -> Tensor:
+        return self._log_weights.to(v) - (v.log().sum(1) + v.shape[1] * math.log(2 * math.pi)) / 2
 
     def _log_joint(self, y: Tensor, v: Tensor) -> Tensor:
         """log (w_k N(x; α m_k, α² C_k + β² I)): (K, n)."""
-        log_scale = self._log_weights.to(y) - v.log().sum(1) / 2 - y.shape[1] / 2 * math.log(2 * math.pi)
-        return log_scale - (y.square() / v).sum(1) / 2
-
-    def _average(self, values: Tensor, log_joint: Tensor) -> Tensor:
-        """Σ_k r_k Q_k values_k: back from the components' axes, averaged over the posterior. Returns (n, d)."""
-        weighted = values * log_joint.softmax(0)[:, None]
-        k, d, n = weighted.shape
-        return weighted.reshape(k * d, n).mT @ self._axes.mT.reshape(k * d, d).to(weighted)
+        return self._log_scale(v) - (y.square() / v).sum(1) / 2
 
 
 class EmpiricalMarginal:
     """Marginal path of a finite data set z_1 … z_N: p_t = 1/N Σ_i N(α_t z_i, β_t² I).    [notes, thm. 9]
 
-    The posterior over the data is w = softmax(−‖x − α_t z_i‖² / (2 β_t²)), and everything is an average over it. As
-    β_t → 0 it picks the nearest point; distances are differences, not expanded squares, so that no digits are lost.
-    Queries are taken in chunks, so memory does not grow with their number.
+    The posterior over the data is w = softmax(ℓ), ℓ_i = −‖x − α_t z_i‖² / (2 β_t²), and everything is an average over
+    it. As β_t → 0 it picks the nearest point; then distances are differences, so that no digits are lost. Before,
+    squares are expanded: w is the attention that the query α x/β² pays to the keys z_i. Queries are taken in chunks, so
+    memory does not grow with their number.
     """
 
     def __init__(self, schedule: Schedule, p_data: Empirical):
         self.schedule, self.p_data = schedule, p_data
+        self._farthest = float(p_data.z.flatten(1).square().sum(1).max())  # ‖z_i‖²
 
     def sample(self, n: int, t, generator: torch.Generator | None = None) -> Tensor:
         """n samples x ~ p_t: z from the data, then x from p_t(· | z).    [notes, eq. 12]"""
@@ -247,13 +277,18 @@ class EmpiricalMarginal:
 
     def log_prob(self, x: Tensor, t) -> Tensor:
         """log p_t(x). Returns (n,)."""
+        _, beta = self._weights(x, t)
         d = self.p_data.z[0].numel()
-        log_scale = -d * (self._beta(x, t).log() + math.log(2 * math.pi) / 2) - math.log(len(self.p_data.z))
+        log_scale = -d * (beta.log() + math.log(2 * math.pi) / 2) - math.log(len(self.p_data.z))
         return self._each_chunk(lambda logits, z: logits.logsumexp(1), x, t) + log_scale
 
     def posterior_mean(self, x: Tensor, t) -> Tensor:
         """E[z | x_t = x] = Σ_i w_i z_i, the denoiser. Returns (n, *shape)."""
-        return self._each_chunk(lambda logits, z: logits.softmax(1) @ z, x, t).reshape(x.shape)
+        alpha, beta = self._weights(x, t)
+        tracked = x.requires_grad or alpha.requires_grad or beta.requires_grad  # attention has no second derivative
+        if tracked or alpha.ndim or self._sharp(alpha, beta):
+            return self._each_chunk(lambda logits, z: logits.softmax(1) @ z, x, t).reshape(x.shape)
+        return self._attention(x, alpha, beta)
 
     def posterior_weights(self, x: Tensor, t) -> Tensor:
         """w_i(x) = p(z_i | x_t = x), all of them. Returns (n, N)."""
@@ -267,31 +302,62 @@ class EmpiricalMarginal:
         """u_t(x) = Σ_i w_i u_t(x | z_i), or u_t(x | E[z | x]) since u_t(x | z) is linear in z.    [notes, eq. 18]"""
         return GaussianPath(self.schedule).vector_field(x, self.posterior_mean(x, t), t)
 
-    def _beta(self, x: Tensor, t) -> Tensor:
-        t = time_like(t, x)
-        beta = self.schedule.beta(t)
-        require(beta != 0, t, "β_t = 0, and points have no density")
-        return beta
-
-    def _each_chunk(self, reduce, x: Tensor, t) -> Tensor:
-        """reduce(logits, z) over chunks of x, where logits_i = −‖x − α z_i‖² / (2 β²)."""
+    def _weights(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
+        """α_t and β_t, after a check that x fits the data and β_t is not 0."""
         if x.shape[1:] != self.p_data.z.shape[1:]:
             raise ValueError(f"x must have shape (n, {str(tuple(self.p_data.z.shape[1:]))[1:]}, got {tuple(x.shape)}")
-        beta, alpha = self._beta(x, t).expand(len(x)), self.schedule.alpha(time_like(t, x)).expand(len(x))
+        t = time_like(t, x)
+        alpha, beta = self.schedule.alpha(t), self.schedule.beta(t)
+        require(beta != 0, t, "β_t = 0, and points have no density")
+        return alpha, beta
+
+    def _sharp(self, alpha: Tensor, beta: Tensor) -> bool:
+        """Whether expanding ‖x − α z‖²/β² would cost digits: it comes out as a difference of numbers near ‖α z‖²/β²."""
+        limit = LOST * self.p_data.z[0].numel() ** 0.5
+        return bool(((alpha / beta) ** 2 * self._farthest > limit).any())
+
+    def _attention(self, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        """Σ_i softmax(α/β² xᵀ z_i − ½ (α/β)² ‖z_i‖²)_i z_i, for one time, without ever holding a table (n, N)."""
         z = self.p_data.z.to(x).flatten(1)
-        rows = max(1, CHUNK // len(z))
+        bias = (alpha / beta) ** 2 * z.square().sum(1) / -2
+        queries = (alpha / beta**2 * x.flatten(1)).split(max(256, CHUNK // len(z)))
+        keys = z[None, None]  # of one batch and one head
+        means = [
+            scaled_dot_product_attention(q[None, None], keys, keys, bias[None, None, None], scale=1.0) for q in queries
+        ]
+        return torch.cat(means, dim=2).reshape(x.shape)
+
+    def _each_chunk(self, reduce, x: Tensor, t) -> Tensor:
+        """reduce(ℓ, z) over chunks of x."""
+        alpha, beta = self._weights(x, t)
+        if not self._sharp(alpha, beta):
+            logits, width = _expanded_logits, 1
+        elif x.requires_grad:
+            logits, width = _difference_logits, x[0].numel()
+        else:
+            logits, width = _distance_logits, 1
+        z = self.p_data.z.to(x).flatten(1)
+        rows = max(1, CHUNK // (len(z) * width))
+        alpha, beta = alpha.expand(len(x)), beta.expand(len(x))
         chunks = zip(x.flatten(1).split(rows), alpha.split(rows), beta.split(rows))
-        return torch.cat([reduce(_logits(x, z, a[:, None], b[:, None]), z) for x, a, b in chunks])
+        return torch.cat([reduce(logits(x, z, a[:, None], b[:, None]), z) for x, a, b in chunks])
 
 
-def _logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """−‖x − α z_i‖² / (2 β²): (n, N). Written −(α/β)² ‖x/α − z_i‖² / 2, so that α, (n, 1), may differ from row to row.
+def _expanded_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """α/β² xᵀ z_i − ½ (α/β)² ‖z_i‖² − ½ ‖x/β‖²: (n, N), with α, β: (n, 1)."""
+    of_data = -((alpha / beta) ** 2) / 2 * z.square().sum(1)
+    return torch.addmm(of_data - (x / beta).square().sum(1, keepdim=True) / 2, alpha / beta**2 * x, z.mT)
 
-    A tiny α stands in for 0, where z no longer matters and only ‖x‖² is left.
-    """
-    alpha = alpha.clamp(min=1e-12)
+
+def _distance_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """−(α/β)² ‖x/α − z_i‖² / 2, so that α may differ from row to row. Has no second derivative."""
     distances = torch.cdist(x / alpha, z, compute_mode="donot_use_mm_for_euclid_dist")
     return -((alpha / beta * distances) ** 2) / 2
+
+
+def _difference_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """The same, with all derivatives, through a table (n, N, d)."""
+    return -((x[:, None] - alpha[..., None] * z) / beta[..., None]).square().sum(2) / 2
 
 
 def _log_normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -2,22 +2,30 @@
 
 Any tensor is accepted: on any device, of any dtype, with or without gradients. Colours are those of Okabe and Ito,
 which colour-blind readers tell apart; line styles and markers differ too, so that figures read in greyscale.
+`describe` gives a figure its text alternative, and `animate_*` make pictures that move.
 """
 
+import base64
+import html
+import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cycler import cycler
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
 
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#000000 #0072B2 #E69F00 #009E73 #D55E00 #56B4E9 #CC79A7".split()
 STYLE = {
-    "axes.prop_cycle": cycler(color=[BLUE, RED, BLACK, SKY, GREEN, PURPLE, ORANGE])
-    + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-"]),
+    "axes.prop_cycle": cycler(color=[BLUE, RED, BLACK, SKY, ORANGE, GREEN, PURPLE])
+    + cycler(linestyle=["-", "--", "-.", ":", "-", (0, (8, 2, 1, 2, 1, 2)), (0, (12, 3))]),
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -144,6 +152,31 @@ def plot_histogram(x, ax: Axes | None = None, density: Callable | None = None, b
     return ax
 
 
+def plot_marginals(
+    ts, states, ax: Axes | None = None, density: Callable | None = None, bins: int | Sequence[float] = 40
+) -> Axes:
+    """Histograms of X_t on their sides, one to the right of each time, and exact densities over them where given.
+
+    ts: (T,), evenly spaced; states: (T, n) or (T, n, 1); density: (m,), t → (m,); bins: their number, or their edges.
+    All have one scale, in which the highest reaches nearly to the next time.
+    """
+    ax, ts, states = _axes(ax), array(ts), array(states)
+    states = states.reshape(len(ts), -1)
+    edges = np.histogram_bin_edges(states, bins)
+    grid = np.linspace(edges[0], edges[-1], 301)
+    heights = [np.histogram(x, edges)[0] / len(x) / np.diff(edges) for x in states]
+    curves = [array(density(torch.tensor(grid).float(), torch.tensor(t).float())) for t in ts] if density else []
+    scale = 0.9 * np.diff(ts).min(initial=1.0) / max(map(np.max, heights + curves))
+    for t, height in zip(ts, heights):
+        label = "samples" if t == ts[0] else None
+        ax.stairs(t + scale * height, edges, baseline=t, orientation="horizontal", fill=True, color=SKY, label=label)
+    for t, curve in zip(ts, curves):
+        label = "exact density" if t == ts[0] else None
+        ax.plot(t + scale * curve, grid, color=BLACK, ls="-", lw=1.2, label=label)
+    ax.set(xlabel="time $t$", ylabel="state $X_t$")
+    return ax
+
+
 def plot_images(
     x, ax: Axes | None = None, columns: int = 10, low: float = -1.0, high: float = 1.0, smooth: int = 1
 ) -> Axes:
@@ -185,6 +218,132 @@ def plot_convergence(
     return ax
 
 
+def animate(draw: Callable[[Axes, int], object], frames: int, words: str, seconds: float = 4.0) -> "Animation":
+    """Frames of a picture in the plane, of which draw(ax, k) draws number k = 0, 1, … on clean axes.
+
+    words: what is to be seen, for those who cannot see it. seconds: from the first frame to the last.
+    """
+    with rc_context(STYLE | {"figure.constrained_layout.use": False}):
+        fig = Figure(figsize=(3.4, 3.4), dpi=80)
+        canvas, ax = FigureCanvasAgg(fig), fig.add_axes((0.15, 0.13, 0.82, 0.79))
+        pictures = []
+        for k in range(frames):
+            ax.clear()
+            draw(ax, k)
+            canvas.draw()
+            pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return Animation(pictures, words, seconds)
+
+
+def animate_samples(
+    ts, states, words: str, log_prob: Callable | None = None, extent: float = 3.0, seconds: float = 4.0
+) -> "Animation":
+    """Points in the plane as they move, over the density exp(log_prob(x, t)) where given.
+
+    ts: (T,); states: (T, n, 2), a frame each; log_prob: (n, 2), t → (n,); words, seconds: as in `animate`.
+    """
+
+    def draw(ax: Axes, k: int) -> None:
+        if log_prob is not None:
+            plot_density(lambda x: log_prob(x, torch.as_tensor(ts[k])), ax, extent, n=60)
+        plot_samples(states[k], ax, color=RED, ms=3).set(xlim=(-extent, extent), ylim=(-extent, extent))
+        ax.set_title(f"$t$ = {float(ts[k]):.2f}")
+
+    return animate(draw, len(ts), words, seconds)
+
+
+def animate_density(log_prob: Callable, ts, words: str, extent: float = 3.0, seconds: float = 4.0) -> "Animation":
+    """The density exp(log_prob(x, t)) in the plane as it changes, a frame for each of ts: (T,).
+
+    log_prob: (n, 2), t → (n,); words, seconds: as in `animate`.
+    """
+
+    def draw(ax: Axes, k: int) -> None:
+        plot_density(lambda x: log_prob(x, torch.as_tensor(ts[k])), ax, extent, n=60)
+        ax.set_title(f"$t$ = {float(ts[k]):.2f}")
+
+    return animate(draw, len(ts), words, seconds)
+
+
+class Animation:
+    """A picture that moves when its button is pressed, once from beginning to end; a slider shows any frame of it.
+
+    It needs a browser and nothing else. Readers who see no HTML get four frames side by side, and those who see no
+    pictures the words. pictures: frames of one size, each (height, width, 3), of bytes.
+    """
+
+    def __init__(self, pictures: Sequence[np.ndarray], words: str, seconds: float = 4.0):
+        if not len(pictures):
+            raise ValueError("an animation needs at least one frame; ts and states have none")
+        self.pictures, self.words, self.seconds = pictures, words, seconds
+
+    def _repr_mimebundle_(self, **kwargs):
+        shown = np.linspace(0, len(self.pictures) - 1, 4).round().astype(int)
+        strip = _encoded(np.concatenate([self.pictures[k] for k in shown], axis=1), "png")
+        return {"text/html": self._player(), "image/png": strip, "text/plain": self.words}, alternative(self.words)
+
+    def _player(self) -> str:
+        """All frames in one tall picture, behind a window on one of them that the slider moves.
+
+        Without scripts the window stays at the last frame. Key presses go no further, since JupyterLab would take the
+        arrow keys from the slider.
+        """
+        height, width, _ = self.pictures[0].shape
+        last, words = len(self.pictures) - 1, html.escape(self.words)
+        sheet = _encoded(np.concatenate(self.pictures), "webp", lossless=True, method=6)
+        pause = round(1000 * self.seconds / max(last, 1))
+        move = f"this.closest('figure').querySelector('img').style.marginTop = -{height} * this.value + 'px'"
+        return f"""<figure style="margin: 0; width: {width}px" onkeydown="event.stopPropagation()">
+<div style="width: {width}px; height: {height}px; overflow: hidden">
+<img alt="{words}" src="data:image/webp;base64,{sheet}"
+ style="display: block; max-width: none; margin-top: -{height * last}px"></div>
+<button type="button" onclick="{PLAY.format(pause=pause)}">Play</button>
+<input type="range" aria-label="frame" min="0" max="{last}" value="{last}" oninput="{move}">
+</figure>"""
+
+
+# What the button does: run once to the end, or stop. The slider beside it is its next sibling.
+PLAY = """
+const button = this, slider = this.nextElementSibling;
+function stop() {{ clearInterval(button.timer); button.timer = null; button.textContent = 'Play'; }}
+function next() {{
+  if (+slider.value == +slider.max) return stop();
+  slider.value = +slider.value + 1;
+  slider.oninput();
+}}
+if (button.timer) return stop();
+if (+slider.value == +slider.max) {{ slider.value = 0; slider.oninput(); }}
+button.textContent = 'Pause';
+button.timer = setInterval(next, {pause});
+"""
+
+
+def describe(words: str) -> "Description":
+    """Show the current figure, with a text alternative that says what is to be seen and what follows from it.
+
+    The words go into the output as metadata, from which nbconvert takes the `alt` of the picture. JupyterLab does not,
+    so they also stand below the figure, folded away: the last line of a cell displays what is returned.
+    """
+    figure = plt.gcf()
+    figure._repr_mimebundle_ = lambda **kwargs: ({"text/plain": words}, alternative(words))
+    plt.show()
+    return Description(words)
+
+
+class Description(str):
+    """What is to be seen in the picture above, in words that unfold."""
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>In words</summary>{html.escape(self)}</details>"
+
+    __repr__ = str.__str__
+
+
+def alternative(words: str) -> dict[str, dict[str, str]]:
+    """The metadata of an output by which its picture gets a text alternative."""
+    return {"image/png": {"alt": words}}
+
+
 def lattice(extent: float, n: int) -> Tensor:
     """The n² points of a square lattice over [−extent, extent]², (n², 2)."""
     side = torch.linspace(-extent, extent, n)
@@ -200,6 +359,13 @@ def figure(columns: int = 1, rows: int = 1, width: float = 3.6, height: float = 
     """A figure with a row (or rows) of panels of equal size. Returns (figure, axes) with axes a flat list."""
     fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     return fig, list(axes.flat)
+
+
+def _encoded(picture: np.ndarray, kind: str, **options) -> str:
+    """An array of pixels as an image file in base64."""
+    buffer = io.BytesIO()
+    imsave(buffer, picture, format=kind, pil_kwargs=options)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _axes(ax: Axes | None) -> Axes:

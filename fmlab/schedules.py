@@ -5,7 +5,8 @@
 α_t is the weight of the data, β_t that of the noise; dots are time derivatives. An exact schedule has α_0 = β_1 = 0
 and α_1 = β_0 = 1. λ_t = log(α_t²/β_t²), the log signal-to-noise ratio, rises from noise to data. It is what tells
 schedules apart once states are rescaled [meet, noise schedule], so each schedule can also be asked for the time at
-which λ takes a value. Times are numbers or tensors in [0, 1]; the result is a tensor of the same shape.
+which λ takes a value. Times are numbers or tensors in [0, 1]; the result is a tensor of the same shape and dtype, or
+float64 for a number, which still takes the dtype of what it multiplies.
 
 The same schedule drives a diffusion that turns data into noise [intro, 3.1; meet, how to relate]. In its own time
 s = 1 − t it is dX_s = f X_s ds + g dW_s with
@@ -16,6 +17,7 @@ s = 1 − t it is dX_s = f X_s ds + g dW_s with
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -260,9 +262,10 @@ def to_variance_preserving(x: Tensor, t, schedule: Schedule) -> Tensor:
 def time(t) -> Tensor:
     """t as a floating-point tensor in [0, 1], of which rounding may miss the ends. Raises ValueError outside."""
     t = _float(t)
-    slack = 8 * torch.finfo(t.dtype).eps
-    if not ((t >= -slack) & (t <= 1 + slack)).all():
-        raise ValueError(f"times must be in [0, 1], got values from {float(t.min()):g} to {float(t.max()):g}")
+    slack = 1e-6  # eight roundings in single precision, from which a time may come whatever it is now
+    first, last = map(float, torch.aminmax(t.detach())) if t.numel() else (0.0, 1.0)
+    if not (-slack <= first and last <= 1 + slack):
+        raise ValueError(f"times must be in [0, 1], got values from {first:g} to {last:g}")
     return t.clamp(0, 1)
 
 
@@ -292,5 +295,8 @@ def require(ok: Tensor, t, why: str) -> None:
 
 
 def _float(value) -> Tensor:
+    """As a floating-point tensor. A number keeps all its digits, and still takes the dtype of what it multiplies."""
+    if isinstance(value, Real):
+        return torch.tensor(float(value), dtype=torch.float64)
     value = torch.as_tensor(value)
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())

@@ -250,10 +250,10 @@ def _like(value, x0: Tensor, what: str) -> Tensor:
     """The value itself, if it is a tensor of the shape, dtype and device of the states."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{what} must return a tensor like the state, got {type(value).__name__}")
-    for name in ("shape", "dtype", "device"):
-        if getattr(value, name) != getattr(x0, name):
-            raise ValueError(f"{what} returned {name} {_show(value, name)}, but the state has {_show(x0, name)}")
-    return value
+    if value.shape == x0.shape and value.dtype == x0.dtype and value.device == x0.device:
+        return value
+    name = next(name for name in ("shape", "dtype", "device") if getattr(value, name) != getattr(x0, name))
+    raise ValueError(f"{what} returned {name} {_show(value, name)}, but the state has {_show(x0, name)}")
 
 
 def _number(value, what: str):

@@ -10,8 +10,11 @@ which forgets all but about the last 1/c of the run, however long that is, so a 
 
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,17 +64,20 @@ def train(
     run = _resumed(model, weights) or Run([], _adam(weights, lr), 0)
     model.history = getattr(model, "history", [])
 
-    bar = _progress_bar(run.done, steps)
+    before = generator.get_state()
+    bar = progress_bar("training", steps, run.done)
     model.train()
     try:
         while run.done < steps:
-            before = generator.get_state()
             _set_rate(run.adam, lr / 2 * (1 + math.cos(math.pi * run.done / steps)))
-            value = _descend(model, loss, run)
-            run.done += 1
-            for mean, weight in zip(average, weights):
-                mean.lerp_(weight.detach(), (AVERAGE + 1) / (run.done + AVERAGE))
-            model.history.append(value)
+            value = _differentiate(model, loss, run)
+            with interrupts_held():
+                run.adam.step()
+                run.done += 1
+                for mean, weight in zip(average, weights):
+                    mean.lerp_(weight.detach(), (AVERAGE + 1) / (run.done + AVERAGE))
+                model.history.append(value)
+                before = generator.get_state()
             bar.update()
             if run.done % 50 == 0:
                 bar.set_postfix_str(f"loss {sum(model.history[-50:]) / 50:.3g}", refresh=False)
@@ -88,8 +94,8 @@ def train(
     return model
 
 
-def _descend(model: nn.Module, loss: Callable, run: Run) -> float:
-    """One step of Adam. Returns the loss before it."""
+def _differentiate(model: nn.Module, loss: Callable, run: Run) -> float:
+    """The loss, and its gradient in the weights."""
     value = loss(model)
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -98,8 +104,22 @@ def _descend(model: nn.Module, loss: Callable, run: Run) -> float:
         raise FloatingPointError(f"the loss is {number} at step {run.done + 1}; try a smaller lr or clip the times")
     run.adam.zero_grad()
     value.backward()
-    run.adam.step()
     return number
+
+
+@contextmanager
+def interrupts_held():
+    """An interrupt that comes within the block is raised at its end, so that a step is counted whole or not at all."""
+    if threading.current_thread() is not threading.main_thread():  # where interrupts do not arrive
+        yield
+        return
+    held, handler = [], signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if held and callable(handler):
+        handler(*held[0])
 
 
 def _adam(weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -127,7 +147,7 @@ def _load(weights: list[Tensor], values: list[Tensor]) -> None:
             weight.copy_(value)
 
 
-def _progress_bar(done: int, steps: int) -> tqdm:
+def progress_bar(what: str, total: int, done: int = 0) -> tqdm:
     """A bar that shows in notebooks and terminals and is gone at the end; files and pipes stay clean.
 
     Setting the environment variable TQDM_DISABLE to 1 leaves it out, which keeps saved notebooks free of it.
@@ -136,4 +156,4 @@ def _progress_bar(done: int, steps: int) -> tqdm:
         disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
     else:
         disable = None  # shown only where stderr is a terminal
-    return tqdm(initial=done, total=steps, desc="training", leave=False, mininterval=0.2, disable=disable)
+    return tqdm(initial=done, total=total, desc=what, leave=False, mininterval=0.2, disable=disable)

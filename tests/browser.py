@@ -45,10 +45,10 @@ def student_desk(folder: Path, home: Path) -> Iterator[Callable[[str], "Notebook
 
 
 @contextmanager
-def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
+def jupyterlab(folder: Path, home: Path, start: Path = ROOT) -> Iterator[str]:
     """The address of a JupyterLab on `folder`, started as `make lab` does but without this user's settings.
 
-    home: an empty folder for what Jupyter writes down.
+    home: an empty folder for what Jupyter writes down. start: where the command is given, and nbgrader's settings are.
     """
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -59,7 +59,7 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
     env = os.environ | own | {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
     env.pop("MPLBACKEND", None)  # figures go into the notebook
     with open(home / "log", "w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, cwd=start, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(server, f"http://127.0.0.1:{port}/api", home / "log")
         yield f"http://127.0.0.1:{port}"
@@ -132,7 +132,7 @@ class Notebook:
         """Run all cells, and wait for the last; it never runs if one before it stops the notebook."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
-        expect(self.page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(DONE, timeout=3000 * PATIENCE)
+        expect(self.page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(DONE, timeout=15_000 * PATIENCE)
 
     def run(self, piece: str) -> None:
         """Run one cell, and wait for it."""
@@ -141,7 +141,7 @@ class Notebook:
         self.cell(piece).locator(".cm-content").click()
         self.page.keyboard.press("Shift+Enter")
         expect(prompt).not_to_have_text(before)
-        expect(prompt).to_have_text(DONE)
+        expect(prompt).to_have_text(DONE, timeout=15_000 * PATIENCE)
 
     def write(self, piece: str, source: str) -> None:
         """Replace all that a cell says."""
@@ -151,12 +151,21 @@ class Notebook:
 
     def answer(self, name: str, line: str) -> Locator:
         """Solve an exercise by `line`, run it and its check. Returns what the check shows."""
-        exercise, check = f"def {name}(", f"lab1.{name}({name})"
-        (stub,) = [source for source in self.sources if exercise in source]
-        self.write(exercise, re.sub("raise NotImplementedError.*", line, stub))
+        (stub,) = [source for source in self.sources if f"def {name}(" in source]
+        return self.solve(name, re.sub("raise NotImplementedError.*", lambda _: line, stub))
+
+    def solve(self, name: str, source: str) -> Locator:
+        """Write the cell of an exercise, run it and its check. Returns what the check shows."""
+        exercise, check = f"def {name}(", f".{name}({name})"
+        self.write(exercise, source)
         self.run(exercise)
         self.run(check)
         return self.outputs(check)
+
+    def save(self) -> None:
+        self.page.get_by_role("menuitem", name="File", exact=True).click()
+        self.page.get_by_text("Save Notebook", exact=True).click()
+        expect(self.page.locator(".jp-mod-current.jp-mod-dirty")).to_have_count(0)
 
 
 class Slider:

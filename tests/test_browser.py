@@ -8,7 +8,7 @@ from fmlab.checks import lab1
 from tests.browser import Slider, expect, needs_a_browser, student_desk
 
 LAB = "lab1_simulation/lab1_simulation.ipynb"
-EXPLORERS = ["widgets.euler_step_size()", "widgets.ornstein_uhlenbeck_paths()"]
+EXPLORERS = ["widgets.step_size()", "widgets.ornstein_uhlenbeck_paths()"]
 
 pytestmark = needs_a_browser
 
@@ -49,6 +49,28 @@ def test_slider_moves_the_picture(lab, explorer, number):
     slider.moves_picture(lambda: slider.drag(0.8))
 
 
+def test_an_animation_plays_by_keyboard(lab):
+    figure = lab.outputs("plots.animate_samples(").locator("figure")
+    slider, last = figure.locator("input"), figure.locator("input").get_attribute("max")
+    expect(slider).to_have_value(last)
+    for key in ("Enter", "Space"):  # of which JupyterLab has uses of its own
+        figure.get_by_role("button").press(key)
+        expect(slider).not_to_have_value(last)
+        expect(slider).to_have_value(last)
+    slider.press("ArrowLeft")
+    expect(slider).to_have_value(str(int(last) - 1))
+
+
+def test_an_animation_of_a_solution_is_a_still_picture_with_words(solution):
+    """JupyterLab takes the scripts out of notebooks that it did not run itself."""
+    picture = solution.outputs("plots.animate_samples(").locator("img")
+    expect(picture).to_have_attribute("alt", re.compile("^Particles"))
+    height = picture.evaluate("image => image.decode().then(() => image.naturalHeight)")
+    window = picture.locator("..")
+    assert window.evaluate("window => window.clientHeight") == height / 30  # one frame of thirty
+    expect(window).to_have_css("overflow", "hidden")
+
+
 def test_wrong_answer_gets_the_verdict_and_nothing_else(lab):
     with pytest.raises(AssertionError) as verdict:
         lab1.euler_step(lambda u, x, t, h: x + u(x, t))
@@ -60,7 +82,7 @@ def test_right_answer_is_confirmed_and_then_drawn(lab):
     figure = 'answer_or("euler_step"'
     expect(lab.answer("euler_step", "return x + h * u(x, t)")).to_have_text(re.compile("^✓ euler_step: .+"))
     lab.run(figure)
-    expect(lab.outputs(figure)).to_have_count(1)  # no word that the library stands in
+    expect(lab.outputs(figure)).to_have_count(2)  # the figure and its words; none that the library stands in
     expect(lab.outputs(figure).locator("img")).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""Every lab after the first in JupyterLab, in a browser: sliders move, mathematics is set, the solution opens."""
+"""Labs 2 to 6 in JupyterLab, in a browser: all cells run, sliders move, mathematics is set, the solution opens."""
 
 import re
 from functools import partial
@@ -6,9 +6,11 @@ from functools import partial
 import pytest
 
 from course import build
+from tests import submissions
 from tests.browser import ROOT, Notebook, Slider, expect, needs_a_browser, student_desk
 
-LABS = [path.stem for path in build.sources() if path.stem != "lab1_simulation"]  # which tests/test_browser.py reads
+READ = ("lab0_welcome", "lab1_simulation")  # by tests of their own
+LABS = [path.stem for path in build.sources() if path.stem not in READ]
 
 pytestmark = needs_a_browser
 
@@ -32,18 +34,15 @@ def assert_mathematics_is_set(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("lab", LABS)
 def test_a_lab_as_students_receive_it(desk, lab):
-    """The set-up cell, a check of an unsolved exercise, and every slider."""
+    """All cells, of which the checks fail and no other; every slider; then the first exercise is solved."""
     notebook = desk(f"labs/{lab}/{lab}.ipynb")
-    notebook.run("plots.use_style()")
+    notebook.run_all()
     checks = [source for source in notebook.sources if re.fullmatch(r"(lab\d)\.(\w+)\(\2\)", source)]
-    name = checks[0].split("(")[0].split(".")[1]
-    notebook.run(f"def {name}(")
-    notebook.run(checks[0])
-    expect(notebook.outputs(checks[0])).to_have_text(re.compile(f"^✗ {name}: not solved yet"))
+    names = [check.split("(")[0].split(".")[1] for check in checks]
+    for name, check in zip(names, checks, strict=True):
+        expect(notebook.outputs(check)).to_have_text(re.compile(f"^✗ {name}: not solved yet"))
+    expect(notebook.errors).to_have_count(len(checks))
     for explorer in explorers(notebook):
-        if argument := re.search(r"\((\w+)\)", explorer):
-            notebook.run(f"{argument[1]} = ")
-        notebook.run(explorer)
         cell = notebook.cell(explorer)
         expect(cell.locator(".widget-slider .noUi-handle")).not_to_have_count(0)
         for number in range(cell.locator(".widget-slider").count()):
@@ -51,7 +50,8 @@ def test_a_lab_as_students_receive_it(desk, lab):
             slider.moves_picture(partial(slider.drag, 0.8))
             slider.moves_picture(partial(slider.press, "ArrowLeft"))
     assert_mathematics_is_set(notebook)
-    expect(notebook.errors).to_have_count(1)  # the unsolved check's
+    (solution,) = [cell.source for cell in submissions.solved(lab).cells if cell.source.startswith(f"def {names[0]}(")]
+    expect(notebook.solve(names[0], solution)).to_have_text(re.compile(f"^✓ {names[0]}: .+"))
     assert not notebook.complaints
 
 

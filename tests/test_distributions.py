@@ -72,6 +72,35 @@ def test_narrow_components_keep_their_digits_in_single_precision():
     assert (p.log_prob(x) - exact).abs().max() < 2e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("k", "d"), [(2, 1), (3, 2), (8, 2), (40, 3)])
+def test_the_natural_form_is_the_whitened_one(k, d, dtype, monkeypatch):
+    """Far from the origin too, and in blocks of any size. Expanding a square costs the precision that was let go."""
+    monkeypatch.setattr("fmlab.distributions.LOST", 1e4)
+    p = random_mixture(k, d, seed=9, dtype=dtype)
+    p = GaussianMixture(p.means + 50, p.covs, p.weights)
+    x = p.sample(300, generator=torch.Generator().manual_seed(0))
+    log_prob, score = p.log_prob(x), p.score(x)
+    monkeypatch.setattr("fmlab.distributions.BLOCK", 7 * k)
+    lost = torch.finfo(dtype).eps * 2000
+    torch.testing.assert_close(p.log_prob(x), log_prob, rtol=lost, atol=lost)
+    torch.testing.assert_close(p.score(x), score, rtol=10 * lost, atol=10 * lost)
+    assert p._natural is not None
+    p._natural = None
+    torch.testing.assert_close(log_prob, p.log_prob(x), rtol=lost, atol=lost)
+    torch.testing.assert_close(score, p.score(x), rtol=10 * lost, atol=10 * lost)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.3, 0.2, 0.1, 0.05, 0.02])
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+def test_log_prob_is_exact_to_four_digits_in_single_precision(sigma, shift):
+    means = 2 * torch.randn(8, 2, generator=torch.Generator().manual_seed(4)) + shift
+    p = GaussianMixture(means, sigma**2)
+    x = p.sample(5000, generator=torch.Generator().manual_seed(5))
+    exact = GaussianMixture(means.double(), float(torch.tensor(sigma**2))).log_prob(x.double())
+    assert (p.log_prob(x) - exact).abs().max() < 1e-4 * (1 + shift / sigma / 100)
+
+
 def test_far_away_points_have_finite_log_prob_and_score():
     p = random_mixture(3, 2, seed=6, dtype=torch.float32)
     x = torch.tensor([[1e4, -1e4]])
@@ -86,10 +115,16 @@ def test_dtype_follows_the_input():
         assert p.log_prob(x).dtype == p.score(x).dtype == dtype
 
 
-def test_score_is_differentiable():
-    p = random_mixture(3, 2, seed=7)
-    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(p.score, (x,))
+@pytest.mark.parametrize("scale", [1.0, 0.01])  # in natural form, and whitened
+def test_log_prob_and_score_are_differentiable_twice(scale):
+    p = random_mixture(3, 2, seed=7, scale=scale)
+    assert (p._natural is None) == (scale < 1)
+    x = p.sample(4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for f in (p.score, p.log_prob):
+        assert torch.autograd.gradcheck(f, (x,), eps=1e-8, atol=1e-3, rtol=1e-3)
+        assert torch.autograd.gradgradcheck(f, (x,), eps=1e-8, atol=1e-2, rtol=1e-3)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda x: p.log_prob(x[None])[0]))
+    torch.testing.assert_close(jacobian(x.detach()), p.score(x).detach())
 
 
 def test_covariances_may_be_given_as_variances():

@@ -24,12 +24,12 @@ CONDA_NAME = {"torch": "pytorch"}  # the others are called the same
 
 
 def requirements(*groups):
-    """The direct dependencies of some of "dependencies", "grading", "dev", "bench"."""
+    """The direct dependencies of some of "dependencies", "grading", "dev", "bench", "site"."""
     lists = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     return [Requirement(line) for group in groups for line in lists[group]]
 
 
-ALL = requirements("dependencies", "grading", "dev", "bench")
+ALL = requirements("dependencies", "grading", "dev", "bench", "site")
 HERE = [r for r in ALL if r.marker is None or r.marker.evaluate()]  # those that this Python needs
 
 

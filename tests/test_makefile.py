@@ -27,7 +27,7 @@ esac
 """
 
 VENV = "fakepython -m venv --clear .venv"
-INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench]"
+INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench,site]"
 QUIET = "jupyter labextension disable --log-level=ERROR @jupyterlab/apputils-extension:announcements"
 LINT = ["ruff check", "ruff format --check"]
 TEST = "python -m pytest tests"
@@ -119,4 +119,4 @@ def test_unfit_python_is_named(checkout):
 def test_help_lists_every_target(checkout):
     checkout.make("help")
     targets = {line.split()[1] for line in checkout.done.stdout.splitlines()}
-    assert targets == {"help", "lab", "test", "build", "verify", "mutants", "grade", "bench", "lint", "clean"}
+    assert targets == {"help", "lab", "test", "build", "verify", "site", "mutants", "grade", "bench", "lint", "clean"}

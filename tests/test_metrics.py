@@ -57,6 +57,15 @@ def test_energy_distance_does_not_depend_on_the_chunks(monkeypatch):
     torch.testing.assert_close(energy_distance(x, y), whole)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_energy_distance_keeps_its_digits_in_single_precision(offset):
+    """Against the definition, in double precision, of the same points: far below the 2 E‖X − Y‖/n of two equal laws."""
+    x, y = (normal(600, 3, seed).float() + offset for seed in (0, 1))
+    each = [(a.double()[:, None] - b.double()).norm(dim=2).mean() for a, b in ((x, y), (x, x), (y, y))]
+    assert abs(float(energy_distance(x, y)) - float(2 * each[0] - each[1] - each[2])) < 2e-6
+    assert float(energy_distance(x, x)) == pytest.approx(0, abs=1e-6)
+
+
 def test_sliced_wasserstein_is_wasserstein_on_a_line():
     x, y = normal(400, 1, 0), 2 * normal(400, 1, 1, 0.5)
     expected = (x[:, 0].sort().values - y[:, 0].sort().values).square().mean().sqrt()

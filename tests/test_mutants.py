@@ -15,7 +15,8 @@ SAMPLE = 60  # mutants of a lab; another sample each time would make the test an
 @pytest.mark.parametrize("path", SOURCES, ids=LABS)
 def test_mutants_are_rejected(path):
     lab = path.stem.split("_")[0]
-    chosen = random.Random(0).sample(list(mutants(path)), SAMPLE)
+    every = list(mutants(path))
+    chosen = random.Random(0).sample(every, min(SAMPLE, len(every)))
     assert [f"{m.exercise}: {m.change}" for m in chosen if not reason(m) and survives(lab, m)] == []
 
 

@@ -343,6 +343,33 @@ def test_distances_keep_their_digits_far_from_the_origin():
     torch.testing.assert_close(far.posterior_weights(x + 128, 0.9), near.posterior_weights(x, 0.9))
 
 
+@pytest.mark.parametrize("kind", ["mixture", "empirical"])
+@pytest.mark.parametrize("t", [0.02, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_time_for_all_is_as_a_time_for_each(kind, t, dtype):
+    """Sums by natural parameters and by attention against the same sums term by term; past the limit they are those."""
+    marginal = GaussianPath(Cosine()).marginal(distribution(kind, seed=3))
+    x = marginal.sample(200, t, rng(0)).to(dtype)
+    each = torch.full((200,), t, dtype=dtype)
+    digits = 1e4 * torch.finfo(dtype).eps
+    for f in (marginal.log_prob, marginal.score, marginal.vector_field, marginal.posterior_mean):
+        torch.testing.assert_close(f(x, t), f(x, each), rtol=digits, atol=digits * float(f(x, each).abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["mixture", "empirical"])
+@pytest.mark.parametrize("t", [0.3, 0.95])
+def test_log_prob_is_differentiable_twice(kind, t):
+    marginal = GaussianPath().marginal(distribution(kind, seed=3))
+    x = marginal.sample(3, t, rng(0)).requires_grad_()
+    for f in (marginal.log_prob, marginal.score, marginal.posterior_mean):
+        assert torch.autograd.gradgradcheck(lambda x, f=f: f(x, t), (x,), eps=1e-7, atol=1e-3, rtol=1e-4)
+
+
+def test_close_to_the_data_squares_are_not_expanded():
+    marginal, beta = GaussianPath().marginal(distribution("empirical")), torch.tensor(0.01)
+    assert marginal._sharp(torch.tensor(0.99), beta) and not marginal._sharp(torch.tensor(0.5), torch.tensor(0.5))
+
+
 def test_points_without_noise_have_no_density():
     marginal, x = GaussianPath().marginal(circle(5)), normal(3, 2, seed=1)
     for f in (marginal.log_prob, marginal.score, marginal.vector_field, marginal.posterior_mean):

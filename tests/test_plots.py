@@ -1,10 +1,13 @@
-"""Pictures show what they were given: the data on the axes, labels, and colours that all readers can tell apart."""
+"""Pictures show what they were given: the data on the axes, with labels. Who can read them: see test_figures.py."""
 
-import matplotlib
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from fmlab import plots
 from fmlab.distributions import Gaussian
@@ -34,6 +37,9 @@ def pictures():
         "signed values": lambda ax=None: plots.plot_signed(lambda x: x[:, 0], ax),
         "density in time": lambda ax=None: plots.plot_density_in_time(lambda x, t: -((x[:, 0] - t) ** 2), ax),
         "histogram": lambda ax=None: plots.plot_histogram(x, ax, lambda g: torch.exp(-g)),
+        "marginals": lambda ax=None: plots.plot_marginals(
+            ts, torch.randn(5, 20, 1), ax, lambda x, t: torch.exp(-x * x)
+        ),
         "convergence": lambda ax=None: plots.plot_convergence(ts[1:], {"Euler": ts[1:] ** 2}, {"Euler": 2}, ax),
     }
 
@@ -114,20 +120,80 @@ def test_convergence_reference_lines_have_their_slopes():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["Heun", "slope 2"]
 
 
-# Matrices of Viénot, Brettel and Mollon (1999) in linear RGB: how a protanope and a deuteranope see a colour.
-PROTANOPE = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
-DEUTERANOPE = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+def test_marginals_stand_at_their_times_with_one_scale():
+    """Uniform states on an interval of length 1, then of length 2: half as high."""
+    states = torch.stack([torch.linspace(0, 1, 4001), torch.linspace(0, 2, 4001)])
+    ax = plots.plot_marginals([0, 1], states, None, lambda x, t: (x <= 1 + t) / (1 + t), [0.0, 0.5, 1.0, 1.5, 2.0])
+    first, second = (stairs.get_data() for stairs in ax.patches)
+    np.testing.assert_allclose(first.values, [0.9, 0.9, 0, 0], atol=0.01)
+    np.testing.assert_allclose(second.values, 1 + 0.45 * np.ones(4), atol=0.01)
+    assert [stairs.baseline for stairs in (first, second)] == [0, 1]
+    for line, height in zip(ax.lines, (0.9, 1.45)):
+        assert line.get_xdata().max() == pytest.approx(height, abs=0.01)
+    labels = [text.get_text() for text in ax.legend().get_texts()]
+    assert labels == ["samples", "exact density"]
 
 
-@pytest.mark.parametrize("sight", [np.eye(3), PROTANOPE, DEUTERANOPE], ids=["full", "protanope", "deuteranope"])
-def test_curves_can_be_told_apart_by_colour_blind_readers(sight):
-    """Any two curves of a figure with up to four differ clearly in colour."""
-    colours = np.array([matplotlib.colors.to_rgb(style["color"]) for style in plots.STYLE["axes.prop_cycle"]])[:4]
-    seen = np.clip((colours**2.2) @ sight.T, 0, 1) ** (1 / 2.2)
-    distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(len(seen))
-    assert distances.min() > 0.3
+def test_marginals_count_states_beyond_the_edges():
+    """Half of the states are outside of the bins: what is inside has half the mass."""
+    ax = plots.plot_marginals(
+        [0.0], torch.linspace(0, 2, 4001)[None], bins=[0.0, 0.5, 1.0], density=lambda x, t: 1 + 0 * x
+    )
+    np.testing.assert_allclose(ax.patches[0].get_data().values, 0.45, atol=0.01)
 
 
-def test_curves_can_be_told_apart_in_greyscale_by_their_line_styles():
-    styles = [str(style["linestyle"]) for style in plots.STYLE["axes.prop_cycle"]]
-    assert len(set(styles[:6])) == 6
+def frames_of(animation) -> np.ndarray:
+    """What the player shows, (frames, height, width, 3)."""
+    page = animation._repr_mimebundle_()[0]["text/html"]
+    sheet = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
+    return np.asarray(sheet.convert("RGB")).reshape(len(animation.pictures), -1, sheet.width, 3)
+
+
+def test_an_animation_shows_each_frame_and_four_of_them_side_by_side_where_nothing_moves():
+    drawn = []
+    animation = plots.animate(lambda ax, k: drawn.append(ax.plot([0, k])), 7, "A line that rises.")
+    data, metadata = animation._repr_mimebundle_()
+    assert len(drawn) == 7
+    np.testing.assert_array_equal(frames_of(animation), animation.pictures)  # nothing is lost in compression
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
+    np.testing.assert_array_equal(strip, np.concatenate([animation.pictures[k] for k in (0, 2, 4, 6)], axis=1))
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "A line that rises."
+    assert 'alt="A line that rises."' in data["text/html"] and "<script" not in data["text/html"]
+
+
+def test_animated_samples_and_densities_move():
+    ts = torch.linspace(0, 1, 3)
+    states = torch.stack([torch.full((5, 2), 4 * float(t) - 2) for t in ts])
+
+    def log_prob(x, t):
+        return -((x - 4 * t + 2) ** 2).sum(1)
+
+    for animation in (
+        plots.animate_samples(ts, states, "up"),
+        plots.animate_samples(ts, states, "up", log_prob),
+        plots.animate_density(log_prob, ts, "up"),
+    ):
+        centres = []
+        for picture in animation.pictures:
+            inner = picture[40:220, 70:230].mean(2)
+            row, column = np.nonzero(inner < 200)
+            centres.append((column.mean(), row.mean()))
+        (x0, y0), (x1, y1), (x2, y2) = centres
+        assert x0 < x1 - 20 and x1 < x2 - 20 and y0 > y1 + 20 and y1 > y2 + 20
+
+
+def test_an_animation_needs_frames():
+    with pytest.raises(ValueError, match="at least one frame"):
+        plots.Animation([], "nothing")
+
+
+def test_describe_shows_the_current_figure_and_gives_it_words(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    figure = plots.plot_paths([0, 1], [[0], [1]]).figure
+    below = plots.describe("A line & no curve.")
+    assert shown == [figure]
+    data, metadata = figure._repr_mimebundle_(include=None, exclude=None)
+    assert data == {"text/plain": "A line & no curve."} and metadata == {"image/png": {"alt": "A line & no curve."}}
+    assert repr(below) == "A line & no curve."
+    assert below._repr_html_() == "<details><summary>In words</summary>A line &amp; no curve.</details>"

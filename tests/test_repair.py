@@ -69,6 +69,23 @@ def test_an_honest_submission_is_what_it_was(lab, make):
     assert notes == []
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"kernelspec": {"name": "fmlab", "display_name": "my laptop", "language": "python"}},
+        {"kernelspec": {"name": ".venv", "display_name": ".venv (Python 3.12.1)"}, "language_info": {"name": "python"}},
+        {"kernelspec": {"name": "python3-colab", "display_name": "Python 3"}, "colab": {"provenance": []}},
+        {"language_info": {"name": "python", "version": "3.11.9"}},
+        {"kernelspec": 3},
+    ],
+)
+def test_everyones_python_is_as_good_as_the_labs(metadata):
+    nb = copy.deepcopy(SOLVED)
+    nb.metadata = metadata
+    assert repaired(nb) == (SOLVED, [])
+
+
 def test_outputs_are_left_behind_and_cells_of_ones_own_stay():
     nb = copy.deepcopy(SOLVED)
     for found in nb.cells:
@@ -149,7 +166,7 @@ def metadata_stripped(nb):
         c.metadata = {}
 
 
-@repairs("without nbgrader's metadata", "ou_is_langevin", "format 4.0", "'python3-colab'")
+@repairs("without nbgrader's metadata", "ou_is_langevin", "format 4.0")
 def through_colab(nb):
     nb.metadata = {"colab": {"provenance": []}, "kernelspec": {"name": "python3-colab", "display_name": "Python 3"}}
     nb.nbformat_minor = 0
@@ -214,12 +231,12 @@ def imports_deleted(nb):
     nb.cells.remove(next(c for c in nb.cells if c.cell_type == "code"))
 
 
-@repairs("the kernel 'ir'")
-def other_kernel(nb):
-    nb.metadata.kernelspec.name = "ir"
+@repairs("the language 'R'")
+def other_language(nb):
+    nb.metadata = {"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}
 
 
-@repairs("the kernel (none)", "state of widgets")
+@repairs("state of widgets")
 def with_state_of_widgets(nb):
     nb.metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}, "kernelspec": 3}
 
@@ -511,6 +528,8 @@ UNREPAIRABLE = {
     "a merge of nothing": (b"<<<<<<< HEAD\n{\n=======\n[\n>>>>>>> theirs\n", "neither side"),
     "a number with many digits": (b'{"cells": [' + b"1" * 10_000 + b"]}", "damaged"),
     "too large": (b" " * repair.MOST_BYTES + b"{}", "64 MB"),
+    "too many values": (b'{"cells": [], "x": [' + b"[]," * 2_000_000 + b"[]]}", "2000004 opening brackets"),
+    "empty lines": (b"\n" * 2**20 + b"{}", "no list of cells"),
 }
 
 

@@ -170,11 +170,18 @@ def test_times_outside_the_unit_interval_are_refused(schedule, t):
 
 @every_schedule
 def test_shape_and_dtype_follow_the_times(schedule):
-    for t in (0.5, torch.tensor(0.5, dtype=torch.float64), torch.full((3,), 0.5), torch.full((2, 3), 0.5)):
+    for t in (torch.tensor(0.5, dtype=torch.float64), torch.full((3,), 0.5), torch.full((2, 3), 0.5)):
         like = torch.as_tensor(t)
         for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot, schedule.log_snr):
             assert f(t).shape == like.shape and f(t).dtype == like.dtype
-    assert schedule.alpha(1).dtype == torch.float32  # whole numbers take the default dtype
+
+
+@every_schedule
+@pytest.mark.parametrize("t", [0.3, 1 / 3, 1])
+def test_a_number_keeps_its_digits_and_takes_the_dtype_of_the_state(schedule, t):
+    exact = torch.tensor(t, dtype=torch.float64)
+    for f in (schedule.alpha, schedule.beta, schedule.alpha_dot):
+        assert f(t) == f(exact) and (f(t) * torch.ones(2)).dtype == torch.float32
 
 
 def test_rounding_may_overstep_the_ends():

@@ -3,12 +3,16 @@
 import copy
 import math
 import os
+import re
 import signal
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fmlab.distributions import Checkerboard, Circles, Moons
 from fmlab.losses import flow_matching_loss
@@ -18,6 +22,8 @@ from fmlab.processes import ODE
 from fmlab.simulators import Midpoint, simulate
 from fmlab.training import AVERAGE, train
 from tests.cases import rng
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Line(nn.Module):
@@ -118,6 +124,75 @@ def test_an_interrupt_keeps_the_average_so_far():
     assert (copy.deepcopy(model).values() == model.values()).all()
 
 
+@pytest.mark.parametrize("stop", [1, 8, 40])
+def test_an_interrupt_between_the_weights_and_their_average_waits_for_the_step_to_end(stop, capsys):
+    """A step that has changed the weights is counted, so that it is not taken twice."""
+
+    def run(stop):
+        steps, generator, model = 0, rng(3), Line()
+
+        def interrupt(*_):
+            nonlocal steps
+            steps += 1
+            if steps == stop:
+                signal.raise_signal(signal.SIGINT)
+
+        hook = register_optimizer_step_post_hook(interrupt)
+        try:
+            train(model, fit(generator), steps=40, lr=0.1, generator=generator)
+            assert len(model.history) == stop or stop is None
+            return train(model, fit(generator), steps=40, lr=0.1, generator=generator) if stop else model
+        finally:
+            hook.remove()
+
+    whole, broken = run(None), run(stop)
+    assert broken.history == whole.history and (broken.values() == whole.values()).all()
+    assert f"interrupted after {stop} of 40 steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_stop_button_keeps_the_average_and_the_history_in_a_real_kernel():
+    """Interrupted at whatever moment, the model is that of a run which is broken off by its loss at the same step."""
+    manager, client = start_new_kernel(extra_arguments=["--log-level=ERROR"])
+
+    def say(code):
+        """What the kernel prints for the code; at the word "going" it is interrupted."""
+        said = []
+
+        def listen(message):
+            said.append(message["content"].get("text", ""))
+            if said[-1].startswith("going"):
+                manager.interrupt_kernel()
+
+        reply = client.execute_interactive(code, output_hook=listen)
+        assert reply["content"]["status"] == "ok", reply
+        return "".join(said)
+
+    try:
+        say(f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); os.environ['TQDM_DISABLE'] = '1'")
+        say("from tests.test_training import Line, fit, train, rng\nimport torch")
+        said = say(
+            "calls, batch = 0, fit(rng(0))\n"
+            "def loss(model):\n"
+            "    global calls\n"
+            "    calls += 1\n"
+            "    if calls == 100: print('going', flush=True)\n"
+            "    return batch(model)\n"
+            "model = train(Line(), loss, steps=10**6)"
+        )
+        done = int(re.search("interrupted after (\\d+) of 1000000 steps", said)[1])
+        assert done >= 99 and f"{done} {done}" in say("print(len(model.history), model.interrupted.done)")
+        say(f"reference = train(Line(), fit(rng(0), interrupt_at={done + 1}), steps=10**6)")
+        assert "True True True" in say(
+            "raw = torch.stack(model.interrupted.weights)\n"
+            "print(reference.history == model.history, bool((reference.values() == model.values()).all()), "
+            "bool((raw != model.values()).all()))"
+        )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
 def test_after_a_finished_run_another_one_begins():
     torch.manual_seed(0)
     model = train(Line(), fit(), steps=30, lr=0.1)
@@ -196,7 +271,9 @@ def test_in_a_terminal_a_bar_shows_and_goes(monkeypatch):
         monkeypatch.undo()
         terminal.flush()
         assert select.select([ours], [], [], 10)[0], "nothing was shown"
-        shown = os.read(ours, 100_000).decode()
+        shown = ""
+        while select.select([ours], [], [], 0.5)[0]:  # it comes in pieces
+            shown += os.read(ours, 100_000).decode()
     os.close(ours)
     assert "training:   0%" in shown and "/20" in shown
     assert shown.split("\r")[-1] == "" and shown.split("\r")[-2].strip() == ""  # cleared, the cursor back at its start

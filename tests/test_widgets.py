@@ -1,24 +1,35 @@
 """Explorers redraw when a slider moves and leave a static picture where no front end is attached."""
 
 import base64
+import html
 import io
+import math
 import re
 
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib import image
 
 from fmlab import plots, widgets
-from fmlab.distributions import Gaussian
+from fmlab.distributions import Gaussian, Word
 
 
 def guidance_scale():
     return widgets.guidance_scale([Gaussian([-1.0, 0.0], 0.2), Gaussian([1.0, 0.5], 0.3)])
 
 
+LETTERS = Word("flow").sample(500, torch.Generator().manual_seed(0))
+
+
+def noise_to_data():
+    return widgets.noise_to_data(LETTERS)
+
+
 EXPLORERS = [
-    widgets.euler_step_size,
+    noise_to_data,
+    widgets.step_size,
     widgets.ornstein_uhlenbeck_paths,
     widgets.noise_schedules,
     widgets.sampler_churn,
@@ -31,7 +42,7 @@ EXPLORERS = [
 
 def picture(explorer) -> np.ndarray:
     """The pixels that a reader without a front end sees."""
-    return image.imread(io.BytesIO(base64.b64decode(explorer._repr_mimebundle_()["image/png"])))
+    return image.imread(io.BytesIO(base64.b64decode(explorer._repr_mimebundle_()[0]["image/png"])))
 
 
 @pytest.mark.parametrize("make", EXPLORERS)
@@ -50,11 +61,23 @@ def test_every_slider_changes_the_picture_and_its_text(make):
 
 
 @pytest.mark.parametrize("make", EXPLORERS)
+def test_a_picture_keeps_nothing_of_the_ones_before(make):
+    explorer = make()
+    before, (slider, *_) = picture(explorer), explorer.children
+    start = slider.value
+    slider.value = slider.options[-1] if hasattr(slider, "options") else slider.max
+    slider.value = start
+    assert (picture(explorer) == before).all()
+
+
+@pytest.mark.parametrize("make", EXPLORERS)
 def test_the_front_end_and_the_static_fallback_show_the_same_picture(make):
     explorer = make()
-    bundle = explorer._repr_mimebundle_()
+    bundle, metadata = explorer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["image/png"] in explorer.children[-1].value
+    assert metadata["image/png"]["alt"] == bundle["text/plain"]
+    assert f'alt="{html.escape(bundle["text/plain"])}"' in explorer.children[-1].value
 
 
 @pytest.mark.parametrize("make", EXPLORERS)
@@ -65,10 +88,20 @@ def test_an_explorer_draws_alike_with_and_without_the_course_style(make):
         assert (picture(make()) == plain).all()
 
 
-def test_euler_explorer_reports_the_true_error():
-    explorer = widgets.euler_step_size(theta=2.0, x0=1.0)
-    explorer.children[0].value = 1
-    assert "largest error 1.14" in explorer.children[-1].value  # |1 − 2 − e⁻²| = 1.135
+def test_step_size_reports_the_true_error_of_each_method():
+    """One step of size 1 multiplies by the Taylor polynomial of e⁻² whose degree is the order of the method."""
+    explorer = widgets.step_size(theta=2.0, x0=1.0)
+    steps, _, method, shown = explorer.children
+    steps.value = 1
+    for name, factor in {
+        "Euler": 1 - 2,
+        "Heun": 1 - 2 + 2,
+        "midpoint": 1 - 2 + 2,
+        "RK4": 1 - 2 + 2 - 4 / 3 + 2 / 3,
+    }.items():
+        method.value = name
+        assert shown.value.startswith(f'<img alt="{name} with 1 steps')
+        assert f"largest error {abs(factor - math.exp(-2)):.3g}" in shown.value
 
 
 def test_schedule_explorer_reports_the_weights_of_the_chosen_schedule():

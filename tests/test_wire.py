@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from course import wire
 from course.wire import Broken, Peer, Remote, RemoteError, _npy
 from fmlab.schedules import Cosine
 
@@ -54,6 +55,14 @@ def shift(x):
     return x
 
 
+def shifter():
+    return shift
+
+
+def optimise(optimizer):
+    return optimizer.zero_grad(set_to_none=True)
+
+
 def langevin(score, sigma):
     return lambda x, t: 0.5 * sigma**2 * score(x)
 
@@ -69,8 +78,14 @@ def unsolved():
     raise NotImplementedError
 
 
+def hoard(f):
+    while True:
+        f(torch.ones(2**20, requires_grad=True))
+
+
 FUNCTIONS = [
-    echo, divergence, forward_derivative, regression, train_step, backward_twice, shift, langevin, careless, unsolved,
+    echo, divergence, forward_derivative, regression, train_step, backward_twice, shift, shifter, optimise, hoard,
+    langevin, careless, unsolved,
     time.sleep, torch.manual_seed,
 ]  # fmt: skip
 
@@ -175,6 +190,20 @@ def test_a_changed_argument_is_changed_here_too(peer):
     assert torch.equal(peer.call("shift", x), torch.ones(3)) and torch.equal(x, torch.ones(3))
 
 
+def test_an_argument_that_a_returned_function_changes_stays_here_as_it_was(peer):
+    """Or an answer could move the states that its own answer is compared at."""
+    x = torch.zeros(3)
+    assert torch.equal(peer.call("shifter")(x), torch.ones(3)) and torch.equal(x, torch.zeros(3))
+
+
+def test_arguments_by_name_cross(peer):
+    class Optimizer:
+        def zero_grad(self, set_to_none=False):
+            return f"zeroed: {set_to_none}"
+
+    assert peer.call("optimise", Optimizer()) == "zeroed: True"
+
+
 def test_errors_keep_their_names_and_words_from_here_do_not_travel(peer):
     with pytest.raises(RemoteError, match="missing 2 required") as failure:
         peer.call("langevin")
@@ -203,12 +232,67 @@ def test_waiting_ends_at_the_deadline_and_the_connection_with_it(peer):
         peer.call("echo", 1)
 
 
+def test_what_is_kept_for_gradients_has_a_limit(peer, monkeypatch):
+    monkeypatch.setattr(wire, "MOST_KEPT", 2**26)
+    with pytest.raises(Broken, match="kept for their gradients"):
+        peer.call("hoard", lambda x: x + 1)
+
+
+def test_texts_have_a_limit_far_below_that_of_arrays(peer):
+    assert len(peer.call("echo", torch.zeros(wire.MOST_TEXT))) == wire.MOST_TEXT
+    with pytest.raises(ValueError, match="too much to send"):
+        peer.call("echo", "x" * (wire.MOST_TEXT + 1))
+
+
+def flood(reading: int, writing: int) -> None:
+    """Call without a pause, and let a second process read what comes, so that there is always something to serve."""
+    if os.fork():
+        while os.read(reading, 2**16):
+            pass
+    else:
+        calls = 500 * message("call", 0, {"list": []}, {"dict": {}})
+        while True:
+            os.write(writing, calls)
+
+
+def deaf(reading: int, writing: int) -> None:
+    """Call for much, and never read what comes."""
+    os.write(writing, message("call", 0, {"list": []}, {"dict": {}}))
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("behaviour", [flood, deaf])
+def test_no_behaviour_of_the_other_end_holds_this_one_beyond_the_deadline(behaviour):
+    (a, b), (c, d) = os.pipe(), os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(a)
+        os.close(d)
+        try:
+            behaviour(c, b)
+        finally:
+            os._exit(0)
+    os.close(b)
+    os.close(c)
+    peer = Peer(a, d)
+    peer.functions.append(lambda: torch.zeros(2**20 if behaviour is deaf else 1))
+    peer.deadline = time.monotonic() + 1
+    with pytest.raises(Broken):
+        peer.call("anything")
+    peer.close()
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+
+
 def framed(text: bytes, *blobs: bytes) -> bytes:
     return struct.pack("<QQ", len(text), len(blobs)) + text + b"".join(struct.pack("<Q", len(b)) + b for b in blobs)
 
 
+def message(*parts, blobs: tuple[bytes, ...] = ()) -> bytes:
+    return framed(json.dumps({"list": parts}).encode(), *blobs)
+
+
 def reply(value, *blobs: bytes) -> bytes:
-    return framed(json.dumps({"list": ["return", value, {"dict": {}}]}).encode(), *blobs)
+    return message("return", value, {"dict": {}}, blobs=blobs)
 
 
 def lying(shape: str, dtype: str = "<f4") -> bytes:
@@ -222,8 +306,12 @@ NONSENSE = {
     "no JSON": framed(b"hello"),
     "no list": framed(b"3"),
     "another kind": framed(json.dumps({"list": ["exec", "import os", {"dict": {}}]}).encode()),
-    "a call in a call to nobody": framed(json.dumps({"list": ["call", "__import__", {"list": ["os"]}]}).encode()),
-    "a call of a number not given": framed(json.dumps({"list": ["call", 7, {"list": []}]}).encode()),
+    "a call in a call to nobody": framed(
+        json.dumps({"list": ["call", "__import__", {"list": ["os"]}, {"dict": {}}]}).encode()
+    ),
+    "a call of a number not given": framed(json.dumps({"list": ["call", 7, {"list": []}, {"dict": {}}]}).encode()),
+    "a long text": struct.pack("<QQ", 2**27, 0) + b"[" * 1000,
+    "many arrays": struct.pack("<QQ", 2, 2**17) + b"{}",
     "an endless length": struct.pack("<QQ", 2**62, 0),
     "endless arrays": struct.pack("<QQ", 2, 2**62) + b"{}",
     "deep nesting": framed(b'{"list":[' * 50_000),

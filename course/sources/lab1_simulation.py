@@ -35,6 +35,7 @@ _ = torch.manual_seed(0)
 # A vector field $u_t(x)$ says how fast, and in which direction, a point at $x$ moves at time $t$. Following it means
 # solving
 #
+# <a id="eq-flow"></a>
 # $$\frac{d}{dt} X_t = u_t(X_t), \qquad X_0 = x_0. \tag{notes, eq. 1}$$
 #
 # A computer follows it in small steps. If the field hardly changes during a step of size $h$, the displacement is
@@ -42,7 +43,8 @@ _ = torch.manual_seed(0)
 #
 # ### Exercise 1 · One Euler step (2 points)
 #
-# Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$.
+# Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$, one step along
+# [notes, eq. 1](#eq-flow).
 #
 # <details><summary>Hint</summary>
 # Velocity is distance per time. Ask the field for the velocity at the place and time where you are <em>now</em>, and do
@@ -101,6 +103,10 @@ def go_round(step, name):
 
 
 go_round(lab1.answer_or("euler_step", simulators.Euler().step), "Euler")
+plots.describe(
+    "Arrows turn around the origin. Euler's points leave the exact circle and spiral outwards: "
+    "with 24 steps to more than twice the radius in one turn, with 96 steps only a little."
+)
 
 # %% [markdown]
 # ### Exercise 2 · One Heun step (3 points)
@@ -109,7 +115,7 @@ go_round(lab1.answer_or("euler_step", simulators.Euler().step), "Euler")
 # looks up the velocity there, at the new time, and then moves from $x$ with the average of the two velocities. It asks
 # the field twice per step. Soon we will measure what that buys.
 #
-# Write `heun_step(u, x, t, h)`.
+# Write `heun_step(u, x, t, h)`, another step along [notes, eq. 1](#eq-flow).
 #
 # <details><summary>Hint</summary>
 # Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step from <code>x</code>
@@ -138,6 +144,9 @@ hidden.heun_step(heun_step)
 
 # %%
 go_round(lab1.answer_or("heun_step", simulators.Heun().step), "Heun")
+plots.describe(
+    "The same field and circle. Heun's points lie on the circle, with 24 steps as with 96."
+)
 
 # %% [markdown]
 # ### Exercise 3 · The whole trajectory (3 points)
@@ -145,7 +154,8 @@ go_round(lab1.answer_or("heun_step", simulators.Heun().step), "Heun")
 # A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
 # need not be evenly spaced.
 #
-# Write `simulate(step, x0, ts)`, where `step(x, t, h)` advances the state from `t` to `t + h`.
+# Write `simulate(step, x0, ts)`, the solution of [notes, eq. 1](#eq-flow) at all times, where `step(x, t, h)` advances
+# the state from `t` to `t + h`.
 #
 # <details><summary>Hint</summary>
 # Between <code>ts[k]</code> and <code>ts[k + 1]</code> the step size is their difference. Collect the states in a list
@@ -206,6 +216,10 @@ for ax, t in zip(axes, (0.0, 0.5, 1.0), strict=True):
     plots.plot_vector_field(swirl, t, ax, extent=2.5, n=13)
     plots.plot_warped_grid(lambda x0, t=t: flow(x0, t), ax)
     ax.set_title(f"$t$ = {t:g}")
+plots.describe(
+    "A square grid at t = 0, twisted around its centre at t = 0.5 and more so at t = 1. Its lines "
+    "bend, and no two of one family ever cross."
+)
 
 # %%
 x0 = torch.randn(500, 2)
@@ -217,11 +231,15 @@ print(f"largest distance from the start after going there and back: {distance:.1
 # %% [markdown]
 # ### Exercise 4 · A flow in closed form (1 point)
 #
-# To judge a simulator we need a flow that we know exactly. For the linear field $u_t(x) = -\theta x$ there is one:
-# a state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
+# To judge a simulator we need a flow that we know exactly. For a linear field there is one:
+#
+# <a id="eq-linear"></a>
+# $$u_t(x) = -\theta x. \tag{notes, example 4}$$
+#
+# A state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
 # check that it starts at $x_0$.
 #
-# Write `linear_flow(x0, t, theta)`.
+# Write `linear_flow(x0, t, theta)`, the flow of [notes, example 4](#eq-linear).
 #
 # <details><summary>Hint</summary>
 # <code>math.exp</code> is for numbers, <code>torch.exp</code> for tensors. <code>t</code> may be either;
@@ -259,23 +277,32 @@ for ax, theta in zip(axes, (0.25, 1.0, 4.0), strict=True):
     states = torch.stack([exact_flow(starts, t, theta) for t in ts])
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-")
     ax.set_title(rf"exact flow, $\theta$ = {theta:g}")
+plots.describe(
+    "Nine starting points decay towards 0. For θ = 0.25 they have come less than half the way by "
+    "t = 2, for θ = 1 most of it, and for θ = 4 all are at 0 soon after t = 1."
+)
 
 # %% [markdown]
 # **Try it.** How many Euler steps does it take until you cannot tell the two curves apart? What happens when $\theta h$
-# exceeds 1, and when it exceeds 2? (In a notebook that has just been opened this is a still picture: run the cell to get
-# the sliders.)
+# exceeds 1, and when it exceeds 2? Do the other methods fare better? (In a notebook that has just been opened this is a
+# still picture: run the cell to get the sliders.)
 
 # %%
-widgets.euler_step_size()
+widgets.step_size()
 
 # %% [markdown]
 # ### Exercise 5 · The order of a method (3 points)
 #
 # Halve the step: how much smaller does the error get? If the error behaves like $C h^p$, the method has **order** $p$.
-# On logarithmic axes $\log(\text{error}) = \log C + p \log h$ is a straight line, and its slope is the order.
+# On logarithmic axes
 #
-# Write `convergence_order(hs, errors)`: the slope of the least-squares line through all the points
-# $(\log h, \log \text{error})$.
+# <a id="eq-order"></a>
+# $$\log(\text{error}) = \log C + p \log h$$
+#
+# is a straight line, and its slope is the order.
+#
+# Write `convergence_order(hs, errors)`: the $p$ of [this line](#eq-order), that is, the slope of the least-squares line
+# through all the points $(\log h, \log \text{error})$.
 #
 # <details><summary>Hint</summary>
 # The least-squares slope is the covariance of the two, divided by the variance of $\log h$. Subtract both means first.
@@ -323,20 +350,29 @@ measured = {name: errors(method) for name, method in methods.items()}
 plots.plot_convergence(hs, measured, {"Euler": 1, "Heun": 2, "RK4": 4})
 for name, values in measured.items():
     print(f"{name:6s} order {float(order_of(hs, values)):.2f}")
+plots.describe(
+    "Errors against the step size on logarithmic axes are three straight lines, of slopes 1 for "
+    "Euler, 2 for Heun and 4 for RK4: the steeper the line, the more a smaller step buys."
+)
 
 # %% [markdown]
 # ## 2 · Noise
 #
 # A flow sends equal starts to equal ends. Diffusion models let chance act all along the way, through
-# **Brownian motion** $W_t$: it starts at 0, and its increment over any interval from $s$ to $t$ is Gaussian with mean 0
-# and variance $t - s$, independent of what happens over intervals that do not overlap it.
+# **Brownian motion** $W_t$: it starts at 0, and its increment over any interval from $s$ to $t$ is Gaussian,
+#
+# <a id="eq-brownian"></a>
+# $$W_t - W_s \sim N(0,\ t - s), \tag{notes, § 2.2}$$
+#
+# with variance $t - s$, and independent of what happens over intervals that do not overlap it.
 #
 # Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
 # $\sqrt h$: the most important square root of this course.
 #
 # ### Exercise 6 · Brownian paths (4 points)
 #
-# Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$ at the times `ts`, which need not be evenly spaced.
+# Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$, with the increments of
+# [notes, § 2.2](#eq-brownian), at the times `ts`, which need not be evenly spaced.
 #
 # <details><summary>Hint</summary>
 # Draw all increments at once with <code>torch.randn</code>, scale each by the square root of its interval, and sum
@@ -381,7 +417,11 @@ axes[0].legend(loc="upper left")
 standard_normal = distributions.Gaussian([0.0], 1.0)
 plots.plot_histogram(paths[-1], axes[1], lambda x: standard_normal.log_prob(x[:, None]).exp())
 axes[1].set(title="at $t$ = 1", xlabel="state $W_1$")
-_ = axes[1].legend()
+axes[1].legend()
+plots.describe(
+    "Left: eight jagged paths from 0, most of them between two curves that open like the square "
+    "root of time. Right: the histogram at t = 1 follows the standard normal density."
+)
 
 # %% [markdown]
 # ## 3 · The Ornstein–Uhlenbeck process
@@ -389,16 +429,18 @@ _ = axes[1].legend()
 # Add both ideas: a pull that follows a vector field, and noise that follows Brownian motion. That is a **stochastic
 # differential equation** (SDE),
 #
+# <a id="eq-sde"></a>
 # $$dX_t = u_t(X_t)\,dt + \sigma_t(X_t)\,dW_t. \tag{notes, eq. 7}$$
 #
 # Its best known example pulls every state towards 0 and shakes it all the time:
 #
+# <a id="eq-ou"></a>
 # $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
 #
 # ### Exercise 7 · The two coefficients (2 points)
 #
-# Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of this
-# process. The coefficient says how strong the noise is; the simulator brings the noise.
+# Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of
+# [notes, eq. 8](#eq-ou). The coefficient says how strong the noise is; the simulator brings the noise.
 #
 # <details><summary>Hint</summary>
 # Read them off: the drift stands before <em>dt</em>, the diffusion coefficient before <em>dW</em>. No square roots, no
@@ -455,16 +497,24 @@ ax.axhline(0, color=plots.BLACK, lw=1)
 ax.errorbar(x[:, 0], pull[:, 0], spread[:, 0], fmt="o", ls="", color=plots.RED, capsize=4)
 ax.set(xlabel="state $x$", ylabel="change of the state")
 ax.set_title("one step, $h$ = 0.1: pull (dots) ± noise (bars)")
-_ = ax.set_ylim(-1, 1)
+ax.set_ylim(-1, 1)
+plots.describe(
+    "Thirteen dots on a falling line through 0, each with a bar of the same length. Far from 0 "
+    "the pull back is larger than the noise; near 0 the noise is larger than the pull."
+)
 
 # %% [markdown]
 # ### Exercise 8 · Its exact law (3 points)
 #
 # The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers say everything. The mean
 # forgets the start as the flow of exercise 4 does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
-# and loses $2\theta v_t$ to the pull: $\dot v = \sigma^2 - 2\theta v$ with $v_0 = 0$.
+# and loses $2\theta v_t$ to the pull:
 #
-# Write `ou_moments(x0, t, theta, sigma)`, which returns the mean and the variance of $X_t$ given $X_0 = x_0$.
+# <a id="eq-variance"></a>
+# $$\dot v_t = \sigma^2 - 2\theta v_t, \qquad v_0 = 0.$$
+#
+# Write `ou_moments(x0, t, theta, sigma)`, which returns the mean of $X_t$ given $X_0 = x_0$, and the variance, the
+# solution of [this equation](#eq-variance).
 #
 # <details><summary>Hint</summary>
 # Where does the variance stand still? Call that value $v_\infty$. The distance $v_\infty - v_t$ obeys a linear equation
@@ -517,6 +567,10 @@ for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
     ax.set(xlabel="time $t$", ylabel="state $X_t$", ylim=(-6, 10))
     ax.set_title(rf"$\theta$ = {theta:g}, $\sigma$ = 1")
     ax.legend(loc="upper right")
+plots.describe(
+    "From 5 the mean decays to 0 while the band around it widens to a constant width: slowly and "
+    "wide for θ = 0.1, at once and narrow for θ = 1."
+)
 
 # %% [markdown]
 # ## 4 · Simulating an SDE
@@ -527,8 +581,8 @@ for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
 #
 # ### Exercise 9 · One Euler–Maruyama step (3 points)
 #
-# Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, where `noise` is standard normal $\varepsilon$ of the
-# shape of `x`, already drawn for you.
+# Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, one step along [notes, eq. 7](#eq-sde), where `noise` is
+# standard normal $\varepsilon$ of the shape of `x`, already drawn for you.
 #
 # <details><summary>Hint</summary>
 # Euler's step, plus the increment of exercise 6. Both coefficients are evaluated at the start of the step.
@@ -581,7 +635,11 @@ for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.6)
     band(ax, ts, 5.0, 0.25, sigma)
     ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-9, 9))
-_ = axes[0].legend(loc="lower right")
+axes[0].legend(loc="lower right")
+plots.describe(
+    "Without noise nine smooth curves run together at 0. The stronger the noise, the rougher the "
+    "paths and the wider the band in which they stay, up to about ± 6 for σ = 2."
+)
 
 # %% [markdown]
 # **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what still tells
@@ -600,6 +658,7 @@ widgets.ornstein_uhlenbeck_paths()
 # To measure them we need an SDE whose noise depends on the state, and whose solution is known all the same. Geometric
 # Brownian motion, the model of a share price, will do:
 #
+# <a id="eq-gbm"></a>
 # $$dX_t = \mu X_t\,dt + \sigma X_t\,dW_t.$$
 #
 # Its logarithm is Brownian motion with a drift. The drift is not $\mu$ but $\mu - \sigma^2/2$: noise that multiplies
@@ -607,7 +666,8 @@ widgets.ornstein_uhlenbeck_paths()
 #
 # ### Exercise 10 · An exact solution (2 points)
 #
-# Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the state $X_t$ when the Brownian motion stands at $W_t = w$.
+# Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the solution $X_t$ of [the equation above](#eq-gbm) when the
+# Brownian motion stands at $W_t = w$.
 #
 # <details><summary>Hint</summary>
 # $\log X_t = \log x_0 + (\mu - \sigma^2/2)\,t + \sigma W_t$.
@@ -665,15 +725,22 @@ for steps, style in ((4, "o-"), (16, "s--"), (128, "-.")):
     color = {4: plots.BLUE, 16: plots.RED, 128: plots.GREEN}[steps]
     ax.plot(torch.linspace(0, 1, steps + 1), states, style, color=color, ms=5, label=f"{steps} steps")
 ax.set(xlabel="time $t$", ylabel="state $X_t$")
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "With 4 steps the polygon misses most of the exact path, with 16 it follows it roughly, and "
+    "with 128 only the highest peaks are cut: the path itself comes closer as the steps shrink."
+)
 
 # %% [markdown]
 # ### Exercise 11 · Strong error (2 points)
 #
 # The strong error of simulated end points $X^{(1)}, \dots, X^{(n)}$ against the exact ones $Y^{(1)}, \dots, Y^{(n)}$, driven
-# by the same noise, is the mean distance $\mathbb E\,|X - Y|$.
+# by the same noise, is the mean distance
 #
-# Write `strong_error(x, y)`.
+# <a id="eq-strong"></a>
+# $$\text{strong error} = \mathbb E\,|X - Y|.$$
+#
+# Write `strong_error(x, y)`, [this mean](#eq-strong) over the samples.
 #
 # <details><summary>Hint</summary>
 # Distance first, then mean.
@@ -709,13 +776,22 @@ for ax, steps in zip(axes, (8, 128), strict=True):
     plots.plot_histogram(ends - exact_ends, ax, bins=torch.linspace(-2, 2, 81).tolist())
     ax.set(title=f"{steps} steps: strong error {float(strong(ends, exact_ends)):.3f}", xlim=(-2, 2))
     ax.set(xlabel="error of one path, $X - Y$")
+plots.describe(
+    "Two histograms of errors around 0: wide and skewed to the left for 8 steps, and about four "
+    "times narrower for 128 steps."
+)
 
 # %% [markdown]
 # ### Exercise 12 · Weak error (2 points)
 #
-# The weak error compares averages, not paths: $|\mathbb E X - \mathbb E Y|$. Errors of single paths may cancel.
+# The weak error compares averages, not paths:
 #
-# Write `weak_error(x, y)`.
+# <a id="eq-weak"></a>
+# $$\text{weak error} = |\mathbb E X - \mathbb E Y|.$$
+#
+# Errors of single paths may cancel.
+#
+# Write `weak_error(x, y)`, [this distance](#eq-weak) for samples.
 #
 # <details><summary>Hint</summary>
 # Mean first, then distance.
@@ -755,6 +831,10 @@ measured = {
 plots.plot_convergence(hs, measured, {"strong error": 0.5, "weak error": 1})
 for name, values in measured.items():
     print(f"{name:13s} order {float(order_of(hs, values)):.2f}")
+plots.describe(
+    "On logarithmic axes both errors fall along straight lines. The weak error lies below the "
+    "strong one and falls with slope 1, the strong error with slope one half."
+)
 
 # %% [markdown]
 # ## 6 · Noise that samples: Langevin dynamics
@@ -763,6 +843,7 @@ for name, values in measured.items():
 # that leaves it as it is. The answer needs only the **score** $\nabla \log p(x)$, the direction in which the density
 # grows fastest:
 #
+# <a id="eq-langevin"></a>
 # $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t. \tag{summary, § 3.3}$$
 #
 # The drift climbs towards likely states, the noise shakes them loose, and at the right ratio of the two the density
@@ -770,7 +851,8 @@ for name, values in measured.items():
 #
 # ### Exercise 13 · The Langevin drift (3 points)
 #
-# Write `langevin_drift(score, sigma)`, which returns the drift *as a function* of `(x, t)`.
+# Write `langevin_drift(score, sigma)`, which returns the drift of [summary, § 3.3](#eq-langevin) *as a function* of
+# `(x, t)`.
 #
 # <details><summary>Hint</summary>
 # Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. The score takes
@@ -822,9 +904,32 @@ for ax, k, x in zip(axes, shown, states, strict=True):
     ax.set_title(f"$t$ = {ts[k]:g}, energy distance {distance:.3f}", fontsize=10)
 floor = metrics.energy_distance(mixture.sample(2000), fresh)
 print(f"two fresh sets of samples: energy distance {floor:.3f}")
+plots.describe(
+    "Particles start as a small cloud away from the mixture. At t = 0.5 they have reached the "
+    "nearest of its three hills, and at t = 20 they cover all three as the density does."
+)
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **In motion.** Press *Play*, or move the slider with the mouse or the arrow keys. The particles rush to the nearest hill
+# and take much longer to find the others: the frames cover ever longer stretches of time.
+
+# %%
+frames = (1000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
+moving = simulators.simulate(
+    dynamics, start[:400], ts, record=frames, generator=torch.Generator().manual_seed(0)
+)
+plots.animate_samples(
+    ts[frames],
+    moving,
+    "Particles leave their corner at once for the nearest of three hills. Single ones then cross "
+    "to the other two, until all three hold their share; there they go on jittering.",
+    lambda x, t: mixture.log_prob(x),
+)
+
+# %% [markdown]
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab1.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab1.progress()
@@ -893,3 +998,7 @@ for ax in axes:
 flow_model = simulators.simulate(processes.ODE(u_theta), x0, ts)
 diffusion_model = simulators.simulate(processes.SDE(u_theta, 0.0), x0, ts)
 print("the diffusion model with σ = 0 is the flow model:", torch.equal(diffusion_model, flow_model))
+plots.describe(
+    "A round cloud of noise on the left. The untrained network moves and squeezes it a little, "
+    "and with noise on the way it ends wider; neither end looks like data."
+)

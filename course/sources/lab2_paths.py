@@ -39,6 +39,7 @@ _ = torch.manual_seed(0)
 #
 # Take one data point $z$ and drown it in noise. Then let the noise fade. This is the **Gaussian conditional path**:
 #
+# <a id="eq-path"></a>
 # $$p_t(x \mid z) = N(\alpha_t z,\ \beta_t^2 I). \tag{notes, eq. 15}$$
 #
 # The **noise schedule** $\alpha_t, \beta_t$ says how fast: $\alpha_t$, the weight of the data, rises from 0 to 1, and
@@ -51,12 +52,14 @@ _ = torch.manual_seed(0)
 # - **Linear VP** ("variance preserving"), which comes from a noising diffusion that runs the other way, in its time
 #   $s = 1 - t$, with the noise rate $b(s) = 0.1 + 19.9\,s$:
 #
+# <a id="eq-vp"></a>
 # $$\alpha_t = e^{-T(1 - t)/2}, \qquad \beta_t = \sqrt{1 - \alpha_t^2}, \qquad T(s) = \int_0^s b(r)\,dr.
 # \tag{intro, eq. 18}$$
 #
 # ### Exercise 1 · Noise schedules (4 points)
 #
-# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order.
+# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order, for
+# [notes, eq. 15](#eq-path). The last family is [intro, eq. 18](#eq-vp).
 #
 # <details><summary>Hint</summary>
 # For the VP family, the chain rule meets $1 - t$, which turns a sign. Differentiating $\alpha_t^2 + \beta_t^2 = 1$ on both
@@ -113,13 +116,19 @@ for ax, name in zip(axes, family, strict=True):
     ax.plot(ts, beta, label=r"$\beta_t$, weight of the noise")
     ax.plot(ts, (alpha**2 + beta**2).sqrt(), label=r"$\sqrt{\alpha_t^2 + \beta_t^2}$")
     ax.set(title=name, xlabel="time $t$", ylim=(-0.05, 1.3))
-_ = axes[0].legend(loc="upper center", fontsize=8)
+axes[0].legend(loc="upper center", fontsize=8)
+plots.describe(
+    "The weight of the data rises from 0 to 1 and that of the noise falls from 1 to 0. For condot "
+    "both are straight lines; for cosine and vp the root of the sum of squares stays at 1, and vp "
+    "moves late."
+)
 
 # %% [markdown]
 # ### Exercise 2 · Sampling the conditional path (2 points)
 #
 # A sample of $N(\alpha_t z, \beta_t^2 I)$ needs no loop and no differential equation. Shift and scale a standard normal:
 #
+# <a id="eq-sample"></a>
 # $$x = \alpha_t z + \beta_t \varepsilon, \qquad \varepsilon \sim N(0, I). \tag{notes, eq. 16}$$
 #
 # From now on a `schedule` is an object with four methods, `schedule.alpha(t)`, `beta`, `alpha_dot` and `beta_dot`. If
@@ -127,7 +136,8 @@ _ = axes[0].legend(loc="upper center", fontsize=8)
 # $(n, 1, 8, 8)$ row by row. `coefficient(value, x)` gives it the shape $(n, 1)$ or $(n, 1, 1, 1)$ that does that, and
 # leaves a scalar alone.
 #
-# Write `sample_conditional_path(z, noise, t, schedule)`. The noise is already drawn for you.
+# Write `sample_conditional_path(z, noise, t, schedule)`, the $x$ of [notes, eq. 16](#eq-sample). The noise is already
+# drawn for you.
 #
 # <details><summary>Hint</summary>
 # Two coefficients, each brought into shape before it multiplies.
@@ -170,12 +180,17 @@ for row, (name, schedule) in enumerate(family.items()):
         ax.imshow(plots.array(image[0]), cmap="Greys_r", vmin=-1.3, vmax=1.3)
         ax.set(xticks=[], yticks=[], ylabel=name if k == 0 else "")
         ax.set_title(f"$t$ = {times[k]:g}" if row == 0 else "", fontsize=10)
+plots.describe(
+    "Three rows of six images, from noise to the digit 0. In the rows condot and cosine its dark "
+    "centre shows by t = 0.6, in the row vp only at t = 0.8."
+)
 
 # %% [markdown]
 # ## 2 · From noise to all the data
 #
 # A model should produce not one data point but any of them. So draw the data point first, then noise it:
 #
+# <a id="eq-marginal-path"></a>
 # $$z \sim p_\text{data}, \quad x \sim p_t(\cdot \mid z) \qquad \Rightarrow \qquad x \sim p_t. \tag{notes, eq. 12}$$
 #
 # This is the **marginal path** $p_t$, a mixture of all conditional paths. It starts at $N(0, I)$, as each of them does, and
@@ -184,8 +199,8 @@ for row, (name, schedule) in enumerate(family.items()):
 #
 # ### Exercise 3 · Sampling the marginal path (3 points)
 #
-# Write `sample_marginal_path(sample_data, n, t, schedule)`, where `sample_data(n)` draws $n$ data points. This time you
-# draw the noise yourself.
+# Write `sample_marginal_path(sample_data, n, t, schedule)`, the two draws of [notes, eq. 12](#eq-marginal-path), where
+# `sample_data(n)` draws $n$ data points. This time you draw the noise yourself.
 #
 # <details><summary>Hint</summary>
 # Every state needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the shape of
@@ -234,7 +249,11 @@ for k, t in enumerate(times):
         ax.grid(False)
     axes[k].set_title(f"$t$ = {t:g}")
 axes[0].set_ylabel("conditional")
-_ = axes[5].set_ylabel("marginal")
+axes[5].set_ylabel("marginal")
+plots.describe(
+    "Both rows begin as the same round cloud. Above it shrinks, moving, to a single point; below "
+    "it turns into the dark cells of a checkerboard, which show from t = 0.75 on."
+)
 
 # %% [markdown]
 # ## 3 · A field for one data point
@@ -248,12 +267,13 @@ _ = axes[5].set_ylabel("marginal")
 # the present position. But the position tells us the noise: $\varepsilon = (x - \alpha_t z)/\beta_t$. Put it in and sort
 # the terms:
 #
+# <a id="eq-field"></a>
 # $$u_t(x \mid z) = \Bigl(\dot\alpha_t - \frac{\dot\beta_t}{\beta_t}\,\alpha_t\Bigr) z + \frac{\dot\beta_t}{\beta_t}\, x.
 # \tag{notes, eq. 20}$$
 #
 # ### Exercise 4 · The conditional vector field (4 points)
 #
-# Write `conditional_vector_field(x, z, t, schedule)`.
+# Write `conditional_vector_field(x, z, t, schedule)`, the field of [notes, eq. 20](#eq-field).
 #
 # <details><summary>Hint</summary>
 # All four coefficients, each brought into shape with <code>coefficient</code>. Either form will do: the sorted one, or
@@ -311,6 +331,10 @@ for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
     plots.plot_samples(follow(towards(one_point, condot), start, t), ax, color=plots.RED, ms=3)
     plots.plot_vector_field(towards(one_point, condot), t, ax, n=11)
     ax.set_title(f"$t$ = {t:g}")
+plots.describe(
+    "A Gaussian and the particles on it shrink together and move to the data point, at which all "
+    "arrows point. At each time the particles fill the density."
+)
 
 # %% [markdown]
 # ### Exercise 5 · One field for every Gaussian path (3 points)
@@ -319,13 +343,14 @@ for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
 # standard deviation. So it works for any Gaussian path $N(\mu_t(z), \sigma_t(z)^2 I)$, whose samples move along
 # $\mu_t(z) + \sigma_t(z)\,\varepsilon$:
 #
+# <a id="eq-general"></a>
 # $$u_t(x \mid z) = \frac{\dot\sigma_t(z)}{\sigma_t(z)}\,\bigl(x - \mu_t(z)\bigr) + \dot\mu_t(z). \tag{intro, eq. 15}$$
 #
 # Read it aloud: move with the mean, and shrink towards it at the rate at which the path shrinks. (Only in this exercise,
 # $\sigma_t$ is a standard deviation. Later it will be the strength of noise in an SDE. Both names are standard.)
 #
-# Write `general_vector_field(x, mean, scale, mean_dot, scale_dot)` from the values of $\mu_t(z)$, $\sigma_t(z)$ and their
-# time derivatives.
+# Write `general_vector_field(x, mean, scale, mean_dot, scale_dot)`, the field of [intro, eq. 15](#eq-general), from the
+# values of $\mu_t(z)$, $\sigma_t(z)$ and their time derivatives.
 #
 # <details><summary>Hint</summary>
 # The values come in shapes that multiply with <code>x</code> already.
@@ -406,7 +431,12 @@ for ax, name in zip(axes, special, strict=True):
     x = torch.randn(100, 1)
     difference = u(x, torch.tensor(0.7)) - printed_field(name, x, z, torch.tensor(0.7))
     print(f"{name:20s} largest difference from the printed field {difference.abs().max():.0e}")
-_ = axes[0].legend(loc="lower right")
+axes[0].legend(loc="lower right")
+plots.describe(
+    "Nine paths run to one data point in each panel. With variance exploding their mean stands "
+    "still, with variance preserving they bend, and with optimal transport they are straight and "
+    "keep a little width."
+)
 
 # %% [markdown]
 # ## 4 · The field of all the data
@@ -415,13 +445,15 @@ _ = axes[0].legend(loc="lower right")
 # to go by what it can see: its own position. Several data points may have led there. How likely is each of them? For a
 # data set $z_1, \dots, z_N$, all equally likely to begin with, Bayes' rule says
 #
+# <a id="eq-posterior"></a>
 # $$w_i(x) = p(z_i \mid x) = \frac{p_t(x \mid z_i)}{\sum_j p_t(x \mid z_j)}, \qquad
 # p_t(x \mid z_i) \propto \exp\Bigl(-\frac{\lVert x - \alpha_t z_i \rVert^2}{2 \beta_t^2}\Bigr).$$
 #
 # ### Exercise 6 · Who is it going to be? (4 points)
 #
-# Write `posterior_weights(x, data, t, schedule)`. Mind the end of the path: as $\beta_t$ gets small, all exponentials
-# round to 0, and $0/0$ is not a weight. A softmax of the exponents does not have this problem.
+# Write `posterior_weights(x, data, t, schedule)`, the $w_i(x)$ of [Bayes' rule](#eq-posterior). Mind the end of the
+# path: as $\beta_t$ gets small, all exponentials round to 0, and $0/0$ is not a weight. A softmax of the exponents does
+# not have this problem.
 #
 # <details><summary>Hint</summary>
 # <code>x[:, None] - …</code> holds the differences of every state and every data point, $(n, N, \dots)$;
@@ -475,18 +507,24 @@ for ax, t in zip(axes, (0.1, 0.5, 0.8, 0.95), strict=True):
     ax.plot(*(t * state[0]), "^", color=plots.RED, ms=7)
     candidates = 1 / weights.square().sum()
     ax.set(title=f"$t$ = {t:g}: {candidates:.3g} candidates", xlim=(-2.6, 2.6), ylim=(-2, 2))
+plots.describe(
+    "Two half moons of 60 points. At t = 0.1 all have circles of one size; the circles then "
+    "shrink except near the red state, until at t = 0.95 a single one is left."
+)
 
 # %% [markdown]
 # ### Exercise 7 · The marginal vector field (4 points)
 #
 # Now let every candidate have its say, as loudly as it is likely. That is the **marginalisation trick**:
 #
+# <a id="eq-marginal-field"></a>
 # $$u_t(x) = \int u_t(x \mid z)\, \frac{p_t(x \mid z)\, p_\text{data}(z)}{p_t(x)}\, dz
 # = \sum_{i=1}^N w_i(x)\, u_t(x \mid z_i). \tag{notes, eq. 18}$$
 #
 # It works for *any* conditional field, so here the field is an argument.
 #
-# Write `marginal_vector_field(x, data, t, weights, field)` from the weights of exercise 6 and a conditional field.
+# Write `marginal_vector_field(x, data, t, weights, field)`, the sum of [notes, eq. 18](#eq-marginal-field), from the
+# weights of exercise 6 and a conditional field.
 #
 # <details><summary>Hint</summary>
 # A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add up.
@@ -555,7 +593,12 @@ for row, data in zip((axes[:3], axes[3:]), (one, moons), strict=True):
         ax.set(xlim=(-3, 3), ylim=(-3, 3), title=title if row[0] is axes[0] else "")
 axes[0].set_ylabel("conditional\n$x_2$")
 axes[3].set_ylabel("marginal\n$x_2$")
-_ = axes[0].legend(loc="upper left", markerscale=2, frameon=True)
+axes[0].legend(loc="upper left", markerscale=2, frameon=True)
+plots.describe(
+    "In both rows the samples drawn from the path and those moved by the field lie in the same "
+    "places. Above, all trajectories run straight to one point; below, they bend and end on the "
+    "two moons."
+)
 
 # %% [markdown]
 # Two things are worth a second look. The marginal trajectories *bend*: at first a particle heads for the average of all
@@ -575,13 +618,14 @@ widgets.path_through_time()
 # so the density at a place can only change by what flows in and out. The **divergence** of a field counts what flows out
 # of a point,
 #
+# <a id="eq-divergence"></a>
 # $$\operatorname{div}(u)(x) = \sum_{i=1}^d \frac{\partial u^i}{\partial x_i}(x), \tag{notes, eq. 22}$$
 #
 # where $u^i$ is the $i$-th component of $u$.
 #
 # ### Exercise 8 · Divergence by automatic differentiation (4 points)
 #
-# Write `divergence(u, x, t)` with `torch.autograd.grad`.
+# Write `divergence(u, x, t)`, the sum of [notes, eq. 22](#eq-divergence), with `torch.autograd.grad`.
 #
 # <details><summary>Hint</summary>
 # Work on a copy that records operations: <code>x.detach().requires_grad_()</code>. Each row of the field depends on its
@@ -631,6 +675,10 @@ for ax, t in zip(axes, (0.3, 0.6), strict=True):
     plots.plot_signed(lambda x, t=t: div(exact.vector_field, x, torch.tensor(t)), ax, limit=5)
     plots.plot_vector_field(exact.vector_field, t, ax, n=13)
     ax.set_title(f"divergence at $t$ = {t:g}")
+plots.describe(
+    "At t = 0.3 the divergence is negative nearly everywhere. At t = 0.6 a strongly positive "
+    "ridge in the form of a T separates three negative regions, one around each Gaussian."
+)
 
 # %% [markdown]
 # ### Exercise 9 · The continuity equation (3 points)
@@ -638,13 +686,15 @@ for ax, t in zip(axes, (0.3, 0.6), strict=True):
 # What flows is the density times the velocity. So a flow along $u_t$ that starts in $p_0$ has the densities $p_t$ if and
 # only if
 #
+# <a id="eq-continuity"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t u_t)(x) = 0 \quad \text{for all } x \text{ and } t. \tag{notes, eq. 23}$$
 #
 # The equation is *linear* in the product $p_t u_t$. That is the whole proof of the marginalisation trick: each pair
 # $p_t(x \mid z)$, $u_t(x \mid z)$ satisfies it; so does their average over $z$; and $\int p_t(x \mid z)\,
 # u_t(x \mid z)\, p_\text{data}(z)\, dz$ is exactly $p_t(x)\, u_t(x)$ with the $u_t$ of exercise 7.
 #
-# Write `continuity_residual(density, u, x, t)`: the left-hand side of the equation. Where the pair fits, it is 0.
+# Write `continuity_residual(density, u, x, t)`: the left-hand side of [notes, eq. 23](#eq-continuity). Where the pair
+# fits, it is 0.
 #
 # <details><summary>Hint</summary>
 # The time derivative is one more <code>torch.autograd.grad</code>: with a time for each row, the gradient of a sum holds
@@ -694,6 +744,11 @@ for ax, (title, u) in zip(axes, fields.items(), strict=True):
     plots.plot_signed(found, ax, limit=1.0)
     ax.set_title(title)
     print(f"{title:32s} largest value {found(plots.lattice(3.0, 41)).abs().max():.1e}")
+plots.describe(
+    "Left: the density grows at the three Gaussians and falls between them. Middle: the residual "
+    "of the marginal field is blank, hence 0. Right: that of the conditional field is as large as "
+    "what it should cancel."
+)
 
 # %% [markdown]
 # ## 6 · The score
@@ -702,11 +757,12 @@ for ax, (title, u) in zip(axes, fields.items(), strict=True):
 # Lab 1 used it to draw samples by Langevin dynamics. For one data point, differentiate the logarithm of the Gaussian
 # $N(\alpha_t z, \beta_t^2 I)$ with respect to $x$:
 #
+# <a id="eq-score"></a>
 # $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}. \tag{slides}$$
 #
 # ### Exercise 10 · The conditional score (2 points)
 #
-# Write `conditional_score(x, z, t, schedule)`.
+# Write `conditional_score(x, z, t, schedule)`, [the score above](#eq-score).
 #
 # <details><summary>Hint</summary>
 # With $x = \alpha_t z + \beta_t \varepsilon$ it is $-\varepsilon/\beta_t$: the noise, turned around, and larger the less
@@ -751,7 +807,11 @@ for ax, (title, field) in zip(axes, arrows.items(), strict=True):
     ax.plot(*one_point[0], "X", color=plots.RED, ms=9, label="$z$")
     ax.plot(*(0.4 * one_point[0]), "^", color=plots.ORANGE, ms=8, label=r"$\alpha_t z$")
     ax.set_title(title)
-_ = axes[0].legend(loc="upper left", frameon=True)
+axes[0].legend(loc="upper left", frameon=True)
+plots.describe(
+    "The same Gaussian twice. The arrows of the field meet at the data point, the cross outside; "
+    "those of the score meet at the centre of the Gaussian, the triangle."
+)
 
 # %% [markdown]
 # ### Exercise 11 · The marginal score (3 points)
@@ -759,6 +819,7 @@ _ = axes[0].legend(loc="upper left", frameon=True)
 # The gradient of $\log p_t = \log \int p_t(x \mid z)\, p_\text{data}(z)\, dz$ is once more a posterior average, by the chain
 # rule alone:
 #
+# <a id="eq-marginal-score"></a>
 # $$\nabla \log p_t(x) = \int \nabla \log p_t(x \mid z)\, \frac{p_t(x \mid z)\, p_\text{data}(z)}{p_t(x)}\, dz
 # = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i). \tag{summary, § 3.3}$$
 #
@@ -766,7 +827,8 @@ _ = axes[0].legend(loc="upper left", frameon=True)
 # product of matrices, and ask for the score only once. The average data point $E[z \mid x] = \sum_i w_i(x)\, z_i$ has a name
 # of its own: it is the **denoiser**, the best guess of the clean $z$ behind a noisy $x$.
 #
-# Write `marginal_score(x, data, t, weights, schedule)`. Both ways are right.
+# Write `marginal_score(x, data, t, weights, schedule)`, the sum in [summary, § 3.3](#eq-marginal-score). Both ways are
+# right.
 #
 # <details><summary>Hint</summary>
 # <code>weights @ data.flatten(1)</code> averages all data points for all states; bring it back into the shape of
@@ -812,6 +874,10 @@ for ax, t in zip(axes, (0.3, 0.6, 0.85), strict=True):
     score = lambda x, t: score_of_all(x, moons, t, weigh(x, moons, t, condot), condot)
     plots.plot_vector_field(score, t, ax)
     ax.set_title(f"$t$ = {t:g}")
+plots.describe(
+    "Arrows point up the density from everywhere: at t = 0.3 towards one round hill, at t = 0.6 "
+    "towards a curved one, and at t = 0.85 towards many small hills along the two moons."
+)
 
 # %% [markdown]
 # ### Exercise 12 · Thin data (2 points)
@@ -820,10 +886,13 @@ for ax, t in zip(axes, (0.3, 0.6, 0.85), strict=True):
 # area, so the data have *no density*, and at $t = 1$ no score. The noise of the path is what saves us: for $t < 1$ the
 # circle, shrunk to the radius $\alpha_t$, is blurred to a ring of width $\beta_t$, and $p_t$ is as smooth as any.
 # But the closer to the data, the steeper. At a distance $\delta$ outside of the ring's ridge, the score points straight
-# back along the normal of the circle, with a length of about $\delta/\beta_t^2$.
+# back along the outward normal $n$ of the circle:
 #
-# To see this, write `score_along_normal(score, x, t)`: the component of the score along the outward normal of the circle
-# around the origin through $x$.
+# <a id="eq-normal"></a>
+# $$n(x) \cdot \nabla \log p_t(x) \approx -\frac{\delta}{\beta_t^2}.$$
+#
+# To see this, write `score_along_normal(score, x, t)`: [the left-hand side](#eq-normal), that is, the component of the
+# score along the outward normal of the circle around the origin through $x$.
 #
 # <details><summary>Hint</summary>
 # The outward normal at $x$ is $x/\lVert x \rVert$, a vector of length 1. The component along it is an inner product, one
@@ -890,6 +959,10 @@ plots.plot_convergence(betas, measured, {"circle": -2}, axes[2])
 axes[2].set(xlabel=r"noise $\beta_t$", ylabel="score along the normal")
 axes[2].xaxis.set_minor_formatter("")
 print(f"slope for the circle: {float(metrics.convergence_order(betas, measured['circle'])):.2f}")
+plots.describe(
+    "Two rings, the second much thinner. On logarithmic axes the score of the circle grows with "
+    "slope −2 as the noise falls, while that of the noisy circle levels off."
+)
 
 # %% [markdown]
 # ## 7 · Noise that leaves the path alone
@@ -898,6 +971,7 @@ print(f"slope for the circle: {float(metrics.convergence_order(betas, measured['
 # *same* path at every time? Yes, if the drift makes up for what the noise does. Noise flattens the density. The score
 # pushes back uphill, and with the right factor the two cancel:
 #
+# <a id="eq-extension"></a>
 # $$dX_t = \Bigl(u_t(X_t) + \tfrac12 \sigma_t^2\, \nabla \log p_t(X_t)\Bigr)\,dt + \sigma_t\,dW_t
 # \qquad \Rightarrow \qquad X_t \sim p_t. \tag{summary, § 3.3}$$
 #
@@ -906,7 +980,8 @@ print(f"slope for the circle: {float(metrics.convergence_order(betas, measured['
 #
 # ### Exercise 13 · The SDE extension (2 points)
 #
-# Write `sde_extension_drift(u, score, sigma)`, which returns the new drift *as a function* of `(x, t)`.
+# Write `sde_extension_drift(u, score, sigma)`, which returns the drift of [summary, § 3.3](#eq-extension) *as a function*
+# of `(x, t)`.
 #
 # <details><summary>Hint</summary>
 # As for the Langevin drift of lab 1, return a function. Inside it, <code>sigma(t)</code> has the shape of <code>t</code>,
@@ -934,8 +1009,8 @@ hidden.sde_extension_drift(sde_extension_drift)
 
 # %% [markdown]
 # **Different paths, same marginals.** From noise to two Gaussians on a line. Above, in grey, the exact density $p_t$, and
-# twelve trajectories; below, 20 000 end points and the exact $p_1$. However rough the trajectories are, the law is
-# the same. In the last column the noise is there but the score is not, and the law goes wrong.
+# twelve trajectories; below, histograms of 20 000 particles at five times, each on its side, and the exact densities.
+# However rough the trajectories are, the law is the same at every time. In the last column the noise is there but the score is not, and the law goes wrong.
 
 # %%
 extended = lab2.answer_or(
@@ -954,12 +1029,17 @@ for k, (sigma, score) in enumerate(columns):
     states = simulators.simulate(sde, start, ts, record=True)
     plots.plot_density_in_time(line.log_prob, axes[k])
     plots.plot_paths(ts, states[:, :12], axes[k], color=plots.BLUE, ls="-", lw=0.7)
-    bins = torch.linspace(-3, 3, 61).tolist()
-    density_at_1 = lambda x: line.log_prob(x[:, None], 1.0).exp()
-    plots.plot_histogram(states[-1], axes[4 + k], density_at_1, bins=bins)
+    exact_law = lambda x, t: line.log_prob(x[:, None], t).exp()
+    bins = torch.linspace(-3, 3, 61)
+    plots.plot_marginals(ts[::50], states[::50], axes[4 + k], exact_law, bins)
     axes[k].set(title=rf"$\sigma$ = {sigma:g}" + (", no score" if score is still else ""))
-    axes[4 + k].set(xlim=(-3, 3), ylim=(0, 0.9))
-_ = axes[4].legend(loc="upper left", fontsize=7)
+    axes[4 + k].set(ylim=(-3, 3))
+axes[4].legend(loc="lower right", fontsize=7)
+plots.describe(
+    "With the score the trajectories are smooth for σ = 0 and rougher and rougher up to σ = 2, "
+    "and in all three columns the histograms fit the exact densities, from one bell to two peaks. "
+    "With σ = 2 and no score the peaks are washed out."
+)
 
 # %% [markdown]
 # **Try it.** The dashed lines are the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories, the solid ones those of
@@ -975,11 +1055,12 @@ widgets.sde_extension_noise()
 # For an SDE with drift $b_t$ and noise $\sigma_t$ the book-keeping has one more entry. Noise spreads probability from where there
 # is much of it to where there is little:
 #
+# <a id="eq-fokker-planck"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t b_t)(x) - \tfrac12 \sigma_t^2\, \Delta p_t(x) = 0,
 # \qquad \Delta p = \operatorname{div}(\nabla p). \tag{notes, eq. 50}$$
 #
-# Write `fokker_planck_residual(density, score, drift, sigma, x, t)`: its left-hand side. No second derivatives by hand or by
-# machine are needed, since $\nabla p = p\, \nabla \log p$. What the noise does is then one more flow of probability,
+# Write `fokker_planck_residual(density, score, drift, sigma, x, t)`: the left-hand side of
+# [notes, eq. 50](#eq-fokker-planck). No second derivatives by hand or by machine are needed, since $\nabla p = p\, \nabla \log p$. What the noise does is then one more flow of probability,
 # along a field that you know.
 #
 # <details><summary>Hint</summary>
@@ -1053,7 +1134,9 @@ for sigma in (0.0, 1.0, 2.0):
     print(f"σ = {sigma:g}: drift {terms[0]:+.8f}, noise {terms[1]:+.8f}, together {sum(terms):.8f}")
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab2.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab2.progress()

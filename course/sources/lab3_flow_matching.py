@@ -37,6 +37,7 @@ _ = torch.manual_seed(0)
 #
 # We want a network $u_t^\theta(x)$ that equals the marginal field $u_t(x)$. The natural loss is the mean squared error,
 #
+# <a id="eq-fm"></a>
 # $$\mathcal L_{\mathrm{FM}}(\theta) = \mathbb E\,\|u_t^\theta(x_t) - u_t(x_t)\|^2, \tag{notes, eq. 24}$$
 #
 # but its target is an average over all data that could have led to $x_t$, and we cannot compute that. So
@@ -47,6 +48,7 @@ _ = torch.manual_seed(0)
 # Along the path $x_t = \alpha_t z + \beta_t\varepsilon$ the conditional field is the velocity of the
 # state, and the **conditional flow matching loss** becomes
 #
+# <a id="eq-cfm"></a>
 # $$\mathcal L_{\mathrm{CFM}}(\theta) = \mathbb E\,\|u_t^\theta(\alpha_t z + \beta_t\varepsilon) -
 # (\dot\alpha_t z + \dot\beta_t\varepsilon)\|^2. \tag{notes, eq. 31}$$
 #
@@ -55,8 +57,8 @@ _ = torch.manual_seed(0)
 #
 # ### Exercise 1 · The conditional flow matching loss (5 points)
 #
-# Write `conditional_flow_matching_loss(u, z, t, noise, schedule)`. Data, times and noise have been drawn for you, so the
-# loss is one definite number. The functions `alpha`, `beta`, `alpha_dot` and `beta_dot` of the schedule take `t`. There is
+# Write `conditional_flow_matching_loss(u, z, t, noise, schedule)`, the loss of [notes, eq. 31](#eq-cfm). Data, times and
+# noise have been drawn for you, so the loss is one definite number. The functions `alpha`, `beta`, `alpha_dot` and `beta_dot` of the schedule take `t`. There is
 # one time for the whole batch or one for each point; `coefficient(value, x)` gives $\alpha_t$ and the others the shape that
 # multiplies `x`, be it points in the plane or images. Hand `t` itself on to the model as it is.
 #
@@ -119,7 +121,11 @@ for label, u in guesses.items():
     values = [float(conditional_loss(u, z, t, noise, condot).detach()) for t in ts]
     ax.plot(ts, values, label=label)
 ax.set(xlabel="time $t$", ylabel="conditional loss at time $t$", ylim=(0, None))
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "The loss of no motion is constant at about 5, that of going to the mean rises from 3 to "
+    "above 13, and that of the marginal field stays lowest, but never below about 1.7."
+)
 
 # %% [markdown]
 # **What remains.** Many pairs $(z, \varepsilon)$ pass through the same place, each in its own direction (left). A
@@ -145,6 +151,10 @@ for ax, (title, (place, arrow)) in zip(axes, arrows.items(), strict=True):
     places, lengths = plots.array(place), plots.array(arrow)
     ax.quiver(*places.T, *lengths.T, color=plots.BLUE, angles="xy", scale=24, width=0.006)
     ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+plots.describe(
+    "Left: arrows in all directions, crossing each other. Middle and right: the same smooth "
+    "pattern of short arrows, once averaged from the pairs and once from the formula."
+)
 
 # %% [markdown]
 # ## 2 · Why it works
@@ -160,7 +170,8 @@ for ax, (title, (place, arrow)) in zip(axes, arrows.items(), strict=True):
 #
 # ### Exercise 2 · The marginal loss (3 points)
 #
-# Write `marginal_flow_matching_loss(u, z, t, noise, schedule, field)`: the loss of eq. 24 on the same states $x_t$, where
+# Write `marginal_flow_matching_loss(u, z, t, noise, schedule, field)`: the loss of
+# [notes, eq. 24](#eq-fm) on the same states $x_t$, where
 # `field(x, t)` is the exact marginal field.
 #
 # <details><summary>Hint</summary>
@@ -216,7 +227,11 @@ ax.plot(scales, conditional, label="conditional loss")
 ax.plot(scales, marginal, label="marginal loss")
 ax.axhline(-constant, color=plots.BLACK, ls=":", lw=1.2, label="$-C$")
 ax.set(xlabel=r"$\theta$", ylabel="loss", ylim=(0, None))
-_ = ax.legend(loc="upper center")
+ax.legend(loc="upper center")
+plots.describe(
+    "Two parabolas of the same shape with their minimum at θ = 1. The marginal loss touches 0 "
+    "there; the conditional loss is higher by the same constant everywhere, about 3.1."
+)
 
 # %% [markdown]
 # **In numbers,** for models that have nothing to do with the true field: the difference of the losses is always $-C$ (up
@@ -249,14 +264,15 @@ for name, value in both.items():
 # \mid x_t = x]$. For Gaussian data we can work it out. Target and state are then jointly Gaussian, and the mean of one
 # given the other is the regression line
 #
+# <a id="eq-regression"></a>
 # $$\mathbb E[y \mid x] = \mathbb E y + \frac{\mathrm{Cov}(y, x)}{\mathrm{Var}(x)}\,(x - \mathbb E x),$$
 #
 # in each coordinate, because they are independent.
 #
 # ### Exercise 3 · The best field for Gaussian data (4 points)
 #
-# Write `optimal_vector_field(x, t, mean, std)` for data $z \sim N(m, s^2 I)$ on CondOT, where $x_t = t z + (1 - t)\varepsilon$
-# and the target is $y = z - \varepsilon$.
+# Write `optimal_vector_field(x, t, mean, std)`, [this line](#eq-regression) for data $z \sim N(m, s^2 I)$ on CondOT, where
+# $x_t = t z + (1 - t)\varepsilon$ and the target is $y = z - \varepsilon$.
 #
 # <details><summary>Hint</summary>
 # $z$ and $\varepsilon$ are independent with variances $s^2$ and 1, so $\mathrm{Cov}(a z + b\varepsilon, c z + d\varepsilon) =
@@ -321,18 +337,27 @@ slopes = [float(best_field(ends, t, mean, std).diff(dim=0)) for t in ts]
 axes[1].plot(few, [least_squares(t)[2] for t in few], "o", ls="", color=plots.RED, label="least squares")
 axes[1].plot(ts, slopes, color=plots.BLACK, ls="-", label="formula")
 axes[1].set(xlabel="time $t$", ylabel="slope", title="slope of the best line")
-_ = axes[1].legend()
+axes[1].legend()
+plots.describe(
+    "Left: a cloud of pairs, falling to the right, on which the line of least squares and the "
+    "formula coincide. Right: the slopes found at 21 times lie on the formula's curve, from −1 up "
+    "to 1."
+)
 
 # %% [markdown]
 # ## 4 · Training
 #
-# A network is fitted by gradient descent (algorithm 3 of the notes): draw a batch, compute the loss and its gradient, let the
-# optimiser take a step. PyTorch *adds* each new gradient to what is already stored, so what earlier steps have left must be
-# cleared first.
+# A network is fitted by gradient descent: draw a batch, compute the loss and its gradient, let the optimiser take a step. The
+# plainest one goes down the gradient,
+#
+# <a id="eq-step"></a>
+# $$\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal L(\theta). \tag{notes, algorithm 3}$$
+#
+# PyTorch *adds* each new gradient to what is already stored, so what earlier steps have left must be cleared first.
 #
 # ### Exercise 4 · One training step (3 points)
 #
-# Write `train_step(model, loss, optimizer)`. `loss(model)` draws a batch and returns the loss; each call draws anew. Return
+# Write `train_step(model, loss, optimizer)`, one step of [notes, algorithm 3](#eq-step). `loss(model)` draws a batch and returns the loss; each call draws anew. Return
 # the value of the loss before the step, as a plain number for a curve.
 #
 # <details><summary>Hint</summary>
@@ -399,7 +424,12 @@ for t, marker in ((0.1, "o"), (0.5, "s"), (0.9, "D")):
     learned = plots.array(small(line, t))[:, 0]
     axes[1].plot(first, learned, marker, ms=5, ls="", label=f"$t$ = {t:g}")
 axes[1].set(xlabel="$x_1$", ylabel="first component", title="learned (dots) and best field (lines)")
-_ = axes[1].legend()
+axes[1].legend()
+plots.describe(
+    "Left: the loss falls within 50 steps from 3.5 to the dotted line and jitters about it. "
+    "Right: the learned values lie close to the lines of the best field at t = 0.1 and 0.5, and "
+    "nearly so at 0.9."
+)
 
 # %% [markdown]
 # **Now the checkerboard.** It needs more steps, and two refinements that `training.train` adds to your step. The learning rate
@@ -455,17 +485,23 @@ ax.axhline(least, color=plots.BLACK, ls=":", lw=2, label="exact field")
 ax.set(xlabel="step", ylabel="conditional loss", title="training on the checkerboard")
 ax.legend()
 print(f"on fresh data: loss of the network {reached:.3f}, of the exact field {least:.3f}")
+plots.describe(
+    "The loss falls steeply at first and then slowly, to the dotted line of the exact field, "
+    "around which it ends: little is left to learn."
+)
 
 # %% [markdown]
 # ## 5 · Sampling
 #
-# The network now stands where exact fields stood before: draw $X_0 \sim N(0, I)$, and follow it to $t = 1$ (algorithm 1 of
-# the notes).
+# The network now stands where exact fields stood before. Draw noise, and follow the network to $t = 1$:
+#
+# <a id="eq-sampling"></a>
+# $$\frac{d}{dt} X_t = u_t^\theta(X_t), \qquad X_0 \sim N(0, I). \tag{notes, algorithm 1}$$
 #
 # ### Exercise 5 · Sampling a flow (3 points)
 #
-# Write `sample_flow(u, x0, ts)`: the end points, by Euler's method with one step per interval of `ts`, which need not be
-# evenly spaced. A sampler needs no gradients. If PyTorch records them all the same, every step keeps its activations, and the
+# Write `sample_flow(u, x0, ts)`: the end points of [notes, algorithm 1](#eq-sampling), by Euler's method with one step per
+# interval of `ts`, which need not be evenly spaced. A sampler needs no gradients. If PyTorch records them all the same, every step keeps its activations, and the
 # memory grows with the number of steps.
 #
 # <details><summary>Hint</summary>
@@ -522,7 +558,24 @@ for k, (ax, x) in enumerate(zip(axes, truth + model_states, strict=True)):
     if k < 5:
         ax.set_title(f"$t$ = {shown[k]:g}")
 axes[0].set_ylabel("truth $p_t$")
-_ = axes[5].set_ylabel("model")
+axes[5].set_ylabel("model")
+plots.describe(
+    "Two rows of five histograms that look alike at every time: a round cloud until t = 0.5, then "
+    "the cells of a checkerboard. The model's cells have softer edges."
+)
+
+# %% [markdown]
+# **In motion.** The model moves noise to data. Press *Play*, or move the slider with the mouse or the arrow keys.
+
+# %%
+ts = torch.linspace(0, 1, 25)
+cloud = torch.randn(800, 2, generator=torch.Generator().manual_seed(0))
+plots.animate_samples(
+    ts,
+    samplers.sample_flow(network, cloud, ts, record=True),
+    "A round cloud of points first draws together, then parts into eight blobs, which become the "
+    "cells of a checkerboard just before t = 1.",
+)
 
 # %% [markdown]
 # **Straight, and not straight.** Left: conditional paths, each straight from its noise to its data point. They cross as
@@ -538,13 +591,18 @@ fig, axes = plots.figure(columns=2, width=4.2, height=4)
 for ax, states, title in zip(axes, (straight, bent), ("conditional paths", "marginal trajectories"), strict=True):
     plots.plot_trajectories(states, ax)
     ax.set(title=title, xlim=(-3, 3), ylim=(-3, 3))
-_ = axes[1].legend(loc="lower right", frameon=True)
+axes[1].legend(loc="lower right", frameon=True)
+plots.describe(
+    "Left: straight lines from starts to ends that cross everywhere. Right: curves that first run "
+    "towards the middle and then turn outwards."
+)
 
 # %% [markdown]
 # ## 6 · How good, at what price?
 #
 # Two clouds of points look alike. How alike? The **energy distance** between the distributions of $X$ and $Y$ is
 #
+# <a id="eq-energy"></a>
 # $$D = 2\,\mathbb E\|X - Y\| - \mathbb E\|X - X'\| - \mathbb E\|Y - Y'\|,$$
 #
 # where $X'$ and $Y'$ are independent copies. It is 0 if the distributions are the same, and positive otherwise: points of
@@ -552,7 +610,7 @@ _ = axes[1].legend(loc="lower right", frameon=True)
 #
 # ### Exercise 6 · The energy distance (3 points)
 #
-# Write `energy_distance(x, y)` for two sets of samples. Each expectation becomes the mean over *all* pairs of points, those of
+# Write `energy_distance(x, y)`, [this $D$](#eq-energy) for two sets of samples. Each expectation becomes the mean over *all* pairs of points, those of
 # a point with itself included. The sets may differ in size.
 #
 # <details><summary>Hint</summary>
@@ -604,7 +662,12 @@ ax.axhspan(float(by_chance.min()), float(by_chance.max()), color=plots.BLACK, al
 ax.set(xlabel="network calls per sample", ylabel="energy distance to the data")
 ax.set_xticks(calls, [str(k) for k in calls])
 ax.minorticks_off()
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "On logarithmic axes the distances fall with the number of calls: those of midpoint and Heun "
+    "reach their lowest value at 8 calls, that of Euler at 64. All end slightly above the band of "
+    "fresh data."
+)
 
 # %% [markdown]
 # ## 7 · The density of a flow
@@ -617,11 +680,12 @@ _ = ax.legend()
 # At $t = 0$ the density is known. So take a point $x$ at $t = 1$, follow the flow *back* to $X_0$, and collect what happened
 # on the way:
 #
+# <a id="eq-likelihood"></a>
 # $$\log p_1(x) = \log p_0(X_0) - \int_0^1 \operatorname{div} u_t(X_t)\,dt, \qquad X_1 = x,\quad p_0 = N(0, I).$$
 #
 # ### Exercise 7 · The log-likelihood (5 points)
 #
-# Write `log_likelihood(u, divergence, x, ts)`. Walk the times `ts` backwards by Euler's method: each step leaves a state and a
+# Write `log_likelihood(u, divergence, x, ts)`, by [the last equation](#eq-likelihood). Walk the times `ts` backwards by Euler's method: each step leaves a state and a
 # time, evaluates field and divergence *there*, and adds the step's share to the integral.
 #
 # <details><summary>Hint</summary>
@@ -694,6 +758,10 @@ for ax, (title, values) in zip(axes, maps.items(), strict=True):
 _ = fig.colorbar(picture, ax=axes, label="density")
 average = float(density_at(network, board.sample(2000), 100).mean())
 print(f"mean log-likelihood of fresh data: {average:.2f}, at best {-math.log(8):.2f}")
+plots.describe(
+    "The network's density has a hill on each of the eight dark cells, with rounded corners and "
+    "faint bridges between them; the true density is flat with sharp edges."
+)
 
 # %% [markdown]
 # ## 8 · From any data to any data
@@ -704,7 +772,8 @@ print(f"mean log-likelihood of fresh data: {average:.2f}, at best {-math.log(8):
 #
 # ### Exercise 8 · The linear path (2 points)
 #
-# Write `linear_path(x0, x1, t)`: the state at time $t$ on the way from $x_0$ to $x_1$, and the velocity there.
+# Write `linear_path(x0, x1, t)`: the state at time $t$ on the way from $x_0$ to $x_1$, and the velocity there. They take the
+# places of state and target in [notes, eq. 31](#eq-cfm).
 #
 # <details><summary>Hint</summary>
 # This is CondOT with $x_0$ in the place of the noise. <code>coefficient(t, x0)</code> shapes the times, if <code>t</code> is
@@ -761,6 +830,10 @@ for ax, k in zip(axes, (0, 10, 20, 30, 40), strict=False):
 plots.plot_trajectories(states[:, :80], axes[5]).set_title("80 trajectories")
 for ax in axes:
     ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7))
+plots.describe(
+    "Two half moons at t = 0 spread over a square by t = 0.5 and gather in eight blobs, the cells "
+    "of a checkerboard, at t = 1. The trajectories run outwards and bend a little."
+)
 
 # %% [markdown]
 # ## 9 · Reflow: straight at last
@@ -773,12 +846,13 @@ for ax in axes:
 # with the end point $x_1$ to which the *first* flow carries it. These pairs follow trajectories that do not cross. Join them
 # by straight lines, and regress on those:
 #
+# <a id="eq-reflow"></a>
 # $$\mathcal L(\theta) = \mathbb E\,\|u_t^\theta((1 - t)x_0 + t x_1) - (x_1 - x_0)\|^2.$$
 #
 # ### Exercise 9 · Reflow, a challenge (5 points)
 #
 # Write `reflow(sample, x0)`, where `sample(x0)` runs the first flow. Sampling is expensive, so make all pairs *once*. Return a
-# function `loss(u, k, t)`: the loss above of a model on the pairs with the numbers `k`, at the times `t`.
+# function `loss(u, k, t)`: [the loss above](#eq-reflow) of a model on the pairs with the numbers `k`, at the times `t`.
 #
 # <details><summary>Hint</summary>
 # A function defined inside yours can use <code>x0</code> and <code>x1</code>; <code>x0[k]</code> picks rows by a tensor of
@@ -840,6 +914,10 @@ for k, (name, u) in enumerate({"network": network, "after reflow": rectified}.it
 print(f"{'fresh data':15s}  {'':9s}   {floor:.4f} on average")
 for ax in axes:
     ax.set(xlim=(-3, 3), ylim=(-3, 3), ylabel="")
+plots.describe(
+    "The first network's trajectories bend, and its single step puts all points near the origin. "
+    "After reflow they are nearly straight, and a single step already draws the checkerboard."
+)
 
 # %% [markdown]
 # ## 10 · Choices in practice
@@ -909,7 +987,9 @@ for name, x in ends.items():
     print(f"{name:40s} {float(distance(x, fresh)) / floor:5.1f}")
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab3.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab3.progress()

@@ -46,6 +46,10 @@ for ax, t in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
     plots.plot_density(lambda x, t=t: exact.log_prob(x, t), ax, n=80)
     plots.plot_vector_field(exact.score, t, ax, n=11)
     ax.set_title(f"score at $t$ = {t:g}")
+plots.describe(
+    "The density of the path turns from one round hill at t = 0 into three narrow ones at t = 1. "
+    "The arrows of the score always point uphill."
+)
 
 # %% [markdown]
 # ## 1 · Learning a score
@@ -61,6 +65,7 @@ for ax, t in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
 #
 # Hence the name **denoising score matching**:
 #
+# <a id="eq-dsm"></a>
 # $$L_{\text{DSM}} = \mathbb E_{t, z, \varepsilon} \Big\| s_\theta(x, t) + \frac{\varepsilon}{\beta_t} \Big\|^2,
 # \qquad x = \alpha_t z + \beta_t \varepsilon. \tag{slides, denoising score matching}$$
 #
@@ -68,8 +73,8 @@ for ax, t in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
 #
 # ### Exercise 1 · Denoising score matching (4 points)
 #
-# Write `denoising_score_matching_loss(s, z, t, noise, schedule)`, the loss of one batch whose times and noise are
-# already drawn. There is one time per point, so $\alpha_t$ has shape `(n,)` while `z` has shape `(n, *shape)`. The
+# Write `denoising_score_matching_loss(s, z, t, noise, schedule)`, [this loss](#eq-dsm) of one batch whose times and noise
+# are already drawn. There is one time per point, so $\alpha_t$ has shape `(n,)` while `z` has shape `(n, *shape)`. The
 # given helper `coefficient(value, x)` shapes such a value so that it multiplies `x`.
 #
 # <details><summary>Hint</summary>
@@ -128,7 +133,11 @@ for clip, mark, color in ((0.1, "o", plots.BLUE), (0.01, "s", plots.RED), (1e-4,
     ax.semilogy(found, mark, ls="", ms=3, color=color, label=f"clip {clip:g}")
     ax.axhline(float(found.mean()), color=color, ls="--", lw=1)
 ax.set(xlabel="batch", ylabel="loss of the exact score")
-_ = ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+plots.describe(
+    "The losses of 150 batches scatter little about 12 for clip 0.1, more about 200 for clip "
+    "0.01, and over four powers of ten for clip 0.0001, where a few batches carry the mean."
+)
 
 # %% [markdown]
 # **Is it the right loss?** We wanted the distance to the *marginal* score, which here we know. For three networks, a
@@ -153,13 +162,14 @@ for name, factor in (("the score", 1.0), ("0", 0.0), ("1.5 × the score", 1.5)):
 # $\beta_t^2\,\| s_\theta + \varepsilon/\beta_t \|^2 = \| \varepsilon_\theta - \varepsilon \|^2$, and what remains is
 # the loss that made diffusion models work:
 #
+# <a id="eq-ddpm"></a>
 # $$L_{\text{DDPM}} = \mathbb E_{t, z, \varepsilon} \big\| \varepsilon_\theta(x, t) - \varepsilon \big\|^2,
 # \qquad x = \alpha_t z + \beta_t \varepsilon. \tag{slides, DDPM trick}$$
 #
 # At each time the best network is the same as before; what changes is how much each time counts, and no time can
 # drown the others now.
 #
-# Write `noise_prediction_loss(eps, z, t, noise, schedule)`.
+# Write `noise_prediction_loss(eps, z, t, noise, schedule)`, the loss of [slides, DDPM trick](#eq-ddpm).
 #
 # <details><summary>Hint</summary>
 # The same state as in exercise 1, another target. Where did $\beta_t$ go?
@@ -216,7 +226,11 @@ rule = torch.sqrt(2 / (3 * 500 * clips))
 ax.loglog(clips, rule, color=plots.BLACK, ls=":", label=r"$\propto c^{-1/2}$")
 ax.set(xlabel="clip $c$", ylabel="spread of a batch's loss / mean")
 ax.invert_xaxis()
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "As the clip shrinks, the relative spread of the score matching loss grows tenfold, along the "
+    "line for the inverse square root of the clip; that of noise prediction stays below 0.1."
+)
 
 # %% [markdown]
 # **Two networks.** The first learns the score with the loss of exercise 1 and times up to 0.99, the second the noise
@@ -251,9 +265,13 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 # ### Exercise 3 · From noise to score (2 points)
 #
 # To compare the two we need the score that belongs to a noise prediction: solve
-# $\varepsilon_\theta = -\beta_t s_\theta$ for $s_\theta$.
 #
-# Write `score_from_noise(noise, t, schedule)`. This and the conversions that follow work on *values*: `noise` is a
+# <a id="eq-noise"></a>
+# $$\varepsilon_\theta = -\beta_t\, s_\theta$$
+#
+# for $s_\theta$.
+#
+# Write `score_from_noise(noise, t, schedule)`, the $s_\theta$ of [this equation](#eq-noise). This and the conversions that follow work on *values*: `noise` is a
 # tensor that a network has already returned. And `t` may be one time for all points or one for each; `coefficient`
 # takes both.
 #
@@ -315,12 +333,14 @@ for name, network in learned_scores.items():
 # $x = \alpha_t z + \beta_t \varepsilon$ itself is known. Two unknown averages, and two linear equations for them:
 # whoever knows the field knows the score,
 #
+# <a id="eq-score-from-field"></a>
 # $$s_t(x) = \frac{\alpha_t\, u_t(x) - \dot\alpha_t\, x}{\beta_t^2\, \dot\alpha_t - \alpha_t \dot\beta_t \beta_t}.
 # \tag{slides, conversion formula}$$
 #
 # ### Exercise 4 · From vector field to score (4 points)
 #
-# Write `score_from_vector_field(u, x, t, schedule)`, where `u` holds the values $u_t(x)$.
+# Write `score_from_vector_field(u, x, t, schedule)`, the [conversion formula](#eq-score-from-field) of the slides, where
+# `u` holds the values $u_t(x)$.
 #
 # <details><summary>Hint</summary>
 # Shape the four coefficients first. For $\alpha_t = t$, $\beta_t = 1 - t$ the formula becomes $(t\,u - x)/(1 - t)$, a
@@ -384,16 +404,23 @@ for row, t in enumerate((0.4, 0.8)):
         plots.plot_vector_field(score, t, ax, n=13)
         error = relative_error(score, exact.score, t)
         ax.set_title(f"$t$ = {t:g}, {name}" + (f" ({error:.2f})" if name != "exact" else ""))
+plots.describe(
+    "Two rows, at t = 0.4 and 0.8, in which the exact, the learned and the converted score look "
+    "alike. The relative errors in the titles are a few per cent at t = 0.4 and about 0.1 at t = "
+    "0.8."
+)
 
 # %% [markdown]
 # ### Exercise 5 · From score to vector field (3 points)
 #
 # The other way round, solved for $u$:
 #
+# <a id="eq-field-from-score"></a>
 # $$u_t(x) = \Big( \beta_t^2\, \frac{\dot\alpha_t}{\alpha_t} - \dot\beta_t \beta_t \Big)\, s_t(x) + \frac{\dot\alpha_t}{\alpha_t}\, x.
 # \tag{slides, proposition 1}$$
 #
-# So a score network alone is a flow model. Write `vector_field_from_score(s, x, t, schedule)`.
+# So a score network alone is a flow model. Write `vector_field_from_score(s, x, t, schedule)`, the field of
+# [slides, proposition 1](#eq-field-from-score).
 #
 # <details><summary>Hint</summary>
 # Compute $\dot\alpha_t/\alpha_t$ once. Your two conversions should undo each other.
@@ -448,13 +475,18 @@ for ax, networks, truth, title in (
     ax.set(xscale="logit", yscale="log", xlabel="time $t$", ylabel="relative error", title=title)
     ax.set_xticks([0.01, 0.1, 0.5, 0.9, 0.99], ["0.01", "0.1", "0.5", "0.9", "0.99"])
     ax.minorticks_off()
-_ = axes[0].legend()
+axes[0].legend()
+plots.describe(
+    "Left: read as scores, the field network is best at small t and worst near t = 1. Right: read "
+    "as fields, the score network is useless at small t and best near t = 1."
+)
 
 # %% [markdown]
 # ## 3 · One network, any amount of noise
 #
 # Lab 2 showed that the flow can be shaken without leaving its path, if a pull along the score pays for the noise:
 #
+# <a id="eq-extension"></a>
 # $$dX_t = \Big( u_t(X_t) + \tfrac12 \sigma_t^2\, s_t(X_t) \Big) dt + \sigma_t\, dW_t
 # \quad\Rightarrow\quad X_t \sim p_t, \tag{slides}$$
 #
@@ -463,8 +495,8 @@ _ = axes[0].legend()
 #
 # ### Exercise 6 · Sampling with any σ (5 points)
 #
-# Write `sample_diffusion(u, s, sigma, x0, ts, noises)`, which simulates this SDE by Euler–Maruyama along the times
-# `ts` and returns the states at the last time. Step $k$ uses `noises[k]`.
+# Write `sample_diffusion(u, s, sigma, x0, ts, noises)`, which simulates [this SDE](#eq-extension) by Euler–Maruyama along
+# the times `ts` and returns the states at the last time. Step $k$ uses `noises[k]`.
 #
 # <details><summary>Hint</summary>
 # Lab 1's loop and lab 1's step, with the new drift. Between <code>ts[k]</code> and <code>ts[k + 1]</code> everything
@@ -520,6 +552,11 @@ for row, c in enumerate((0.0, 1.0, 3.0)):
         plots.plot_samples(x, ax, color=plots.RED, alpha=0.35)
         ax.plot(*x[:5].T, "o", ms=5, color=plots.BLUE, mec="white")
         ax.set(title=f"$c$ = {c:g}, $t$ = {ts[k]:g}", xlabel="", ylabel="")
+plots.describe(
+    "Three rows for three amounts of noise, four columns for four times. In each column the "
+    "clouds look the same and fill the exact density; only the five marked particles stand "
+    "elsewhere."
+)
 
 # %% [markdown]
 # **What σ trades.** If all marginals agree, why care? Because steps are finite and networks are wrong. We measure it
@@ -575,6 +612,10 @@ for ax, (title, field) in zip(
 _ = axes[0].legend(fontsize=8)
 floor = metrics.energy_distance(mixture.sample(2000), fresh)
 print(f"two sets of fresh data: energy distance {floor:.4f}")
+plots.describe(
+    "With noise in proportion to β and 60 steps the distance stays near 0.002 for every c. With 8 "
+    "steps some noise helps and much harms; with constant noise the distance explodes."
+)
 
 # %% [markdown]
 # **Try it.** The exact field and score, $\sigma_t = c\,\beta_t$, and the first coordinate of the samples. With how
@@ -597,6 +638,7 @@ widgets.diffusion_sigma()
 # (Many texts write $\beta(s)$ for this rate. It is not our $\beta_t$.) The equation is linear, like
 # Ornstein–Uhlenbeck with $\theta$ that changes with time, so given its start it stays Gaussian:
 #
+# <a id="eq-vp"></a>
 # $$X_s \mid X_0 = z \;\sim\; N\big(a(s)\, z,\; \mathrm{std}(s)^2 I\big), \qquad
 # a(s) = e^{-\frac12 \int_0^s b(r)\,dr}, \qquad \mathrm{std}(s)^2 = 1 - a(s)^2.$$
 #
@@ -606,7 +648,7 @@ widgets.diffusion_sigma()
 # ### Exercise 7 · The marginals of the VP diffusion (3 points)
 #
 # Write `forward_marginal(s, beta_min, beta_max)`, with `beta_min`, `beta_max` for $b_{\min}$, $b_{\max}$: the pair of
-# mean coefficient $a(s)$ and standard deviation.
+# mean coefficient $a(s)$ and standard deviation in [the law above](#eq-vp).
 #
 # <details><summary>Hint</summary>
 # The integral of a linear function is an area you can draw: a rectangle and a triangle. <code>s</code> may be a
@@ -672,7 +714,12 @@ axes[0].legend(loc="center right")
 plots.plot_paths(ss, noising, axes[1], color=plots.BLUE, ls="-", alpha=0.5)
 plots.plot_band(ss, 2 * a, std, axes[1], label="mean, your formula")
 axes[1].set(xlabel="time of the diffusion $s$", ylabel="state $X_s$")
-_ = axes[1].legend(loc="lower left")
+axes[1].legend(loc="lower left")
+plots.describe(
+    "Left: the coefficient of the mean falls from 1 to 0 while the standard deviation rises from "
+    "0 to 1. Right: twelve paths from 2 fan out and fill the band of the formula, which ends as ± "
+    "2 about 0."
+)
 
 # %% [markdown]
 # ### Exercise 8 · Turning time back (4 points)
@@ -686,10 +733,11 @@ _ = axes[1].legend(loc="lower left")
 # We sample in our own clock $t = 1 - s$, which runs *up*: $ds = -dt$. So the drift changes its sign as a whole, and
 # the noise, which has no direction, stays:
 #
+# <a id="eq-reverse"></a>
 # $$dX_t = \big( -f(1 - t)\, X_t + g(1 - t)^2\, s_t(X_t) \big)\, dt + g(1 - t)\, dW_t.$$
 #
 # The flipped sign is the classical bug of home-made diffusion samplers. Write `reverse_sde_drift(score, x, t, f, g)`:
-# the drift at our time $t$. The functions `f(s)`, `g(s)` live in the diffusion's time; `score(x, t)` lives in ours.
+# the drift of [this SDE](#eq-reverse) at our time $t$. The functions `f(s)`, `g(s)` live in the diffusion's time; `score(x, t)` lives in ours.
 #
 # <details><summary>Hint</summary>
 # Far from the data the drift must point home: for VP, $-f$ is positive and pushes outward, and the score, twice as
@@ -741,17 +789,23 @@ axes[0].set(xlabel="time of the diffusion $s$", ylabel="state $X_s$")
 axes[0].set_title("forward: data to noise")
 plots.plot_density_in_time(line.log_prob, axes[1])
 plots.plot_paths(ts, sampled[:, :10], axes[1], color=plots.RED, ls="-")
-_ = axes[1].set_title("reverse SDE: noise to data")
+axes[1].set_title("reverse SDE: noise to data")
+plots.describe(
+    "Left: paths start at three peaks and mix until only noise is left. Right: paths start as "
+    "noise and end in the same three peaks; they run within the shading of the exact density."
+)
 
 # %% [markdown]
 # ### Exercise 9 · The probability flow (2 points)
 #
 # A flow with the same marginals exists too: take away the noise, and with it the half of the score that paid for it,
 #
+# <a id="eq-probability-flow"></a>
 # $$\frac{d}{dt} X_t = -f(1 - t)\, X_t + \tfrac12\, g(1 - t)^2\, s_t(X_t). \tag{intro, § 3.2}$$
 #
 # It is the vector field of this path, the one that flow matching would learn; and the reverse SDE is section 3's SDE
-# with $\sigma_t = g(1 - t)$. Write `probability_flow_field(score, x, t, f, g)`.
+# with $\sigma_t = g(1 - t)$. Write `probability_flow_field(score, x, t, f, g)`, the right-hand side of
+# [intro, § 3.2](#eq-probability-flow).
 #
 # <details><summary>Hint</summary>
 # Compare the two drifts. What is the difference?
@@ -803,7 +857,11 @@ axes[1].hist(
     label="reverse SDE",
 )
 axes[1].set(title="at $t$ = 1", xlim=(-2.5, 2.5))
-_ = axes[1].legend(fontsize=8, loc="upper right")
+axes[1].legend(fontsize=8, loc="upper right")
+plots.describe(
+    "Left: smooth paths that never cross run from noise into three peaks. Right: the histograms "
+    "of the flow and of the reverse SDE both follow the exact density."
+)
 
 # %% [markdown]
 # ## 5 · DDPM: diffusion in K steps
@@ -831,6 +889,7 @@ for steps in (50, 100, 200, 400, 800):
 # To go back we need $x_{k-1}$ given $x_k$. Nobody knows that without the data; but if $x_0$ is given as well, it is a
 # product of Gaussians, and so a Gaussian:
 #
+# <a id="eq-posterior"></a>
 # $$q(x_{k-1} \mid x_k, x_0) = N(\tilde\mu_k, \tilde\beta_k I), \qquad
 # \tilde\beta_k = \frac{1 - \bar\alpha_{k-1}}{1 - \bar\alpha_k}\, \beta_k, \tag{intro, § 4.4}$$
 #
@@ -839,7 +898,7 @@ for steps in (50, 100, 200, 400, 800):
 #
 # The mean is a compromise between where the data say the state should be and where it is now.
 #
-# Write `ddpm_posterior(x, x0, k, betas)`: the pair of mean and variance. The table `betas` is padded so that
+# Write `ddpm_posterior(x, x0, k, betas)`: the pair of mean and variance of [intro, § 4.4](#eq-posterior). The table `betas` is padded so that
 # `betas[k]` is $\beta_k$: it has $K + 1$ entries, the first is 0, and then $\bar\alpha_0 = 1$.
 #
 # <details><summary>Hint</summary>
@@ -894,7 +953,12 @@ for ax, k in zip(axes, (5, 15, 50), strict=True):
     ax.plot([-0.5], [0], "^", color=plots.BLACK, label="$x_k$", clip_on=False)
     ax.set(xlabel="$x_{k-1}$", title=f"$k$ = {k}")
 axes[0].set_ylabel("density")
-_ = axes[2].legend(fontsize=8)
+axes[2].legend(fontsize=8)
+plots.describe(
+    "Two bell curves each. Given the data point alone, the curve widens with k; given the next "
+    "state too, it is narrower and moves from between the two marks, at k = 5, to the next state, "
+    "at k = 50."
+)
 
 # %% [markdown]
 # ### Exercise 11 · Ancestral sampling (4 points)
@@ -907,11 +971,12 @@ _ = axes[2].legend(fontsize=8)
 #
 # and draw $x_{k-1}$ from the posterior with $\hat x_0$ in the place of $x_0$. Its mean simplifies:
 #
+# <a id="eq-ancestral"></a>
 # $$x_{k-1} = \frac{1}{\sqrt{\alpha_k}} \Big( x_k - \frac{\beta_k}{\sqrt{1 - \bar\alpha_k}}\, \hat\varepsilon \Big)
 # + \sqrt{\tilde\beta_k}\; \xi, \qquad \xi \sim N(0, I). \tag{intro, § 4.4–4.5}$$
 #
-# Write `ancestral_step(x, eps, k, betas, noise)`, with `eps` the predicted noise $\hat\varepsilon$ and `noise` the
-# fresh noise $\xi$.
+# Write `ancestral_step(x, eps, k, betas, noise)`, the $x_{k-1}$ of [intro, § 4.4–4.5](#eq-ancestral), with `eps` the
+# predicted noise $\hat\varepsilon$ and `noise` the fresh noise $\xi$.
 #
 # <details><summary>Hint</summary>
 # Either form of the mean will do. The last step, $k = 1$, needs no special case: what is $\tilde\beta_1$?
@@ -968,16 +1033,20 @@ def ancestral_samples(chain, x, keep=()):
     return [*kept, (0, x)]
 
 
-start = torch.randn(2000, 2)
+x_K = torch.randn(2000, 2)
 on_vp = paths.GaussianPath(vp).marginal(mixture)
 fig, axes = plots.figure(columns=5, width=2.4, height=2.5)
-for ax, (k, x) in zip(axes, ancestral_samples(chain, start, (100, 50, 25, 10)), strict=True):
+for ax, (k, x) in zip(axes, ancestral_samples(chain, x_K, (100, 50, 25, 10)), strict=True):
     plots.plot_density(lambda x, k=k: on_vp.log_prob(x, 1 - k / K), ax, n=60)
     plots.plot_samples(x, ax, color=plots.RED, alpha=0.35)
     ax.set(title=f"$x_{{{k}}}$", xlabel="", ylabel="")
 for steps in (30, 100, 300):
-    end = ancestral_samples(ddpm.Chain(ddpm.vp_betas(vp, steps)), start)[-1][1]
+    end = ancestral_samples(ddpm.Chain(ddpm.vp_betas(vp, steps)), x_K)[-1][1]
     print(f"K = {steps:3d}: energy distance to data {metrics.energy_distance(end, fresh):.4f}")
+plots.describe(
+    "The same cloud as a chain runs from 100 steps before the data to 0: round noise, then a "
+    "bulge, then the three Gaussians of the data, each time on the exact density."
+)
 
 # %% [markdown]
 # ### Exercise 12 · A bound on the likelihood (5 points, a challenge)
@@ -985,6 +1054,7 @@ for steps in (30, 100, 300):
 # How likely is a data point under such a model? Not known, but bounded from below by the **ELBO**, a sum over the
 # chain of how well each step back imitates the posterior:
 #
+# <a id="eq-elbo"></a>
 # $$\log p(x_0) \ge \mathbb E \log p(x_0 \mid x_1)
 # - \sum_{k=2}^{K} \mathbb E\, \mathrm{KL}_k - \mathrm{KL}\big( q(x_K \mid x_0) \,\big\|\, N(0, I) \big),
 # \tag{intro, § 4.4}$$
@@ -1004,7 +1074,7 @@ for steps in (30, 100, 300):
 #
 # $$w_k = \frac{\beta_k}{2\, \alpha_k\, (1 - \bar\alpha_k)}. \tag{intro, § 4.5}$$
 #
-# Write `elbo_terms(x0, eps, betas, noises)`: the $K + 1$ terms of the bound with their signs, so that their sum is
+# Write `elbo_terms(x0, eps, betas, noises)`: the $K + 1$ terms of [the bound](#eq-elbo) with their signs, so that their sum is
 # the ELBO. Row 0 is $\log p(x_0 \mid x_1)$, row $k - 1$ is minus the KL of step $k$ for $k = 2, \dots, K$, and row
 # $K$ is minus the last KL. Each expectation is estimated with one state,
 # $x_k = \sqrt{\bar\alpha_k}\, x_0 + \sqrt{1 - \bar\alpha_k}\, \varepsilon_k$ with $\varepsilon_k$ = `noises[k - 1]`.
@@ -1092,9 +1162,16 @@ print(f"true log-likelihood of the data: {float(mixture.log_prob(z).mean()):.3f}
 for steps in (30, 100, 300):
     found = [f"{name} {float(terms_of(net, steps).sum()):.3f}" for name, net in networks.items()]
     print(f"ELBO with K = {steps:3d}:", "   ".join(found))
+plots.describe(
+    "Left: the cost of a step falls from 1 to below 0.00001 over the chain; the network pays more "
+    "only in the last twenty noisy steps. Right: the bound's weight is largest at the first step "
+    "and smallest near step 30."
+)
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab4.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab4.progress()

@@ -65,19 +65,21 @@ _ = torch.manual_seed(0)
 #
 # Flow matching likes the straight schedule `CondOT`, $\alpha_t = t$ and $\beta_t = 1 - t$. Diffusion models come with
 # others. `Cosine` and `LinearVP` are **variance preserving**, $\alpha_t^2 + \beta_t^2 = 1$; `VE` is **variance
-# exploding**: the data keep their weight $\alpha_t = 1$ and are drowned in noise of scale $\beta_t = \sigma_{\max}(1
-# - t)$.
+# exploding**: the data keep their weight $\alpha_t = 1$ and are drowned in noise of scale
+# $\beta_t = \sigma_{\max}(1 - t)$.
 #
 # They look different, but what can a network know about the data at time $t$? Only what the noise has left of them.
 # The number that says how much that is, is the **log signal-to-noise ratio**
 #
+# <a id="eq-log-snr"></a>
 # $$\lambda_t = \log \frac{\alpha_t^2}{\beta_t^2}. \tag{meet, noise schedule}$$
 #
 # It rises from very negative (all noise) to very positive (all data).
 #
 # ### Exercise 1 · The log signal-to-noise ratio (2 points)
 #
-# Write `log_snr(t, schedule)` from `schedule.alpha` and `schedule.beta`.
+# Write `log_snr(t, schedule)`, the $\lambda_t$ of [meet, noise schedule](#eq-log-snr), from `schedule.alpha` and
+# `schedule.beta`.
 #
 # <details><summary>Hint</summary>
 # Both methods return tensors, whatever kind of number <code>t</code> is. Signal over noise, both squared.
@@ -117,7 +119,12 @@ for (name, schedule), marker in zip(SCHEDULES.items(), plots.MARKERS, strict=Fal
 axes[0].set(xlabel=r"weight of the data $\alpha_t$", ylabel=r"weight of the noise $\beta_t$")
 axes[0].set(xlim=(-0.05, 1.1), ylim=(-0.05, 1.3), title="the weights")
 axes[1].set(xlabel="time $t$", ylabel=r"$\lambda_t$", title="the log signal-to-noise ratio")
-_ = axes[1].legend()
+axes[1].legend()
+plots.describe(
+    "Left: CondOT is a straight line between pure data and pure noise, cosine and linear VP are "
+    "one quarter circle, VE leaves the picture upwards. Right: all four ratios rise with time, "
+    "each at its own pace."
+)
 
 # %% [markdown]
 # ### Exercise 2 · One schedule in place of all (3 points)
@@ -127,7 +134,8 @@ _ = axes[1].legend()
 # every state to length $\alpha^2 + \beta^2 = 1$: each schedule has a **variance-preserving** twin with the same
 # $\lambda_t$.
 #
-# Write `to_variance_preserving(x, t, schedule)`: the states $x_t$ of any schedule, rescaled to those of its twin.
+# Write `to_variance_preserving(x, t, schedule)`: the states $x_t$ of any schedule, rescaled to those of its twin, which has
+# the same [$\lambda_t$](#eq-log-snr).
 #
 # A coefficient such as $\alpha_t$ has no dimension or shape $(n,)$, the states have shape $(n, \dots)$. The function
 # `coefficient(value, x)` of fmlab gives a coefficient the shape that multiplies `x`; use it here and in all exercises
@@ -193,6 +201,10 @@ for ax in axes:
     ax.legend(loc="upper left")
 difference = largest(rescaled["CondOT"] - rescaled["VE, 20"])
 print(f"largest difference between the rescaled states of CondOT and VE: {difference:.1e}")
+plots.describe(
+    "Left: two histograms with two bumps each, that of VE wider. Right: after rescaling the two "
+    "lie exactly on each other."
+)
 
 # %% [markdown]
 # **Try it.** The curve is a schedule, the dot its state at time $t$. Rescaling moves the dot along the ray from the
@@ -204,7 +216,12 @@ widgets.noise_schedules()
 # %% [markdown]
 # ## 2 · What the network predicts
 #
-# The state $x$ is known to the network. So, whether it guesses the data $z$, the noise $\varepsilon$, or a
+# The network knows the state,
+#
+# <a id="eq-state"></a>
+# $$x = \alpha_t z + \beta_t \varepsilon.$$
+#
+# So, whether it guesses the data $z$, the noise $\varepsilon$, or a
 # combination of both, is a matter of language: each guess and $x$ together determine all the others. Five **outputs**
 # are in use.
 #
@@ -221,7 +238,7 @@ widgets.noise_schedules()
 # ### Exercise 3 · A dictionary (6 points)
 #
 # Write `convert_output(value, x, t, schedule, source, target)`: the output named `target`, from the `value` of the
-# output named `source`.
+# output named `source` and [the state](#eq-state).
 #
 # <details><summary>Hint</summary>
 # Each output is $a z + b\,\varepsilon$ with some $(a, b)$: make a table of the five pairs. Then $x$ and the value are two
@@ -279,7 +296,11 @@ for name, style in (("CondOT", "-"), ("cosine", "--")):
     for ax, output in zip(axes, OUTPUTS, strict=True):
         ax.plot(grid, convert(u, x, t, schedule, "vector_field", output), ls=style, label=name)
         ax.set(title=output, xlabel="rescaled state")
-_ = axes[0].legend(fontsize=8)
+axes[0].legend(fontsize=8)
+plots.describe(
+    "Five panels for five outputs. The curves of data and noise coincide for both schedules; "
+    "those of velocity, vector field and score have the same form, stretched differently."
+)
 
 # %% [markdown]
 # ### Exercise 4 · What an error costs (4 points)
@@ -288,6 +309,7 @@ _ = axes[0].legend(fontsize=8)
 # error is taken in that language. Suppose a network's guess of the data is off by $\hat z - z$. Then, with the same
 # state $x$, its guess of the noise is off too, and so is every other output, by a factor that depends on $t$:
 #
+# <a id="eq-weight"></a>
 # $$\|\text{error of the output}\|^2 = w(t)\, \|\hat z - z\|^2. \tag{meet, network output}$$
 #
 # The source tabulates these factors (its row for $u$ holds for CondOT). The cell below measures them: it takes data,
@@ -316,7 +338,8 @@ for output, formula in printed.items():
 # %% [markdown]
 # One row does not fit: there is a sign to be found (entry 1 of `docs/errata.md`).
 #
-# Write `x_mse_weight(output, t, schedule)`: the factor $w(t)$ for each of the five outputs and any schedule.
+# Write `x_mse_weight(output, t, schedule)`: the factor $w(t)$ of [meet, network output](#eq-weight) for each of the five
+# outputs and any schedule.
 #
 # <details><summary>Hint</summary>
 # Since $x = \alpha z + \beta\varepsilon$ is known, an error $e$ of $z$ comes with the error $-(\alpha/\beta)\, e$ of
@@ -360,7 +383,11 @@ for output in OUTPUTS:
     ax.semilogy(levels, weights, label=output.replace("_", " "))
 ax.set(xlabel=r"log signal-to-noise ratio $\lambda$", ylabel="factor $w$", ylim=(1e-3, 1e6))
 ax.set(title="cost of an error of the data, cosine schedule")
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "On a logarithmic scale the factor of data is flat, those of noise and score rise as straight "
+    "lines, and those of velocity and vector field bend from flat to rising at λ = 0."
+)
 
 # %% [markdown]
 # ## 3 · What a loss weighs
@@ -369,6 +396,7 @@ _ = ax.legend()
 # result? Write the squared error of the noise, weighted with a function $w(\lambda)$ *and* with the speed
 # $\dot\lambda_t$ at which the schedule passes through $\lambda$:
 #
+# <a id="eq-loss"></a>
 # $$\mathbb E_{t, \varepsilon}\, \big[\, w(\lambda_t)\, \dot\lambda_t\, \|\hat\varepsilon - \varepsilon\|^2 \,\big]
 # = \int_{\lambda_0}^{\lambda_1} w(\lambda)\; \mathbb E\, \|\hat\varepsilon - \varepsilon\|^2\, d\lambda,
 # \qquad \dot\lambda_t = 2 \Big( \frac{\dot\alpha_t}{\alpha_t} - \frac{\dot\beta_t}{\beta_t} \Big).
@@ -382,8 +410,8 @@ _ = ax.legend()
 #
 # ### Exercise 5 · The loss over $\lambda$ (5 points)
 #
-# Write `loss_over_log_snr(model, z, noise, t, schedule, weight)`: the left-hand side for a batch, that is, the mean
-# over the batch, for given data, noise and times. The square $\|\cdot\|^2$ is the sum over all coordinates of a
+# Write `loss_over_log_snr(model, z, noise, t, schedule, weight)`: the left-hand side of [meet, training](#eq-loss) for a
+# batch, that is, the mean over the batch, for given data, noise and times. The square $\|\cdot\|^2$ is the sum over all coordinates of a
 # point.
 #
 # <details><summary>Hint</summary>
@@ -459,6 +487,10 @@ axes[0].set(xlabel="time $t$", ylabel="integrand", ylim=(0, 12), title="over tim
 axes[1].set(xlabel=r"$\lambda$", ylabel=r"integrand $/\, \dot\lambda$", title=r"over $\lambda$")
 for ax in axes:
     ax.legend()
+plots.describe(
+    "Left: over time the four integrands are four different curves. Right: over λ the points of "
+    "all four schedules lie on one curve."
+)
 
 # %% [markdown]
 # **But not out of the noise of an estimate.** In training, the loss is estimated from batches with random times.
@@ -484,9 +516,10 @@ for name, schedule in SCHEDULES.items():
 # chooses a $w(\lambda)$ without saying so. To find it, write the output's error in terms of the noise error (exercise
 # 4, twice), and compare with the loss of exercise 5:
 #
+# <a id="eq-effective"></a>
 # $$\|\text{error of the output}\|^2 = w(\lambda_t)\, \dot\lambda_t\, \|\hat\varepsilon - \varepsilon\|^2.$$
 #
-# Write `effective_weight(output, t, schedule)`: this $w$, at the time $t$. fmlab's own version of exercise 4,
+# Write `effective_weight(output, t, schedule)`: [this $w$](#eq-effective), at the time $t$. fmlab's own version of exercise 4,
 # `conversions.x_mse_weight(output, t, schedule)`, is there for you to use.
 #
 # <details><summary>Hint</summary>
@@ -553,6 +586,10 @@ for ax in axes:
 ratio = flow / velocity
 print(f"CondOT flow over cosine velocity: from {ratio.min():.5f} to {ratio.max():.5f}")
 print(f"π/2 is {math.pi / 2:.5f}")
+plots.describe(
+    "Left: four weights of different slopes over λ. Right: the weight of the vector field and "
+    "that of the velocity times π/2 are one straight line."
+)
 
 # %% [markdown]
 # ## 4 · Samplers
@@ -577,11 +614,12 @@ print(f"flow matching loss, mean of the last 100 steps: {sum(network.history[-10
 # Diffusion models are sampled by **DDIM**. It asks the network for the data $\hat z$, works out the noise
 # $\hat\varepsilon$ that goes with it, and puts both together again with the weights of the next time $s$:
 #
+# <a id="eq-ddim"></a>
 # $$x_s = \alpha_s \hat z + \beta_s \hat\varepsilon, \qquad x_t = \alpha_t \hat z + \beta_t \hat\varepsilon. \tag{meet, overview}$$
 #
 # ### Exercise 7 · One DDIM step (3 points)
 #
-# Write `ddim_step(x, data, t, s, schedule)`: the states at $s$, from the states `x` at $t$ and the guess `data` of
+# Write `ddim_step(x, data, t, s, schedule)`: the states at $s$ of [meet, overview](#eq-ddim), from the states `x` at $t$ and the guess `data` of
 # $z$.
 #
 # <details><summary>Hint</summary>
@@ -661,7 +699,11 @@ for ax, name in zip(axes, ("CondOT", "cosine"), strict=True):
     ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
     difference = largest(euler_states - ddim_states)
     print(f"{name:7s} largest difference of Euler and DDIM: {difference:.1e}")
-_ = axes[1].legend(loc="upper right", frameon=True)
+axes[1].legend(loc="upper right", frameon=True)
+plots.describe(
+    "For CondOT the points of Euler and DDIM coincide at every step. For cosine the two sets of "
+    "points lie apart."
+)
 
 # %% [markdown]
 # **For DDIM, a schedule is only a choice of times.** Give it the same values of $\lambda$ in every schedule, and the
@@ -693,13 +735,15 @@ for name, schedule in SCHEDULES.items():
 # The second step is what the forward diffusion does: it scales the state and fills up its noise to $\beta_s$. Since
 # $\beta_r/\alpha_r = e^{-\lambda_r/2} = e^{-c\Delta\lambda/2}\, \beta_s/\alpha_s$, the time $r$ drops out, and
 #
+# <a id="eq-churn"></a>
 # $$x_s = \alpha_s \hat z + \beta_s \big( q\, \hat\varepsilon + \sqrt{1 - q^2}\; \xi \big),
 # \qquad q = e^{-c\,\Delta\lambda/2}.$$
 #
 # The number $c \ge 0$ is the **churn**: 0 is DDIM, 1 is DDPM (it undoes half of what its DDIM did), and any other
 # value is allowed as well.
 #
-# Write `ddpm_step(x, data, t, s, schedule, noise, churn)`, where `noise` is $\xi$, already drawn for you.
+# Write `ddpm_step(x, data, t, s, schedule, noise, churn)`, the [step to $s$](#eq-churn), where `noise` is $\xi$, already
+# drawn for you.
 #
 # <details><summary>Hint</summary>
 # $\hat\varepsilon$ as in exercise 7. For $q$ no logarithm is needed: $e^{-\Delta\lambda/2} = \alpha_t \beta_s / (\beta_t \alpha_s)$.
@@ -758,6 +802,10 @@ for ax, churn in zip(axes, (0.0, 0.05, 0.3, 1.0), strict=True):
     states = by_ddpm(denoiser, torch.full((30, 1), 0.3), inner, condot, churn)
     plots.plot_paths(inner, states, ax, color=plots.BLUE, ls="-", alpha=0.5)
     ax.set(title=f"churn {churn:g}", ylim=(-2.5, 2.5))
+plots.describe(
+    "Thirty paths from one point. Without churn they are a single line; with a little they fan "
+    "out slowly, and with churn 1 they jump about at once and settle late in two bumps."
+)
 
 # %% [markdown]
 # **Churn 1 is the DDPM chain.** Two noise levels are two steps of a chain, and its reverse posterior (lab 4) is known
@@ -807,7 +855,12 @@ ax.text(4, 1.1 * floor, "two fresh sets", fontsize=8)
 ax.set(xlabel="evaluations of the network", ylabel="energy distance")
 ax.set_xticks(evaluations, [str(n) for n in evaluations])
 ax.minorticks_off()
-_ = ax.legend(fontsize=8)
+ax.legend(fontsize=8)
+plots.describe(
+    "On logarithmic axes the energy distance falls as evaluations grow. Midpoint and Heun reach "
+    "the floor at 8 to 16 evaluations; Euler needs about 64, and the more churn, the more are "
+    "needed."
+)
 
 # %% [markdown]
 # **What eight evaluations look like.** Euler pulls the squares together into blobs; a method of second order has
@@ -819,6 +872,10 @@ fig, axes = plots.figure(columns=4, width=2.7, height=3.0)
 for ax, sampler in zip(axes, SAMPLERS[:2] + SAMPLERS[3:], strict=True):
     plots.plot_samples(sampled(sampler, 8, x0), ax).set_title(sampler)
     ax.set(xlim=(-3, 3), ylim=(-3, 3))
+plots.describe(
+    "Four clouds after eight evaluations. The eight cells are clearest for midpoint; Euler pulls "
+    "them together, and with churn they blur and run into each other."
+)
 
 # %% [markdown]
 # ## 5 · The diffusion behind a schedule
@@ -829,6 +886,7 @@ for ax, sampler in zip(axes, SAMPLERS[:2] + SAMPLERS[3:], strict=True):
 #
 # Flow matching starts from $\alpha$ and $\beta$. Each pair determines the other:
 #
+# <a id="eq-rates"></a>
 # $$f = -\frac{\dot\alpha_t}{\alpha_t}, \qquad
 # g^2 = 2\Big(\beta_t^2\, \frac{\dot\alpha_t}{\alpha_t} - \beta_t \dot\beta_t\Big) \qquad \text{at } t = 1 - s.
 # \tag{meet, how to relate}$$
@@ -838,7 +896,8 @@ for ax, sampler in zip(axes, SAMPLERS[:2] + SAMPLERS[3:], strict=True):
 #
 # ### Exercise 9 · From a schedule to its diffusion (4 points)
 #
-# Write `sde_from_schedule(t, schedule)`, which returns $f$ and $g$ (not $g^2$) at $s = 1 - t$.
+# Write `sde_from_schedule(t, schedule)`, which returns $f$ and $g$ (not $g^2$) of [meet, how to relate](#eq-rates) at
+# $s = 1 - t$.
 #
 # <details><summary>Hint</summary>
 # Four calls to the schedule and the two formulas. A variance-exploding schedule has $f = 0$: a test you can do in your head.
@@ -881,7 +940,12 @@ for name, schedule in SCHEDULES.items():
     axes[1].semilogy(s, g**2, label=name)
 axes[0].set(xlabel="time of the diffusion $s = 1 - t$", ylabel="$-f$", ylim=(-1, 25))
 axes[1].set(xlabel="time of the diffusion $s = 1 - t$", ylabel="$g^2$")
-_ = axes[1].legend(fontsize=8)
+axes[1].legend(fontsize=8)
+plots.describe(
+    "Left: the rate of forgetting grows without bound for CondOT and cosine, along a straight "
+    "line for linear VP, and is 0 for VE. Right: the rates of noise grow too, that of VE from the "
+    "highest level."
+)
 
 # %% [markdown]
 # ### Exercise 10 · From a diffusion to its schedule (5 points)
@@ -890,6 +954,7 @@ _ = axes[1].legend(fontsize=8)
 # during $dr$ has variance $g^2(r)\, dr$, and shrinks from then on as the data do, by the factor
 # $\alpha(s)/\alpha(r)$. Adding up:
 #
+# <a id="eq-schedule"></a>
 # $$\alpha(s) = \exp \int_0^s f(r)\, dr, \qquad
 # \beta(s)^2 = \int_0^s g^2(r)\, \frac{\alpha(s)^2}{\alpha(r)^2}\, dr. \tag{meet, corrected}$$
 #
@@ -897,7 +962,8 @@ _ = axes[1].legend(fontsize=8)
 # which of the two versions settles at the stationary variance 1 that you know from lab 1? The figure below the
 # exercise will tell.)
 #
-# Write `schedule_from_sde(f, g_squared, s)`, which returns $\alpha$ and $\beta$ at the times `s`, a fine grid from 0.
+# Write `schedule_from_sde(f, g_squared, s)`, which returns $\alpha$ and $\beta$ of [meet, corrected](#eq-schedule) at the
+# times `s`, a fine grid from 0.
 #
 # <details><summary>Hint</summary>
 # <code>torch.cumulative_trapezoid(y, s)</code> integrates from the start of the grid to each later point. It returns one value
@@ -963,7 +1029,13 @@ axes[1].plot(few, variance.sqrt(), "ko", ms=4, label="exact standard deviation, 
 axes[1].plot(s, torch.expm1(2 * s).sqrt(), color=plots.GREEN, ls=":", label=r"$\beta$ as printed")
 axes[0].set(title="LinearVP, there and back", ylim=(0, 1.05))
 axes[1].set(title="constant rates $f = -1$, $g^2 = 2$", ylim=(0, 2.7))
-_ = axes[0].legend(loc="center right"), axes[1].legend(loc="upper left")
+axes[0].legend(loc="center right")
+axes[1].legend(loc="upper left")
+plots.describe(
+    "Left: the curves integrated from the rates pass through all dots of LinearVP itself. Right: "
+    "the corrected β passes through the dots of the exact law and levels off below 1; β as "
+    "printed grows past 2.5."
+)
 
 # %% [markdown]
 # **One generative SDE, written twice.** Flow matching adds noise of any strength $\sigma_t$ to its flow; diffusion
@@ -996,13 +1068,14 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 # sampler needs. So let us measure. A trajectory is straight if its length is the distance between its ends. Over many
 # trajectories,
 #
+# <a id="eq-curvature"></a>
 # $$\text{curvature} = \frac{\text{mean length}}{\text{mean distance between the ends}} - 1$$
 #
 # is 0 if all of them are straight and positive otherwise.
 #
 # ### Exercise 11 · Curvature (3 points)
 #
-# Write `path_curvature(states)`, for states recorded at many times.
+# Write `path_curvature(states)`, [this number](#eq-curvature) for states recorded at many times.
 #
 # <details><summary>Hint</summary>
 # The length of a trajectory is the sum of the lengths of its steps: <code>states.diff(dim=0)</code>. A point may be an image, so
@@ -1073,10 +1146,16 @@ fig, axes = plots.figure(columns=4, width=2.8, height=3.0)
 for ax, (name, states) in zip(axes, trajectories.items(), strict=True):
     plots.plot_trajectories(states[:, :40], ax, lw=0.7)
     ax.set_title(name)
-_ = axes[0].legend(fontsize=7)
+axes[0].legend(fontsize=7)
+plots.describe(
+    "For CondOT, cosine and linear VP the trajectories bend on their way from starts to ends. For "
+    "VE, on axes twenty times as long, they run straight to the centre."
+)
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab5.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab5.progress()

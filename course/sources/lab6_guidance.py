@@ -55,6 +55,7 @@ _ = torch.manual_seed(0)
 # In practice images drawn this way often show their label less plainly than one would wish. **Classifier-free
 # guidance** mixes the two fields, and goes *beyond* the field of the label:
 #
+# <a id="eq-guided"></a>
 # $$\tilde u_t(x \mid y) = (1 - w)\, u_t(x \mid \varnothing) + w\, u_t(x \mid y). \tag{course labs}$$
 #
 # The number $w$ is the **guidance scale**. $w = 0$ ignores the label, $w = 1$ is the field of the label, without
@@ -65,7 +66,7 @@ _ = torch.manual_seed(0)
 #
 # ### Exercise 1 · The guided field (5 points)
 #
-# Write `guided_vector_field(u, y, w, null)`, which returns the guided field *as a function* of `(x, t)`. Here
+# Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`. Here
 # `u(x, t, y)` knows all the fields: called with a label it is $u_t(x \mid y)$, and with the label `null` it is
 # $u_t(x \mid \varnothing)$.
 #
@@ -124,11 +125,16 @@ for ax, w in zip(axes, (0.0, 1.0, 3.0), strict=True):
     for p, marker, color in zip(classes, "osD", colors, strict=True):
         plots.plot_samples(p.sample(150), ax, marker=marker, ms=3, alpha=0.4, color=color)
     x1 = samplers.sample_flow(guided(exact_field, 0, w, 3), x0, steps=20)
-    plots.plot_samples(x1[:400], ax, color=plots.RED, ms=3, alpha=0.8)
+    plots.plot_samples(x1[:400], ax, color=plots.BLACK, ms=3, alpha=0.8)
     ax.set(title=f"$w$ = {w:g}", xlim=(-3, 3), ylim=(-3, 3))
     distance = metrics.energy_distance(x1, fresh[0])
     print(f"w = {w:g}: energy distance to label 0 is {distance:.4f}")
 print(f"two fresh sets of label 0:             {metrics.energy_distance(*fresh):.4f}")
+plots.describe(
+    "Black points, guided to label 0, among the data of three labels. At w = 0 they cover all "
+    "three, at w = 1 just the two blobs of label 0, and at w = 3 nearly all of them crowd in its "
+    "left blob, away from the other labels."
+)
 
 # %% [markdown]
 # **Why the difference of the two fields?** A field is its score, rescaled (lab 4), and by Bayes' rule the two scores
@@ -184,7 +190,11 @@ def rows_of_digits(z, y, rows):
 
 fig, (ax,) = plots.figure(width=5.5, height=2.5)
 show_images(rows_of_digits(train_set.z, train_set.y, rows=4), ax)
-_ = ax.set_title(f"{len(train_set.z)} images to learn from, {len(held_out.z)} to judge by")
+ax.set_title(f"{len(train_set.z)} images to learn from, {len(held_out.z)} to judge by")
+plots.describe(
+    "Four rows of the handwritten digits 0 to 9, white on black. They are legible, and each "
+    "writer's differ."
+)
 
 # %% [markdown]
 # How does one network learn the field without label too? While it is trained, we hide the label of a few images, about
@@ -193,8 +203,13 @@ _ = ax.set_title(f"{len(train_set.z)} images to learn from, {len(held_out.z)} to
 #
 # ### Exercise 2 · Dropping labels (3 points)
 #
-# Write `drop_labels(y, p, null, uniform)`: each label is replaced by `null` with probability `p`. `uniform` holds one
-# random number for each label, uniform on $[0, 1)$, already drawn for you.
+# Each label, independently of the others, becomes
+#
+# <a id="eq-drop"></a>
+# $$y \leftarrow \varnothing \quad \text{with probability } p.$$
+#
+# Write `drop_labels(y, p, null, uniform)`, [this replacement](#eq-drop) by `null`. `uniform` holds one random number for
+# each label, uniform on $[0, 1)$, already drawn for you.
 #
 # <details><summary>Hint</summary>
 # <code>torch.where</code> chooses between two values, element by element. Think which way round the comparison goes:
@@ -233,13 +248,18 @@ names = [*map(str, range(10)), "∅"]
 ax.bar(names, y.bincount(minlength=11), color=plots.SKY, label="before")
 ax.bar(names, after.bincount(minlength=11), color=plots.BLUE, width=0.45, label="after")
 ax.set(xlabel="label", ylabel="images", ylim=(0, 200))
-_ = ax.legend(loc="upper center", ncols=2)
+ax.legend(loc="upper center", ncols=2)
+plots.describe(
+    "For each of the ten labels the bar after dropping is about a tenth lower than before. The "
+    "images without a label have gathered in an eleventh bar of the same height."
+)
 
 # %% [markdown]
 # ### Exercise 3 · Guided flow matching (5 points)
 #
 # The loss is that of lab 3, for a network that is told the label as well:
 #
+# <a id="eq-loss"></a>
 # $$L(\theta) = \mathbb E\,\bigl\| u_\theta(x_t, t \mid y) - (z - \varepsilon) \bigr\|^2, \qquad
 # x_t = t z + (1 - t)\,\varepsilon. \tag{notes, eq. 31}$$
 #
@@ -247,7 +267,7 @@ _ = ax.legend(loc="upper center", ncols=2)
 # of its own: $t$ has the shape $(n,)$, and must be given the shape $(n, 1, 1, 1)$ before it multiplies images.
 # `coefficient(t, z)`, imported above, does that for any shape of $z$.
 #
-# Write `guided_flow_matching_loss(u, z, y, t, noise)`. Some labels in `y` may have been dropped already; that is not
+# Write `guided_flow_matching_loss(u, z, y, t, noise)`, the loss of [notes, eq. 31](#eq-loss). Some labels in `y` may have been dropped already; that is not
 # your concern here.
 #
 # <details><summary>Hint</summary>
@@ -318,7 +338,11 @@ def plot_history(model, ax, **line):
 
 fig, (ax,) = plots.figure(width=6, height=2.6)
 plot_history(mlp, ax, label=f"MLP, {sum(w.numel() for w in mlp.parameters()):,} weights")
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "The loss falls steeply in the first 300 training steps, from 80 to about 40, and slowly from "
+    "then on, to about 33."
+)
 
 # %% [markdown]
 # The loss falls, but not to 0: many pairs $(z, \varepsilon)$ pass through the same $x_t$, and the network can only
@@ -332,9 +356,10 @@ _ = ax.legend()
 # guided field from $t = 0$ to $t = 1$ in equal steps of size $h$ with the **midpoint rule**. It looks twice per step,
 # and moves with the velocity half a step ahead:
 #
+# <a id="eq-midpoint"></a>
 # $$x' = x + \tfrac h2\, \tilde u_t(x \mid y), \qquad x \leftarrow x + h\, \tilde u_{t + h/2}(x' \mid y).$$
 #
-# Write `sample_guided(u, y, w, null, noise, steps)`. You may use your `guided_vector_field` in it; if that is still
+# Write `sample_guided(u, y, w, null, noise, steps)`, with [these steps](#eq-midpoint). You may use your `guided_vector_field` in it; if that is still
 # open, `guidance.guided_vector_field` of fmlab takes the same arguments.
 #
 # <details><summary>Hint</summary>
@@ -399,6 +424,11 @@ def show_grids(grids, rows=4):
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 from_mlp = {w: draw(mlp, w) for w in SCALES}
 show_grids({f"MLP, $w$ = {w:g}": from_mlp[w] for w in (0.0, 1.0, 2.0, 5.0)})
+plots.describe(
+    "Four grids whose columns ask for 0 to 9. At w = 0 the columns mix all digits, at w = 1 "
+    "nearly all show what was asked for, and at w = 2 and 5 the digits of a column look more and "
+    "more alike."
+)
 
 # %% [markdown]
 # ## 4 · What guidance buys, and what it costs
@@ -427,9 +457,12 @@ _ = training.train(classifier, classifier_loss, steps=1000, lr=3e-3)
 # %% [markdown]
 # ### Exercise 5 · Fidelity (3 points)
 #
-# **Fidelity**: the share of the images whose largest logit is the label's.
+# **Fidelity** is the share of the images whose largest logit is the label's:
 #
-# Write `fidelity(logits, y)`.
+# <a id="eq-fidelity"></a>
+# $$\text{fidelity} = \frac{\text{number of images recognised as their label}}{\text{number of images}}.$$
+#
+# Write `fidelity(logits, y)`, [this share](#eq-fidelity).
 #
 # <details><summary>Hint</summary>
 # <code>argmax</code> along the axis of the labels. A share is a number between 0 and 1.
@@ -472,18 +505,25 @@ fig, (ax,) = plots.figure(width=6, height=2.8)
 ax.plot(SCALES, [recognised(from_mlp[w], labels) for w in SCALES], marker="o", label="MLP")
 ax.axhline(real, color=plots.BLACK, ls=":", label="real digits, held out")
 ax.set(xlabel="guidance scale $w$", ylabel="share recognised")
-_ = ax.legend(loc="lower right")
+ax.legend(loc="lower right")
+plots.describe(
+    "The share recognised rises from 0.1 at w = 0 to about 1 at w = 1, where real digits are, and "
+    "stays there."
+)
 
 # %% [markdown]
 # ### Exercise 6 · Diversity (4 points)
 #
 # A model that always drew the same perfect 7 would be recognised every time. So we also measure how much the images of
 # a label differ. **Diversity**: for each label that occurs, the mean Euclidean distance between two *different* images
-# with that label; then the mean of these numbers over the labels.
+# with that label; then the mean of these numbers over the labels,
+#
+# <a id="eq-diversity"></a>
+# $$\text{diversity} = \mathbb E_y\, \mathbb E_{x \neq x' \mid y}\, \lVert x - x' \rVert.$$
 #
 # The Euclidean distance of two images is the root of the sum of their squared differences over all pixels.
 #
-# Write `diversity(x, y)`. Every label that occurs does so at least twice.
+# Write `diversity(x, y)`, [this mean of means](#eq-diversity). Every label that occurs does so at least twice.
 #
 # <details><summary>Hint</summary>
 # <code>y.unique()</code> lists the labels. <code>torch.pdist</code> gives the distances of all pairs of different rows
@@ -533,6 +573,10 @@ def plot_measure(measure, real, grids_of, ax, label):
 real_spread = spread(held_out.z, held_out.y)
 fig, (ax,) = plots.figure(width=6, height=2.8)
 plot_measure(spread, real_spread, {"MLP": from_mlp}, ax, "diversity")
+plots.describe(
+    "Diversity falls from 5 at w = 0 to its lowest at w = 2, well below real digits, and then "
+    "rises again, though the digits have not become more natural."
+)
 
 # %% [markdown]
 # ## 5 · A network made for images
@@ -546,10 +590,11 @@ plot_measure(spread, real_spread, {"MLP": from_mlp}, ax, "diversity")
 # A single number $t$ is a poor input: the network should behave differently at different times, and a layer that
 # multiplies $t$ by a weight can do little with it. So $t$ is spread over a few waves, slow ones and faster ones:
 #
+# <a id="eq-waves"></a>
 # $$e(t) = (\cos \pi t,\ \cos 2\pi t,\ \dots,\ \cos m\pi t,\ \ \sin \pi t,\ \sin 2\pi t,\ \dots,\ \sin m\pi t),
 # \qquad m = \text{size}/2.$$
 #
-# Write `time_embedding(t, size)`.
+# Write `time_embedding(t, size)`, the waves of [$e(t)$](#eq-waves).
 #
 # <details><summary>Hint</summary>
 # A column of times <code>t[:, None]</code> times a row of frequencies is a table of angles.
@@ -585,7 +630,7 @@ ts = torch.linspace(0, 1, 201)
 fig, (left, right) = plots.figure(columns=2, width=4.6, height=2.8)
 waves = embed(ts, 16)
 for k in (0, 1, 2):
-    color, width = (plots.BLUE, plots.RED, plots.BLACK)[k], 1.2
+    color, width = (plots.BLACK, plots.BLUE, plots.ORANGE)[k], 1.2
     left.plot(ts, waves[:, k], color=color, ls="-", lw=width, label=f"k = {k + 1}")
     left.plot(ts, waves[:, 8 + k], color=color, ls="--", lw=width)
 left.set(xlabel="time $t$", ylabel=r"$e_k(t)$: cos solid, sin dashed", ylim=(-1.1, 1.6))
@@ -593,7 +638,11 @@ left.legend(loc="upper center", ncols=3)
 for s in (20, 100, 160):
     right.plot(ts, waves @ waves[s], label=f"s = {float(ts[s]):g}")
 right.set(xlabel="time $t$", ylabel=r"$e(s) \cdot e(t)$", ylim=(-3, 12))
-_ = right.legend(loc="upper center", ncols=3)
+right.legend(loc="upper center", ncols=3)
+plots.describe(
+    "Left: waves of three frequencies. Right: the product of two embeddings peaks where their "
+    "times are equal and is small elsewhere, so the network can tell times apart."
+)
 
 # %% [markdown]
 # ### Exercise 8 · The residual block (5 points)
@@ -602,12 +651,13 @@ _ = right.legend(loc="upper center", ncols=3)
 # has nothing to say can leave the image as it is. In the middle the embedding $c$ of time and label comes in: a linear
 # layer turns it into one number for each channel, and that number is added to the channel, at all pixels alike:
 #
+# <a id="eq-block"></a>
 # $$\text{block}(x, c) = x + f_2\bigl(\text{silu}(f_1(\text{silu}(x)) + s(c))\bigr), \qquad
 # \text{silu}(a) = \frac{a}{1 + e^{-a}}.$$
 #
 # $f_1$ and $f_2$ are convolutions, here the functions `first` and `second`, and $s$ is the linear layer, here `shift`.
 #
-# Write `residual_block(x, c, first, shift, second)`. `silu` is imported.
+# Write `residual_block(x, c, first, shift, second)`, [this block](#eq-block). `silu` is imported.
 #
 # <details><summary>Hint</summary>
 # <code>shift(c)</code> has the shape <code>(n, channels)</code>, and the features have <code>(n, channels, height,
@@ -701,7 +751,11 @@ fig, (ax,) = plots.figure(width=6, height=2.6)
 for name, model in {"MLP": mlp, "U-Net": unet}.items():
     plot_history(model, ax, label=f"{name}, {sum(w.numel() for w in model.parameters()):,} weights")
 ax.set(ylim=(20, 60))
-_ = ax.legend()
+ax.legend()
+plots.describe(
+    "Both losses fall and level off. The U-Net's is lower all along and ends at about 25, against "
+    "33 for the MLP, with a third of the weights."
+)
 
 # %% [markdown]
 # **Side by side.** From the same noise. The U-Net's unguided digits have crisper strokes and blacker backgrounds, and
@@ -717,6 +771,10 @@ show_grids(
         "U-Net, $w$ = 2": from_unet[2.0],
     }
 )
+plots.describe(
+    "At w = 1 the U-Net's digits have crisper strokes and more variety than the MLP's. At w = 2 "
+    "both are plain and look much alike within a column."
+)
 
 # %% [markdown]
 # **The trade, again.** For the better network it is a clean one: each step of $w$ lowers diversity. At $w = 1$ it is
@@ -727,19 +785,28 @@ both = {"MLP": from_mlp, "U-Net": from_unet}
 fig, axes = plots.figure(columns=2, width=4.6, height=2.8)
 plot_measure(recognised, real, both, axes[0], "share recognised")
 plot_measure(spread, real_spread, both, axes[1], "diversity")
+plots.describe(
+    "Left: both networks reach the level of real digits at w = 1. Right: the U-Net's diversity "
+    "falls steadily with w and crosses the line of real digits just below w = 1; the MLP's falls "
+    "and rises again."
+)
 
 # %% [markdown]
 # ## 6 · Inventing or remembering?
 #
 # Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on. So we ask of
 # each generated image how far its nearest neighbour among the training images is. By itself this number says little.
-# But we have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance from their
-# nearest neighbours.
+# But we have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance
+#
+# <a id="eq-nearest"></a>
+# $$d(x) = \min_i\, \lVert x - z_i \rVert$$
+#
+# from their nearest neighbours among the training images $z_i$.
 #
 # ### Exercise 9 · The nearest neighbour (4 points)
 #
-# Write `nearest_neighbour_distance(x, data)`: for each image of `x` the Euclidean distance to the nearest image of
-# `data`.
+# Write `nearest_neighbour_distance(x, data)`: for each image of `x` the Euclidean distance [$d(x)$](#eq-nearest) to the
+# nearest image of `data`.
 #
 # <details><summary>Hint</summary>
 # <code>torch.cdist</code> makes the table of all distances between the rows of two matrices.
@@ -786,7 +853,12 @@ for (name, x), (color, style) in zip(sources.items(), lines, strict=True):
     ax.ecdf(distances, color=color, ls=style, lw=1.8, label=label)
 ax.set(xlabel="distance $d$ to the nearest training image", ylabel="share nearer than $d$")
 ax.set_xlim(-0.2, 1.7 * ax.get_xlim()[1])
-_ = ax.legend(loc="center right")
+ax.legend(loc="center right")
+plots.describe(
+    "Four rising curves. Those of real digits and of the U-Net run close together, between "
+    "distances 1 and 4; that of the perfect minimiser is a vertical line at 0, since all its "
+    "images are copies."
+)
 
 # %% [markdown]
 # **Look at the pairs.** In each upper row images, below them the training images that are nearest to them. Would you
@@ -802,6 +874,10 @@ pairs = {"real, held out": new_digits, "U-Net, $w$ = 2": from_unet[2.0][:10]}
 for ax, (name, x) in zip(axes, pairs.items(), strict=True):
     found = search.kneighbors(plots.array(x.flatten(1)), return_distance=False)[:, 0]
     show_images(torch.cat([x, train_set.z[found]]), ax).set_title(name)
+plots.describe(
+    "Digits above, their nearest training images below. They resemble each other, for held-out "
+    "digits as for generated ones, and no pair is identical."
+)
 
 # %% [markdown]
 # **All in one table.** The energy distance (lab 1) compares whole distributions, here with the held-out images; for
@@ -823,7 +899,9 @@ for name, grids in both.items():
         table_row(f"{name}, w = {w:g}", x, labels, x)
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points.
+# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
+# notebook in, save it and run `lab6.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
+# process, and lists what is still open.
 
 # %%
 lab6.progress()

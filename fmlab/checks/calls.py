@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmlab.checks.compare import CheckFailed, describe, fail
 
-SECONDS = 10  # for one call on the small inputs of a check
+SECONDS = 10  # for one call on the small inputs of a check, unless the function brings a limit of its own
 SHOWN = 2000  # characters of what a function prints while it is checked
 
 
@@ -24,18 +24,19 @@ class Guarded:
         if not callable(answer):
             fail(f"should be a function, found {describe(answer)}")
         self.answer, self.output = answer, Output(sys.stdout)
+        self.seconds = getattr(answer, "seconds", SECONDS)
 
     def __call__(self, *args):
         before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
         try:
-            with time_limit(SECONDS), redirect_stdout(self.output):
+            with time_limit(self.seconds), redirect_stdout(self.output):
                 found = self.answer(*args)
         except NotImplementedError:
             fail("not solved yet; write your solution in the cell above, run it, then run this check again")
         except CheckFailed:
             raise
         except TimeUp:
-            fail(f"did not finish within {SECONDS} seconds on a small input; does a loop never end?")
+            fail(f"did not finish within {self.seconds:g} seconds on a small input; does a loop never end?")
         except Exception as error:
             fail(f"raised {type(error).__name__}: {error}{self._where(error)}\n  called with {_describe_all(before)}")
         for given, now in zip(before, args, strict=True):

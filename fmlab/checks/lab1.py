@@ -12,6 +12,7 @@ import torch
 from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
 from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.distributions import Gaussian
 
 
@@ -24,6 +25,7 @@ from fmlab.distributions import Gaussian
         "The displacement in a time h is about h times the velocity at (x, t).",
         "Call the field once, at x and t; add h times the result to x in a new tensor, and return that.",
     ),
+    reference=("simulators.Euler.step", "simulators.simulate"),
 )
 def euler_step(answer):
     x, t, h = states(1, 5, 2), 0.3, 0.1
@@ -49,6 +51,7 @@ def euler_step(answer):
         "Make Euler's step first, as a guess only; evaluate the field there, at the time t + h.",
         "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
     ),
+    reference=("simulators.Heun.step", "simulators.simulate"),
 )
 def heun_step(answer):
     x, t, h = states(2, 5, 2), 0.3, 0.2
@@ -76,6 +79,7 @@ def heun_step(answer):
         "Step k goes from ts[k] to ts[k + 1], so its size is the difference of the two; sizes may differ.",
         "Begin a list with x0, append step(last state, ts[k], ts[k + 1] − ts[k]) for each k, and torch.stack the list.",
     ),
+    reference=("simulators.simulate",),
 )
 def simulate(answer):
     x0, ts = states(3, 3, 2), torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0])
@@ -121,6 +125,7 @@ def simulate(answer):
         "x_0 decays exponentially, by the factor e^{−θt}.",
         "t may be a number: make it a tensor with torch.as_tensor before you use torch.exp.",
     ),
+    reference=("processes.LinearSDE.moments",),
 )
 def linear_flow(answer):
     x0, t, theta = states(4, 5, 2), 0.7, 1.5
@@ -145,6 +150,7 @@ def linear_flow(answer):
         "The slope of the least-squares line is the covariance of log h and log error over the variance of log h.",
         "Subtract their means from both logarithms; divide the sum of products by the sum of squares of log h.",
     ),
+    reference=("metrics.convergence_order",),
 )
 def convergence_order(answer):
     hs = torch.tensor([0.2, 0.1, 0.05, 0.025])
@@ -176,6 +182,7 @@ def convergence_order(answer):
         "Its variance is σ²Δt, so its standard deviation is σ√Δt, with a Δt of its own for each interval.",
         "Draw (len(ts) − 1, n) normals, scale each row, sum with cumsum(0), and put a row of zeros in front.",
     ),
+    reference=("simulators.simulate",),
 )
 def brownian_paths(answer):
     n, sigma, ts = 20_000, 1.5, torch.tensor([0.0, 0.1, 0.4, 0.5, 1.0])
@@ -244,6 +251,7 @@ def _row(values) -> str:
         "The drift is linear in x, with the rate θ; it does not depend on t.",
         "The force at x points to 0 and has the size θ |x|.",
     ),
+    reference=("processes.ornstein_uhlenbeck",),
 )
 def ou_drift(answer):
     x, t, theta = states(6, 5, 2), 0.4, 0.8
@@ -265,6 +273,7 @@ def ou_drift(answer):
         "The diffusion coefficient multiplies dW itself, not its variance.",
         "It is the same number at every x and t.",
     ),
+    reference=("processes.ornstein_uhlenbeck",),
 )
 def ou_diffusion(answer):
     x, t, sigma = states(7, 5, 2), 0.4, 0.8
@@ -299,6 +308,7 @@ def ou_diffusion(answer):
         "The mean is that of a linear flow, x_0 e^{−θt}; the variance approaches its limit at twice the rate.",
         "With the decay a = e^{−θt}, the missing part of the variance is the share a².",
     ),
+    reference=("processes.LinearSDE.moments",),
 )
 def ou_moments(answer):
     x0, t, theta, sigma = torch.tensor([2.0, -1.0, 0.5]), 0.7, 0.6, 1.2
@@ -338,6 +348,7 @@ def ou_moments(answer):
         "An increment of W over h is √h times a standard normal number, which is given to you as noise.",
         "Add three terms: the state, h times the drift, and √h times the diffusion times the noise.",
     ),
+    reference=("simulators.EulerMaruyama.step", "simulators.simulate"),
 )
 def euler_maruyama_step(answer):
     x, t, h, noise = states(8, 5, 2), 0.5, 0.04, states(9, 5, 2)
@@ -372,6 +383,7 @@ def euler_maruyama_step(answer):
         "log X_t = log x_0 + (μ − σ²/2) t + σ W_t, where W_t is given to you as w.",
         "Take the exponential of both sides; only x_0 stays outside.",
     ),
+    reference=("processes.GeometricBrownianMotion.solution",),
 )
 def geometric_brownian_motion(answer):
     x0, t, w, mu, sigma = states(10, 6).abs(), 0.8, states(11, 6), 0.3, 0.9
@@ -398,6 +410,7 @@ def geometric_brownian_motion(answer):
         "Take the distance of each pair first.",
         "Then take the mean over all pairs.",
     ),
+    reference=("metrics.strong_error",),
 )
 def strong_error(answer):
     x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 1.0, 7.0])
@@ -426,6 +439,7 @@ def strong_error(answer):
         "Take the mean of each set first.",
         "Then take the distance between the two numbers; a distance is never negative.",
     ),
+    reference=("metrics.weak_error",),
 )
 def weak_error(answer):
     x, y = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 1.0, 7.0])
@@ -455,6 +469,7 @@ def weak_error(answer):
         "The factor is tied to the noise: half of σ squared.",
         "Return a function of (x, t), a lambda or an inner def, that multiplies score(x) by ½σ².",
     ),
+    reference=("processes.langevin",),
 )
 def langevin_drift(answer):
     x, t, sigma = states(12, 6, 2), 0.5, 1.6

@@ -15,6 +15,7 @@ from torch import distributions as td
 from fmlab.checks.compare import CheckFailed, describe, fail, require, require_close, require_tensor
 from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.schedules import CondOT, Cosine, coefficient
 
 FAMILIES = {
@@ -54,6 +55,11 @@ def require_four(found) -> None:
         "Which of the two weights rises with time, and which falls? At t = 0 there is only noise.",
         "For VP, integrate the rate first: T(s) = 0.1 s + 9.95 s². Its derivative is b(s), and s falls as t rises.",
         "For VP, α̇ = ½ b(1 − t) α. From α² + β² = 1 follows α α̇ + β β̇ = 0, which gives β̇.",
+    ),
+    reference=tuple(
+        f"schedules.{family}.{value}"
+        for family in ("CondOT", "Cosine", "LinearVP")
+        for value in ("alpha", "beta", "alpha_dot", "beta_dot")
     ),
 )
 def alpha_beta(answer):
@@ -125,6 +131,7 @@ def case(seed: int, schedule, t: Tensor, *shape: int):
         "Scale the noise by the standard deviation, and add the mean.",
         "Bring schedule.alpha(t) and schedule.beta(t) into shape with coefficient(…, z) before they multiply.",
     ),
+    reference=("paths.GaussianPath.interpolate", "paths.GeneralGaussianPath.interpolate"),
 )
 def sample_conditional_path(answer):
     schedule, t = Cosine(), torch.tensor([0.2, 0.5, 0.9])
@@ -159,6 +166,7 @@ def sample_conditional_path(answer):
         "Call sample_data(n) once. Then it is exercise 2, with noise of your own.",
         "torch.randn_like(z) draws standard normal noise in the shape of z, fresh for each row and coordinate.",
     ),
+    reference=("paths.GaussianPath.sample",),
 )
 def sample_marginal_path(answer):
     n, t, schedule, centres = 500, torch.tensor(0.7), Cosine(), 1.5 * states(70, 3, 32)
@@ -244,6 +252,7 @@ def fresh_noise(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor, t: float) -> 
         "ε = (x − α z)/β. Put it into the velocity, or use the sorted form of eq. 20.",
         "All four coefficients are functions of t; each needs coefficient(…, x) before it multiplies.",
     ),
+    reference=("paths.GaussianPath.vector_field", "conversions.convert"),
 )
 def conditional_vector_field(answer):
     schedule, t = Cosine(), torch.tensor([0.2, 0.5, 0.8])
@@ -279,6 +288,7 @@ def conditional_vector_field(answer):
         "Its velocity is μ̇ + σ̇ ε. Which ε belongs to the position x?",
         "ε = (x − μ)/σ. The coefficients are in shape already.",
     ),
+    reference=("paths.GeneralGaussianPath.vector_field",),
 )
 def general_vector_field(answer):
     z, noise = states(55, 5, 2), states(56, 5, 2)
@@ -321,6 +331,7 @@ def exponents(x: Tensor, data: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         "The exponents are minus the squared distances of x and α z_i, over 2 β². Their softmax is what you want.",
         "Make a table (n, N) of exponents: differences by x[:, None], flatten(2), squares, sum(2). Softmax in dim=1.",
     ),
+    reference=("paths.EmpiricalMarginal.posterior_weights",),
 )
 def posterior_weights(answer):
     schedule, t = Cosine(), torch.tensor([0.3, 0.5, 0.6])
@@ -394,6 +405,7 @@ def bent(x: Tensor, z: Tensor, t) -> Tensor:
         "For each data point, ask the field about all states paired with it: field(x, z.expand_as(x), t).",
         "Multiply that by column i of the weights, brought into shape with coefficient(…, x), and add up over i.",
     ),
+    reference=("paths.EmpiricalMarginal.vector_field",),
 )
 def marginal_vector_field(answer):
     x, data, t = states(59, 4, 2), states(60, 3, 2), torch.tensor([0.2, 0.4, 0.6, 0.8])
@@ -446,6 +458,7 @@ def require_exact(found, expected: Tensor, what: str, mistakes=None, tolerance=N
         "The gradient of u(x, t)[:, i].sum() with respect to x holds row i of every Jacobian. Keep column i of it.",
         "Let x record first: x.detach().requires_grad_(). Evaluate u once, and keep the graph between the d gradients.",
     ),
+    reference=("likelihood.divergence",),
 )
 def divergence(answer):
     x, t = states(62, 5, 2), torch.tensor([0.3, 0.5, 0.7, 0.9, 1.1])
@@ -510,6 +523,7 @@ def grow(x, t):
         "For ∂_t p, let a copy of t record, and take the gradient of density(x, t).sum() with respect to it.",
         "What flows is the field density(x, t)[:, None] * u(x, t), a function of (x, t). Take its divergence.",
     ),
+    reference=("likelihood.continuity_residual",),
 )
 def continuity_residual(answer):
     path, x, t = MovingGaussian(torch.tensor([1.0, -0.5])), states(63, 5, 2), torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -546,6 +560,7 @@ def continuity_residual(answer):
         "Only −‖x − α z‖²/(2 β²) depends on x. What is its gradient?",
         "The 2 cancels, the minus stays, and the variance β² is below.",
     ),
+    reference=("paths.GaussianPath.score", "conversions.convert"),
 )
 def conditional_score(answer):
     schedule, t = Cosine(), torch.tensor([0.2, 0.5, 0.8])
@@ -587,6 +602,7 @@ def mixture_score(x: Tensor, data: Tensor, alpha: Tensor, beta: Tensor) -> Tenso
         "The score is linear in z: average the data points instead, and ask for the score at their average.",
         "weights @ data.flatten(1), in the shape of x, is the denoised point. Put it into the conditional score for z.",
     ),
+    reference=("paths.EmpiricalMarginal.score",),
 )
 def marginal_score(answer):
     schedule, t = Cosine(), torch.tensor([0.2, 0.4, 0.6, 0.7])
@@ -680,6 +696,7 @@ def fading(t):
         "Add the score, times half of the squared noise level at the time t.",
         "Return a function of (x, t). In it, bring sigma(t) into shape with coefficient(…, x) before you use it.",
     ),
+    reference=("processes.sde_extension",),
 )
 def sde_extension_drift(answer):
     x, t = states(68, 3, 3), torch.tensor([0.2, 0.5, 0.8])
@@ -716,6 +733,7 @@ def sde_extension_drift(answer):
         "∇p = p ∇log p. So drift and noise together are the divergence of p times one field.",
         "That field is the drift minus ½σ² times the score. The time derivative is that of exercise 9.",
     ),
+    reference=("likelihood.fokker_planck_residual",),
 )
 def fokker_planck_residual(answer):
     path, x, t = MovingGaussian(torch.tensor([1.0, -0.5])), states(69, 5, 2), torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])

@@ -12,6 +12,7 @@ import torch
 from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
 from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.distributions import Gaussian
 from fmlab.paths import GaussianPath
 from fmlab.schedules import CondOT, Cosine
@@ -117,6 +118,7 @@ def off_path(z, noise, alpha, beta) -> dict:
         "The model sees x_t = α_t z + β_t ε at the time t; its answer should be the velocity α̇_t z + β̇_t ε.",
         "Shape all four weights with coefficient(…, z); square the error, sum over each point, average over points.",
     ),
+    reference=("losses.flow_matching_loss",),
 )
 def conditional_flow_matching_loss(answer):
     z, noise, t = states(1, 6, 3), states(2, 6, 3), spread(6)
@@ -161,6 +163,7 @@ def conditional_flow_matching_loss(answer):
         "The state is x_t = α_t z + β_t ε as before; the target at (x_t, t) is field(x_t, t).",
         "No derivatives of the schedule are needed: compare u(x, t) with field(x, t), squared, summed, averaged.",
     ),
+    reference=("losses.marginal_flow_matching_loss",),
 )
 def marginal_flow_matching_loss(answer):
     z, noise, t = states(3, 6, 3), states(4, 6, 3), spread(6)
@@ -204,6 +207,7 @@ def marginal_flow_matching_loss(answer):
         "With y = z − ε and x_t = t z + (1 − t) ε: E y = m, E x_t = t m. In Cov(y, x_t) the noise has a minus.",
         "Var(x_t) is the sum of two squared weights times the variances s² and 1. Shape t with coefficient first.",
     ),
+    reference=("paths.MixtureMarginal.vector_field",),
 )
 def optimal_vector_field(answer):
     x, t, mean, std = states(5, 6, 2), 0.4, torch.tensor([1.0, -0.5]), 0.6
@@ -259,6 +263,7 @@ class Descent:
         "Old gradients are cleared, new ones computed from the loss, and then the optimiser moves the weights.",
         "Call loss(model) once and keep the result: the gradient needs it, and so does the number you return.",
     ),
+    reference=("training.train",),
 )
 def train_step(answer):
     # The loss (w − 1)² + (w' + 2)² at (3, −1), where its value is 5 and its gradient (4, 2); an old gradient is left.
@@ -314,6 +319,7 @@ def require_plain(found) -> None:
         "The step from ts[k] to ts[k + 1] uses the field at ts[k], and has the size of this very interval.",
         "Put the loop under torch.no_grad(), so that no step is recorded, and return the last state.",
     ),
+    reference=("samplers.sample_flow",),
 )
 def sample_flow(answer):
     x0, ts = states(6, 5, 2), torch.tensor([0.1, 0.2, 0.4, 0.7, 1.0])
@@ -365,6 +371,7 @@ def sample_flow(answer):
         "torch.cdist(a, b) has the distance of every row of a from every row of b; its mean is one of the three.",
         "Make each point a row first, flatten(1); then twice the mean between the sets, minus the two within them.",
     ),
+    reference=("metrics.energy_distance",),
 )
 def energy_distance(answer):
     x, y = states(7, 4, 2), 0.5 + 2 * states(8, 3, 2)
@@ -409,6 +416,7 @@ def energy_distance(answer):
         "A step from t down to s moves x by −(t − s) u(x, t), and adds (t − s) div u(x, t) to the integral.",
         "At the end, log N(X_0; 0, I) sums over all coordinates, with ½ log 2π for each; subtract the integral.",
     ),
+    reference=("likelihood.log_likelihood",),
 )
 def log_likelihood(answer):
     x, ts = states(9, 5, 3), torch.tensor([0.2, 0.6])
@@ -493,6 +501,7 @@ def require_scalar_per_point(found, x: torch.Tensor) -> None:
         "Its weights are 1 − t and t; the velocity is the derivative with respect to t.",
         "The velocity does not depend on t. Return both as a pair, the state first.",
     ),
+    reference=("paths.LinearPath.interpolate", "paths.LinearPath.velocity"),
 )
 def linear_path(answer):
     x0, x1, t = states(10, 5, 2), states(11, 5, 2), 0.3
@@ -532,6 +541,7 @@ def linear_path(answer):
         "First make x1 from all of x0, as data without gradients; the inner function then picks the same rows of both.",
         "Inside: the state on the line from x0[k] to x1[k] at t, and the squared error against their difference.",
     ),
+    reference=("losses.reflow_loss",),
 )
 def reflow(answer):
     x0, k, t = states(12, 8, 2), torch.tensor([5, 0, 5, 3]), spread(4)

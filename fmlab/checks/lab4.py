@@ -14,6 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
 from fmlab.checks.inputs import Bent, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.schedules import coefficient
 
 TIMES = torch.tensor([0.15, 0.3, 0.45, 0.6, 0.75, 0.85])
@@ -103,6 +104,7 @@ def require_regression(answer, target, mistakes) -> None:
         "The target is −ε/β at the state x = α z + β ε, so the error of each point is s(x, t) + ε/β.",
         "Shape α and β with coefficient, call s once, square, sum over all dimensions but the first, average.",
     ),
+    reference=("losses.score_matching_loss",),
 )
 def denoising_score_matching_loss(answer):
     def mistakes(loss, x, a, b, z, noise):
@@ -130,6 +132,7 @@ def denoising_score_matching_loss(answer):
         "Compare the network's answer at x = α z + β ε with ε itself, without any β.",
         "Square the differences, sum them over all dimensions but the first, and take the mean over the batch.",
     ),
+    reference=("losses.ddpm_loss",),
 )
 def noise_prediction_loss(answer):
     def mistakes(loss, x, a, b, z, noise):
@@ -164,6 +167,7 @@ def outputs(schedule, t: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tens
         "Solve ε = −β s for s.",
         "The time may be one for each point: shape β with coefficient before you divide.",
     ),
+    reference=("conversions.score_from_noise", "conversions.convert"),
 )
 def score_from_noise(answer):
     schedule, noise = Bent(), states(3, 6, 3)
@@ -191,6 +195,7 @@ def score_from_noise(answer):
         "The numerator is α u − α̇ x, the denominator β² α̇ − α β̇ β.",
         "Ask the schedule for its four functions at t, shape each with coefficient, and put them into the formula.",
     ),
+    reference=("conversions.score_from_vector_field", "conversions.convert"),
 )
 def score_from_vector_field(answer):
     schedule, z, noise = Bent(), states(4, 6, 3), states(5, 6, 3)
@@ -236,6 +241,7 @@ def reversed_time(schedule, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         "The field is a multiple of the score plus α̇/α times the state; the multiple is β² α̇/α − β̇ β.",
         "Compute α̇/α once, shape all values with coefficient, and add the two terms.",
     ),
+    reference=("conversions.vector_field_from_score", "conversions.convert"),
 )
 def vector_field_from_score(answer):
     schedule, z, noise = Bent(), states(6, 6, 3), states(7, 6, 3)
@@ -283,6 +289,7 @@ def steps(x0: Tensor, ts: Tensor, noises: Tensor, step) -> Tensor:
         "The drift is u + ½ σ² s, the noise σ √h ε, and all of it is evaluated at the start of the step.",
         "Loop over ts[:-1], ts.diff() and noises together; start from x0, make a new x in each step, return the last.",
     ),
+    reference=("samplers.sample_diffusion",),
 )
 def sample_diffusion(answer):
     ts, x0, noises = torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0]), states(8, 6, 2), states(9, 4, 6, 2)
@@ -368,6 +375,7 @@ def sample_diffusion(answer):
         "The integral is b_min s + (b_max − b_min) s²/2, and a is e to the power of minus half of it.",
         "The variance is 1 − a²; return a and its square root, of a tensor made with torch.as_tensor(s).",
     ),
+    reference=("schedules.LinearVP.alpha", "schedules.LinearVP.beta"),
 )
 def forward_marginal(answer):
     low, high = 0.5, 6.0
@@ -438,6 +446,7 @@ def score_like(x: Tensor, t: Tensor) -> Tensor:
         "The drift is −f(s) x + g(s)² score at s = 1 − t; the score is asked at our time t.",
         "Shape f(1 − t) and g(1 − t) with coefficient, and do not forget the square of g.",
     ),
+    reference=("processes.reverse_sde",),
 )
 def reverse_sde_drift(answer):
     f, g = forward_rates()
@@ -471,6 +480,7 @@ def reverse_sde_drift(answer):
         "It is the reverse drift with ½ g² in the place of g².",
         "Copy your reverse drift and change one factor.",
     ),
+    reference=("processes.probability_flow",),
 )
 def probability_flow_field(answer):
     f, g = forward_rates()
@@ -527,6 +537,7 @@ def bayes(x: Tensor, x0: Tensor, k: int, betas: Tensor) -> tuple[Tensor, float]:
         "With bars = (1 − betas).cumprod(0), bars[k] is ᾱ_k and bars[k − 1] is ᾱ_{k−1}.",
         "Write the weight of x_0, the weight of x_k and the variance, one line each; all have 1 − ᾱ_k below.",
     ),
+    reference=("ddpm.Chain.posterior_mean", "ddpm.Chain.posterior_variance"),
 )
 def ddpm_posterior(answer):
     betas, x, x0, k = chain(0.1, 0.25, 0.4, 0.55), states(12, 5, 3), states(13, 5, 3), 3
@@ -580,6 +591,7 @@ def require_first(found, x0: Tensor) -> None:
         "The mean is (x − β_k/√(1 − ᾱ_k) ε̂)/√α_k; the variance is that of the posterior.",
         "Add the root of the posterior variance times the noise. For k = 1 it is 0 all by itself.",
     ),
+    reference=("ddpm.Chain.ancestral_step", "ddpm.Chain.model_mean"),
 )
 def ancestral_step(answer):
     betas, k = chain(0.1, 0.25, 0.4, 0.55), 3
@@ -662,6 +674,7 @@ def guess_noise(x: Tensor, t) -> Tensor:
         "With r = (1 − ᾱ_{k−1})/(1 − ᾱ_k), the KL of step k is w_k ‖ε − ε̂‖² + d/2 (r − 1 − log r).",
         "Row 0 is −w_1 ‖ε − ε̂‖² − d/2 log(2π β_1); the last KL is that of N(√ᾱ_K x_0, (1 − ᾱ_K) I) to N(0, I).",
     ),
+    reference=("ddpm.Chain.elbo_terms",),
 )
 def elbo_terms(answer):
     betas, x0 = chain(0.1, 0.25, 0.4, 0.55), states(17, 6, 3)

@@ -12,6 +12,7 @@ import torch
 from fmlab.checks.compare import describe, fail, require, require_close, require_number
 from fmlab.checks.inputs import Bent, states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.schedules import CondOT, Cosine, LinearVP, Schedule, coefficient
 
 OUTPUTS = ("data", "noise", "velocity", "vector_field", "score")
@@ -74,6 +75,7 @@ def speed(t, schedule):
         "The ratio is α²/β²; the logarithm is the natural one.",
         "schedule.alpha(t) and schedule.beta(t) are tensors, even for a number t; take the difference of their logs.",
     ),
+    reference=("schedules.Schedule.log_snr",),
 )
 def log_snr(answer):
     t = torch.tensor([0.2, 0.4, 0.9])
@@ -103,6 +105,7 @@ def log_snr(answer):
         "Which c makes (cα)² + (cβ)² equal to 1?",
         "Divide x by √(α² + β²), shaped by coefficient(…, x) so that each state gets the factor of its own time.",
     ),
+    reference=("schedules.to_variance_preserving",),
 )
 def to_variance_preserving(answer):
     schedule, z, noise = Bent(), states(1, 5, 2), states(2, 5, 2)
@@ -173,6 +176,7 @@ MISREAD = {
         "State and value are two equations: α z + β ε = x and a z + b ε = value. Their determinant is α b − β a.",
         "Solve for z and ε by Cramer's rule, and return a z + b ε with the (a, b) of the target.",
     ),
+    reference=("conversions.convert",),
 )
 def convert_output(answer):
     t = torch.tensor([0.4, 0.55, 0.6, 0.7, 0.8])
@@ -208,6 +212,7 @@ def _without_dots(value, x, source: str, known: dict):
         "From x = α z + β ε, the error of ε is −(α/β) e. The error of a z + b ε is then (a − b α/β) e.",
         "Square that factor, for the row (a, b) of the output; for the data it is 1, as a tensor like t.",
     ),
+    reference=("conversions.x_mse_weight",),
 )
 def x_mse_weight(answer):
     t = torch.tensor([0.3, 0.5, 0.6, 0.8])
@@ -264,6 +269,7 @@ def weights(answer, t, schedule, tolerance: float) -> None:
         "The error is that of the noise, summed over the coordinates of a state; its factor is w(λ) λ̇.",
         "Errors, λ̇ and weight(schedule.log_snr(t)) all have shape (n,): multiply the three, then take the mean.",
     ),
+    reference=("losses.loss_over_log_snr", "losses.score_matching_loss"),
 )
 def loss_over_log_snr(answer):
     z, noise, t = states(5, 6, 3), states(6, 6, 3), torch.tensor([0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
@@ -325,6 +331,7 @@ def weighted_loss(answer, z, noise, t, schedule, weight, tolerance: float) -> No
         "The output's error is factor(output)/factor(noise) times the error of the noise.",
         "That ratio is w λ̇, so divide it by λ̇ = 2 (α̇/α − β̇/β).",
     ),
+    reference=("losses.effective_weight",),
 )
 def effective_weight(answer):
     t = torch.tensor([0.3, 0.5, 0.6, 0.8])
@@ -364,6 +371,7 @@ def effective_weights(answer, t, schedule, tolerance: float) -> None:
         "At time t the state is α_t ẑ + β_t ε̂; solve for ε̂.",
         "Then mix ẑ and ε̂ with the weights of time s. All four weights go through coefficient(…, x).",
     ),
+    reference=("samplers.DDIM.step",),
 )
 def ddim_step(answer):
     schedule, data, noise = Bent(), states(7, 5, 2), states(8, 5, 2)
@@ -418,6 +426,7 @@ def overshot(data, noise, t, s, schedule, xi, churn: float):
         "Keep the share q of ε̂ and add √(1 − q²) of ξ. With more churn, less is kept.",
         "q is (α_t β_s / (β_t α_s)) to the power churn; the step is α_s ẑ + β_s (q ε̂ + √(1 − q²) ξ).",
     ),
+    reference=("samplers.DDPM.step",),
 )
 def ddpm_step(answer):
     data, noise, xi = states(9, 3, 5, 2)
@@ -473,6 +482,7 @@ def renoised(answer, data, noise, t, s, schedule, xi, churn: float, tolerance: f
         "In the time of the diffusion the data fade, so f = −α̇/α is negative or 0.",
         "Compute g² = 2 (β² α̇/α − β β̇) and return f and its square root, in this order.",
     ),
+    reference=("schedules.diffusion_coefficients",),
 )
 def sde_from_schedule(answer):
     t = torch.tensor([0.2, 0.5, 0.9])
@@ -525,6 +535,7 @@ def coefficients(answer, t, schedule, f, g_squared, name: str, tolerance: float)
         "β²/α² is the integral of g²/α²; put a 0 in front of each cumulative integral, for the time 0.",
         "Return α = exp ∫ f, and β = α √(∫ g²/α²), both as tensors as long as s.",
     ),
+    reference=("schedules.DiffusionSchedule.alpha", "schedules.DiffusionSchedule.beta"),
 )
 def schedule_from_sde(answer):
     s = torch.linspace(0, 1, 401)
@@ -585,6 +596,7 @@ def integrated(answer, f, g_squared, s, alpha, beta, alpha_mistakes=None, beta_m
         "Sum the norms of its steps, states.diff(dim=0), over time; the distance is the norm of last minus first.",
         "Flatten coordinates before the norms, average lengths and distances, divide one by the other, subtract 1.",
     ),
+    reference=("metrics.path_curvature",),
 )
 def path_curvature(answer):
     angle = torch.linspace(0, math.pi, 201)

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d
 from fmlab.checks.compare import describe, fail, require, require_close, require_number, require_tensor
 from fmlab.checks.inputs import states
 from fmlab.checks.report import answer_or, check, hint, progress  # noqa: F401 (words of the labs)
+from fmlab.checks.submission import submission  # noqa: F401 (a word of the labs)
 from fmlab.processes import ODE
 from fmlab.schedules import coefficient
 from fmlab.simulators import Euler, Heun, Midpoint, simulate
@@ -49,6 +50,7 @@ def require_field(found) -> Callable:
         "It is a weighted sum of two calls of u, one with the label and one with null; the weights add up to 1.",
         "Define a function of (x, t) inside yours that calls u twice, and return that function.",
     ),
+    reference=("guidance.guided_vector_field",),
 )
 def guided_vector_field(answer):
     x, t, y, w, null = states(1, 5, 2), 0.3, torch.tensor([0, 1, 2, 1, 0]), 3.0, 4
@@ -81,6 +83,7 @@ def guided_vector_field(answer):
         "A uniform number is below p with probability p.",
         "torch.where(condition, value where true, value where false) makes a new tensor and leaves y as it is.",
     ),
+    reference=("losses.drop_labels",),
 )
 def drop_labels(answer):
     y, p, null = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6]), 0.1, 10
@@ -138,6 +141,7 @@ def require_gradient(found, expected: Tensor, weights: list[Tensor], what: str) 
         "Shape t as (n, 1, …, 1) to make x_t; hand the network t as it came, and the labels.",
         "Subtract the velocity z − ε from u(x_t, t, y), square, sum over all but the first axis, and take the mean.",
     ),
+    reference=("losses.guided_flow_matching_loss", "losses.flow_matching_loss"),
 )
 def guided_flow_matching_loss(answer):
     z, noise, y = states(2, 4, 1, 4, 4), states(3, 4, 1, 4, 4), torch.tensor([2, 0, 1, 5])
@@ -198,6 +202,7 @@ def guided_flow_matching_loss(answer):
         "With h = 1/steps, step k starts at t = k h; one look at the field leads half a step ahead, another moves.",
         "In a loop: half = x + h/2 · field(x, t), then x becomes x + h · field(half, t + h/2), in a new tensor.",
     ),
+    reference=("samplers.sample_flow",),
 )
 def sample_guided(answer):
     noise, y, w, null, steps = states(4, 6, 2), torch.tensor([0, 1, 2, 2, 1, 0]), 2.0, 3, 4
@@ -253,6 +258,7 @@ def sample_guided(answer):
         "Compare the position of the largest logit of each row with y.",
         "The mean of a comparison, made a float, is the share where it is true.",
     ),
+    reference=("metrics.fidelity",),
 )
 def fidelity(answer):
     logits = torch.tensor([[2.0, 0.5, 1.0], [0.0, 0.3, -1.0], [4.0, 3.0, 5.0], [0.1, 0.0, 0.2], [-1.0, -3.0, -2.0]])
@@ -286,6 +292,7 @@ def fidelity(answer):
         "torch.pdist gives the distances of all pairs of different rows, each pair once.",
         "For each label in y.unique(), flatten its images and take the mean of pdist; then average these means.",
     ),
+    reference=("metrics.diversity",),
 )
 def diversity(answer):
     y = torch.tensor([0, 1, 1, 0, 1, 4, 4])
@@ -326,6 +333,7 @@ def diversity(answer):
         "torch.cdist makes that table from two sets of flattened images.",
         "Flatten both with flatten(1), take torch.cdist, and the minimum along the axis of the data.",
     ),
+    reference=("metrics.nearest_neighbour_distance",),
 )
 def nearest_neighbour_distance(answer):
     data = states(5, 6, 1, 2, 2)
@@ -364,6 +372,7 @@ def nearest_neighbour_distance(answer):
         "torch.arange(1, size // 2 + 1) holds the k; t[:, None] makes a column of the times.",
         "Take cosine and sine of the table, and join the two along the second axis.",
     ),
+    reference=("models.time_embedding",),
 )
 def time_embedding(answer):
     t, size = torch.tensor([0.0, 0.1, 0.35, 0.8, 1.0]), 6

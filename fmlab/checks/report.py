@@ -10,15 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from fmlab.checks.calls import Guarded
-from fmlab.checks.compare import (  # noqa: F401
-    CheckFailed,
-    describe,
-    fail,
-    require,
-    require_close,
-    require_number,
-    require_tensor,
-)
+from fmlab.checks.compare import CheckFailed
+from fmlab.checks.reference import withheld, words
 
 
 @dataclass
@@ -28,6 +21,7 @@ class Exercise:
     name: str
     points: int
     hints: tuple[str, ...]
+    reference: tuple[str, ...] = ()
     state: str = "not checked yet"
     answer: Callable | None = None
     hints_given: int = 0
@@ -37,18 +31,24 @@ _exercises: dict[str, Exercise] = {}
 
 
 def check(
-    reread: str, passed: str = "", points: int = 0, hints: tuple[str, ...] = (), hidden: bool = False
+    reread: str,
+    passed: str = "",
+    points: int = 0,
+    hints: tuple[str, ...] = (),
+    reference: tuple[str, ...] = (),
+    hidden: bool = False,
 ) -> Callable:
     """Make a check of `body(answer)`: the exercise is named by the function.
 
     reread: the place in the notes that a failed check points to. passed: what a passed check means, in a few words.
     points: what it is worth. hints: up to three, each more of a help than the one before.
+    reference: the library's functions for the exercise, "simulators.Euler.step"; an answer that calls one is rejected.
     hidden: a check that is silent when it passes and does not count for `answer_or`, `hint` and `progress`.
     """
 
     def decorate(body: Callable) -> Callable:
         name, lab = body.__name__, body.__module__.rpartition(".")[2]
-        exercise = Exercise(name, points, hints)
+        exercise = Exercise(name, points, hints, reference)
         if not hidden:
             _exercises[name] = exercise
         where = f"  Reread: {reread}." + (f' A hint: {lab}.hint("{name}")' if hints else "")
@@ -56,18 +56,21 @@ def check(
         @functools.wraps(body)
         def run(answer) -> None:
             exercise.state, exercise.answer = "not right yet", None
-            guarded = None
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            guarded, reference = None, _exercises[name].reference if name in _exercises else ()
+            with (
+                torch.random.fork_rng(devices=[]),
+                warnings.catch_warnings(),
+                withheld(reference, body.__code__.co_filename) as called,
+            ):
                 warnings.simplefilter("ignore")  # on stderr they would pass for a failure
                 torch.manual_seed(0)
                 try:
                     guarded = Guarded(answer)
                     body(guarded)
                 except Exception as failure:
-                    if not isinstance(failure, CheckFailed):
-                        failure = f"what came back could not be compared ({type(failure).__name__}: {failure})"
+                    reason = words(called[0]) if called else _reason(failure)
                     note = guarded.note() if guarded else ""
-                    raise CheckFailed(f"✗ {name}: {failure}{note}\n{where}") from None
+                    raise CheckFailed(f"✗ {name}: {reason}{note}\n{where}") from None
             exercise.state, exercise.answer = "passed", answer
             if not hidden:
                 show(Passed(name, passed + guarded.note()))
@@ -76,6 +79,13 @@ def check(
         return run
 
     return decorate
+
+
+def _reason(failure: Exception) -> str:
+    """Why a check failed, also where it was the check that raised, on what came back."""
+    if isinstance(failure, CheckFailed):
+        return str(failure)
+    return f"what came back could not be compared ({type(failure).__name__}: {failure})"
 
 
 def answer_or(name: str, otherwise: Callable) -> Callable:

@@ -8,7 +8,7 @@ from torch import distributions as td
 
 from fmlab.likelihood import divergence as exact_divergence
 from fmlab.paths import GaussianPath
-from fmlab.schedules import CondOT, Cosine, LinearVP, coefficient
+from fmlab.schedules import coefficient
 
 
 def schedule_by_autograd(t, family):
@@ -29,9 +29,17 @@ def schedule_by_autograd(t, family):
     return alpha, beta, alpha_dot, beta_dot
 
 
-def schedule_by_library(t, family):
-    s = {"condot": CondOT(), "cosine": Cosine(), "vp": LinearVP()}[family]
-    return [s.alpha(t), s.beta(t), s.alpha_dot(t), s.beta_dot(t)]
+def schedule_by_forward_mode(t, family):
+    """Values and derivatives of the angle's sine and cosine, or of α alone: β² = 1 − α² has 2 β β̇ = −2 α α̇."""
+    if family == "condot":
+        return [t, 1 - t, torch.full_like(t, 1.0), torch.full_like(t, -1.0)]
+    formula = {
+        "cosine": lambda t: torch.sin(math.pi / 2 * t),
+        "vp": lambda t: torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t) ** 2),
+    }[family]
+    alpha, alpha_dot = torch.func.jvp(formula, (t,), (torch.ones_like(t),))
+    beta = (1 - alpha**2).sqrt()
+    return [alpha, beta, alpha_dot, -alpha * alpha_dot / beta]
 
 
 def schedule_in_numpy(t, family):
@@ -292,11 +300,11 @@ def planck_term_by_term(density, score, drift, sigma, x, t):
 
 
 RIGHT = {
-    "alpha_beta": [schedule_by_autograd, schedule_by_library, schedule_in_numpy],
+    "alpha_beta": [schedule_by_autograd, schedule_by_forward_mode, schedule_in_numpy],
     "sample_conditional_path": [
         sample_row_by_row,
         sample_by_einsum,
-        lambda z, noise, t, s: GaussianPath(s).interpolate(z, noise, t),
+        lambda z, noise, t, s: torch.addcmul(coefficient(s.beta(t), z) * noise, coefficient(s.alpha(t), z), z),
     ],
     "sample_marginal_path": [marginal_one_by_one, marginal_by_numpy, marginal_by_normal],
     "conditional_vector_field": [field_by_noise, field_row_by_row, field_from_score],

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
-from fmlab import paths
 from fmlab.distributions import Gaussian
 from fmlab.processes import ODE
 from fmlab.simulators import Euler, simulate
@@ -79,12 +78,13 @@ def optimum_from_posterior(x, t, mean, std):
     return data - noise
 
 
-def optimum_from_library(x, t, mean, std):
-    flat = (x - mean).flatten(1)
-    centred = paths.GaussianPath().marginal(Gaussian(torch.zeros(flat.shape[1], dtype=x.dtype), std**2))
-    t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
-    moved = x.flatten(1) - t[:, None] * mean.flatten()
-    return mean + centred.vector_field(moved, t).reshape(x.shape)
+def optimum_from_flow(x, t, mean, std):
+    """The flow scales deviations from t m by the standard deviation, so the field is its logarithmic derivative."""
+    t = shaped(t, x).clone().requires_grad_()
+    with torch.enable_grad():
+        log_scale = ((t * std) ** 2 + (1 - t) ** 2).log() / 2
+        (rate,) = torch.autograd.grad(log_scale.sum(), t)
+    return mean + rate * (x - t.detach() * mean)
 
 
 def step_with_float(model, loss, optimizer):
@@ -183,9 +183,9 @@ def likelihood_recursive(u, divergence, x, ts):
     return before - h * divergence(x, ts[-1])
 
 
-def line_from_library(x0, x1, t):
-    t, line = torch.as_tensor(t, dtype=x0.dtype), paths.LinearPath()
-    return line.interpolate(x1, x0, t), line.velocity(x1, x0, t)
+def line_from_start(x0, x1, t):
+    velocity = x1 - x0
+    return x0 + shaped(t, x0) * velocity, velocity
 
 
 def line_by_rows(x0, x1, t):
@@ -222,7 +222,7 @@ class Reflow:
         self.x0, self.x1 = x0, sample(x0).clone().detach()
 
     def __call__(self, u, k, t):
-        x, velocity = line_from_library(self.x0[k], self.x1[k], t)
+        x, velocity = line_from_start(self.x0[k], self.x1[k], t)
         error = u(x, t) - velocity
         return torch.einsum("ni,ni->n", error.flatten(1), error.flatten(1)).mean()
 
@@ -230,13 +230,13 @@ class Reflow:
 RIGHT = {
     "conditional_flow_matching_loss": [loss_with_einsum, loss_point_by_point, loss_with_mse, loss_from_eq_29],
     "marginal_flow_matching_loss": [marginal_with_mse, marginal_expanded, marginal_with_norm],
-    "optimal_vector_field": [optimum_from_scale, optimum_from_posterior, optimum_from_library],
+    "optimal_vector_field": [optimum_from_scale, optimum_from_posterior, optimum_from_flow],
     "train_step": [step_with_float, step_with_detach, step_with_numpy],
     "sample_flow": [sample_by_index, sample_detached, sample_with_simulate, sample_recursive],
     "energy_distance": [energy_by_broadcasting, energy_with_numpy, energy_by_loops],
     "log_likelihood": [likelihood_by_index, likelihood_with_negative_steps, likelihood_recursive],
     "linear_path": [
-        line_from_library,
+        line_from_start,
         line_by_rows,
         lambda x0, x1, t: (torch.lerp(x0, x1, shaped(t, x0)), torch.sub(x1, x0)),
     ],

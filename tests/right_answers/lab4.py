@@ -5,7 +5,7 @@ import math
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from fmlab import conversions, ddpm, losses
+from fmlab import ddpm
 from fmlab.paths import GaussianPath
 from fmlab.schedules import coefficient
 
@@ -79,6 +79,19 @@ def score_by_solve(u, x, t, schedule):
     both = torch.stack([x.flatten(1), u.flatten(1)], 1)
     noise = torch.linalg.solve(torch.stack(rows, 1), both)[:, 1]
     return (-noise / schedule.beta(t)[:, None]).reshape(x.shape)
+
+
+def score_from_denoiser(u, x, t, schedule):
+    """E[z | x] from the field, at the speed at which the ratio α/β grows, then Tweedie's formula backwards."""
+    a, b, p, q = (column(c(t), x) for c in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    denoised = (u - q / b * x) / (b * (p * b - a * q) / b**2)
+    return (a * denoised - x) / b**2
+
+
+def field_from_data_and_noise(s, x, t, schedule):
+    """u = α̇ E[z | x] + β̇ E[ε | x]."""
+    a, b, p, q = (column(c(t), x) for c in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    return p * (x + b**2 * s) / a - q * b * s
 
 
 def field_by_elimination(s, x, t, schedule):
@@ -176,9 +189,12 @@ def posterior_by_bayes(x, x0, k, betas):
     return (math.sqrt(1 - beta) / beta * x + math.sqrt(bar) / (1 - bar) * x0) / precision, 1 / precision
 
 
-def posterior_by_chain(x, x0, k, betas):
-    chain = ddpm.Chain(betas[1:])
-    return chain.posterior_mean(x, x0, k), chain.posterior_variance(k)
+def posterior_by_regression(x, x0, k, betas):
+    """The law of x_{k−1} given x_0, conditioned on x_k as one jointly Gaussian variable on another."""
+    bar, keep = (1 - betas[:k]).prod(), (1 - betas[k]).sqrt()
+    gain = keep * (1 - bar) / (keep**2 * (1 - bar) + betas[k])
+    mean = bar.sqrt() * x0
+    return mean + gain * (x - keep * mean), (1 - bar) * (1 - gain * keep)
 
 
 def posterior_with_numbers(x, x0, k, betas):
@@ -197,9 +213,12 @@ def step_through_the_guess(x, eps, k, betas, noise):
     return mean + math.sqrt(variance) * noise
 
 
-def step_by_chain(x, eps, k, betas, noise):
-    chain = ddpm.Chain(betas[1:])
-    return chain.model_mean(x, eps, k) + math.sqrt(chain.posterior_variance(k)) * noise
+def step_through_the_score(x, eps, k, betas, noise):
+    """Tweedie's formula for the step: (x + β_k s) / √(1 − β_k), with the score s = −ε / √(1 − ᾱ_k)."""
+    bars = (1 - betas).cumprod(0)
+    score = -eps / (1 - bars[k]).sqrt()
+    spread = (betas[k] * (1 - bars[k - 1]) / (1 - bars[k])).sqrt()
+    return torch.addcmul((x + betas[k] * score) * (1 - betas[k]).rsqrt(), spread, noise)
 
 
 def step_with_numbers(x, eps, k, betas, noise):
@@ -249,17 +268,6 @@ def elbo_by_points(x0, eps, betas, noises):
     return torch.cat([elbo_by_means(x0[i : i + 1], eps, betas, noises[:, i : i + 1]) for i in range(len(x0))], 1)
 
 
-def library_loss(network, z, t, noise, schedule):
-    """The library's loss, with its own draw of the noise replaced."""
-    path = GaussianPath(WithSchedule(schedule))
-    path.interpolate = lambda z, _, t, real=path.interpolate: real(z, noise, t)
-    normal, losses._noise = losses._noise, lambda z, generator: noise
-    try:
-        return losses.ddpm_loss(network, path, z, times=lambda n, generator: t)
-    finally:
-        losses._noise = normal
-
-
 RIGHT = {
     "denoising_score_matching_loss": [
         loss_by_points(lambda noise, b: -noise / b),
@@ -272,7 +280,6 @@ RIGHT = {
         loss_by_mse(lambda noise, b: noise),
         loss_by_einsum(lambda noise, b: noise),
         noise_loss_from_score_matching,
-        library_loss,
     ],
     "score_from_noise": [
         lambda noise, t, schedule: torch.stack(
@@ -280,17 +287,16 @@ RIGHT = {
         ),
         lambda noise, t, schedule: noise / column(-schedule.beta(t), noise),
         lambda noise, t, schedule: torch.from_numpy(-noise.numpy() / column(schedule.beta(t), noise).numpy()),
-        lambda noise, t, schedule: conversions.score_from_noise(noise, noise, t, WithSchedule(schedule)),
     ],
     "score_from_vector_field": [
         score_by_elimination,
         score_by_solve,
-        lambda u, x, t, schedule: conversions.score_from_vector_field(u, x, t, WithSchedule(schedule)),
+        score_from_denoiser,
     ],
     "vector_field_from_score": [
         field_by_elimination,
         field_by_points,
-        lambda s, x, t, schedule: conversions.vector_field_from_score(s, x, t, WithSchedule(schedule)),
+        field_from_data_and_noise,
     ],
     "sample_diffusion": [sampler_by_index, sampler_with_numbers, sampler_recursive],
     "forward_marginal": [marginal_by_quadrature, marginal_by_numbers, marginal_as_list],
@@ -301,7 +307,7 @@ RIGHT = {
         drift_by_sum(0.5),
         lambda score, x, t, f, g: coefficient(g(1 - t) ** 2 / 2, x) * score(x, t) + coefficient(-f(1 - t), x) * x,
     ],
-    "ddpm_posterior": [posterior_by_bayes, posterior_by_chain, posterior_with_numbers],
-    "ancestral_step": [step_through_the_guess, step_by_chain, step_with_numbers],
+    "ddpm_posterior": [posterior_by_bayes, posterior_by_regression, posterior_with_numbers],
+    "ancestral_step": [step_through_the_guess, step_through_the_score, step_with_numbers],
     "elbo_terms": [elbo_by_means, elbo_by_torch, elbo_by_points],
 }

@@ -1,0 +1,58 @@
+"""How cost grows: slopes of log time against log size, 1 where it is proportional and 0 where it does not matter."""
+
+import torch
+
+from benchmarks.densities import random_mixture
+from benchmarks.measure import Numbers, costs, interleave
+from fmlab.distributions import Empirical
+from fmlab.metrics import convergence_order, energy_distance
+from fmlab.paths import GaussianPath
+from fmlab.processes import ornstein_uhlenbeck
+from fmlab.simulators import simulate
+
+
+def growth(quick: bool) -> Numbers:
+    """Slopes of log time against log size"""
+    top = 1 if quick else 4  # sizes are those of the labs and a little beyond
+    axes = {
+        "simulate, particles": (lambda n: simulation(n, 20, 2), [10_000, 20_000, 40_000 * top]),
+        "simulate, steps": (lambda steps: simulation(10_000, steps, 2), [25, 50, 100 * top]),
+        "simulate, dimension": (lambda d: simulation(5000, 20, d), [4, 8, 16 * top]),
+        "mixture score, points": (lambda n: score(n, 8, 2), [10_000, 20_000, 40_000 * top]),
+        "mixture score, components": (lambda k: score(10_000, k, 2), [8, 16, 32 * top]),
+        "mixture score, dimension": (lambda d: score(10_000, 8, d), [2, 4, 8 * top]),
+        "data set field, data points": (lambda size: field(size, 200, 2), [5000, 10_000, 20_000 * top]),
+        "data set field, queries": (lambda n: field(10_000, n, 2), [100, 200, 400 * top]),
+        "data set field, dimension": (lambda d: field(5000, 200, d), [4, 16, 64 * top]),
+        "energy distance, points": (distance, [1000, 2000, 4000 * top]),
+    }
+    return {name: _slope(make, sizes, quick) for name, (make, sizes) in axes.items()}
+
+
+def _slope(make, sizes: list[int], quick: bool) -> float:
+    rows = {str(size): make(size) for size in sizes}
+    best = costs(interleave(rows, 5 if quick else 20, 0.5 if quick else 3))["best"]
+    return float(convergence_order(torch.tensor(sizes), torch.tensor([best[str(size)] for size in sizes])))
+
+
+def simulation(n: int, steps: int, d: int):
+    process, x0, ts = ornstein_uhlenbeck(1.0, 1.0), torch.ones(n, d), torch.linspace(0, 1, steps + 1)
+    return lambda: simulate(process, x0, ts)
+
+
+def score(n: int, k: int, d: int):
+    mixture = random_mixture(k, d)
+    x = mixture.sample(n, torch.Generator().manual_seed(0))
+    return lambda: mixture.score(x)
+
+
+def field(size: int, queries: int, d: int):
+    generator = torch.Generator().manual_seed(0)
+    marginal = GaussianPath().marginal(Empirical(torch.randn(size, d, generator=generator)))
+    x = torch.randn(queries, d, generator=generator)
+    return lambda: marginal.vector_field(x, 0.3)
+
+
+def distance(n: int):
+    x, y = torch.randn(2, n, 2, generator=torch.Generator().manual_seed(0))
+    return lambda: energy_distance(x, y)

@@ -1,0 +1,132 @@
+"""What the machine gives besides time on one core: memory, more cores, and time before the first line."""
+
+import ctypes
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Numbers, Rows, at_most, targets
+from benchmarks.simulation import eight_gaussians
+from fmlab.distributions import Checkerboard, Digits, Empirical
+from fmlab.losses import flow_matching_loss
+from fmlab.models import MLP, UNet
+from fmlab.paths import GaussianPath
+from fmlab.processes import ODE, langevin
+from fmlab.samplers import sample_flow
+from fmlab.simulators import simulate
+
+
+@targets(at_most("import fmlab", 1.1, "import torch"), at_most("its modules up to training", 1.1, "import torch"))
+def imports(quick: bool) -> Rows:
+    """Time to import, in processes of their own"""
+    modules = "distributions metrics simulators losses likelihood samplers guidance training".split()
+    statements = {
+        "import torch": "import torch",
+        "import fmlab": "import fmlab",
+        "its modules up to training": "import " + ", ".join(f"fmlab.{module}" for module in modules),
+    }
+    return {
+        name: partial(subprocess.run, [sys.executable, "-c", code], check=True) for name, code in statements.items()
+    }
+
+
+@targets(
+    at_most("recording 200 states", 1.1, "the recorded states"),
+    at_most("field of 10⁶ data points", 64, "1 MiB"),
+)
+def memory(quick: bool) -> Numbers:
+    """Memory at the peak, in MiB beyond what was held before (Linux)"""
+    if not Path("/proc/self/clear_refs").exists():
+        return {"1 MiB": 1.0}
+    x0, ts = torch.randn(100_000, 2), torch.linspace(0, 1, 200)
+    data, x = Empirical(torch.randn(1_000_000, 2)), torch.randn(20 if quick else 200, 2)
+    marginal = GaussianPath().marginal(data)
+    return {
+        "1 MiB": 1.0,
+        "the recorded states": len(ts) * x0.numel() * 4 / 2**20,
+        "recording 200 states": peak(lambda: simulate(ODE(lambda x, t: -x), x0, ts, record=True)),
+        "field of 10⁶ data points": peak(lambda: marginal.vector_field(x, 0.6)),
+        "field, one time for each point": peak(lambda: marginal.vector_field(x, torch.full((len(x),), 0.6))),
+        "field, close to the data": peak(lambda: marginal.vector_field(x, 0.98)),
+    }
+
+
+def peak(call) -> float:
+    """MiB by which a call raises the resident memory at its peak."""
+    ctypes.CDLL(None).malloc_trim(0)  # else it could use again what earlier calls have left
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = _resident("VmRSS")
+    call()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+WORK = ("Langevin", "training", "training a U-Net", "sampling", "exact field")
+ALL = torch.get_num_threads()
+
+
+def row(work: str, count: int) -> str:
+    return f"{work}, {count} thread{'s' * (count > 1)}"
+
+
+@targets(*(at_most(row(work, 1), 1.1, row(work, ALL)) for work in WORK))
+def threads(quick: bool) -> Rows:
+    """The heavier work of the labs, on one thread and on all"""
+    return {
+        row(name, count): partial(on_threads, count, call)
+        for name, call in course_work(quick).items()
+        for count in (1, ALL)
+    }
+
+
+@targets(*threads.bounds)
+def threads_and_neighbour(quick: bool) -> Rows:
+    """The same, while another process keeps a core busy"""
+    return {name: partial(beside_a_neighbour, call) for name, call in threads(quick).items()}
+
+
+def course_work(quick: bool) -> Rows:
+    torch.manual_seed(0)
+    steps = 2 if quick else 20
+    mixture, path = eight_gaussians(), GaussianPath()
+    points, digits = Checkerboard().sample(2000), Digits().z[:64]
+    flow, unet, x0 = MLP(2), UNet(), torch.randn(10_000, 2)
+    ts, marginal = torch.linspace(0, 1, steps + 1), path.marginal(Empirical(points))
+
+    def train(model, z):
+        for _ in range(steps):
+            model.zero_grad()
+            flow_matching_loss(model, path, z).backward()
+
+    calls = (
+        lambda: simulate(langevin(mixture.score), x0, ts),
+        lambda: train(flow, points),
+        lambda: train(unet, digits),
+        lambda: sample_flow(flow, x0, steps),
+        lambda: marginal.vector_field(x0[:1000], 0.6),
+    )
+    return dict(zip(WORK, calls))
+
+
+def on_threads(count: int, call) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        call()
+    finally:
+        torch.set_num_threads(before)
+
+
+def beside_a_neighbour(call) -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as neighbour:
+        try:
+            call()
+        finally:
+            neighbour.kill()

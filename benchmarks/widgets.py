@@ -1,0 +1,52 @@
+"""What a student waits for while a slider moves: one redraw of each explorer."""
+
+import io
+from collections.abc import Callable
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from benchmarks.measure import Rows, at_most, targets
+from fmlab import widgets as explorers
+from fmlab.distributions import GaussianMixture, Word
+
+CLASSES = [GaussianMixture([[-1.5, y], [0.5, y]], 0.12) for y in (1.0, 0.0, -1.0)]
+EXPLORERS = {
+    "step_size": explorers.step_size,
+    "ornstein_uhlenbeck_paths": explorers.ornstein_uhlenbeck_paths,
+    "path_through_time": explorers.path_through_time,
+    "sde_extension_noise": explorers.sde_extension_noise,
+    "diffusion_sigma": explorers.diffusion_sigma,
+    "noise_schedules": explorers.noise_schedules,
+    "sampler_churn": explorers.sampler_churn,
+    "guidance_scale": lambda: explorers.guidance_scale(CLASSES),
+    "noise_to_data": lambda: explorers.noise_to_data(Word("flow").sample(4000)),
+}
+
+
+@targets(*(at_most(name, 2, "empty axes") for name in EXPLORERS))
+def widgets(quick: bool) -> Rows:
+    """A redraw of each explorer, with all its steps, in units of one of empty axes; 0.1 s are felt as at once"""
+    return {"empty axes": empty_axes()} | {name: at_its_heaviest(make()) for name, make in EXPLORERS.items()}
+
+
+def empty_axes() -> Callable[[], None]:
+    """What matplotlib does, without more ado, for a new picture of an explorer's size."""
+    with rc_context(explorers.STYLE):
+        figure = Figure(figsize=(7, 3.6), dpi=90)
+        ax = figure.subplots()
+
+    def redraw() -> None:
+        with rc_context(explorers.STYLE):
+            ax.clear()
+            figure.savefig(io.BytesIO(), format="png")
+
+    return redraw
+
+
+def at_its_heaviest(explorer: explorers.Explorer) -> Callable[[], None]:
+    """Its redraw, as a slider calls it, with all that counts steps at the largest value."""
+    for slider in explorer.children[:-1]:
+        if "steps" in slider.description:
+            slider.value = slider.max
+    return explorer._redraw

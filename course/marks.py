@@ -1,0 +1,59 @@
+"""The marks in a record: what each answer got, what is still open, and all of it together.
+
+A score is None until it is known. An ungraded submission has no scores, which is not the same as zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from course.records import Record
+
+GRADED, WAITING, UNGRADED = "graded", "waiting for a person", "ungraded"
+
+Item = Mapping[str, Any]  # an exercise or a written answer of a record
+
+
+def items(record: Record) -> dict[str, Item]:
+    """The exercises of a record and then its written answers, by name."""
+    return {**record.get("exercises", {}), **record.get("written", {})}
+
+
+def status(record: Record) -> str:
+    """GRADED, or WAITING while a score is open, or UNGRADED."""
+    if record["status"] != "graded":
+        return UNGRADED
+    return WAITING if None in scores(record).values() else GRADED
+
+
+def scores(record: Record) -> dict[str, float | None]:
+    """Scores by name; none of an ungraded submission."""
+    return {name: item["score"] for name, item in items(record).items()} if record["status"] == "graded" else {}
+
+
+def total(record: Record) -> float | None:
+    """All points together; None as long as one score is open."""
+    return sum(scores(record).values()) if status(record) == GRADED else None
+
+
+def code_total(record: Record) -> float | None:
+    """The points for exercises together, which are known before a person has read anything."""
+    found = [exercise["score"] for exercise in record.get("exercises", {}).values()]
+    return None if status(record) == UNGRADED or not found or None in found else sum(found)
+
+
+def out_of(record: Record) -> float:
+    """The points that could be had."""
+    return sum(item["points"] for item in items(record).values())
+
+
+def worth(records: Iterable[Record]) -> dict[str, float]:
+    """What each exercise and then each written answer of the lab is worth."""
+    records = list(records)
+    return {
+        name: item["points"]
+        for part in ("exercises", "written")
+        for record in records
+        for name, item in record.get(part, {}).items()
+    }

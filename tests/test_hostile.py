@@ -1,0 +1,112 @@
+"""Honest and hostile students are graded in one batch: each gets the marks deserved, and nobody anything else."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+from nbgrader.api import Gradebook
+
+from course import build, feedback, records, report
+from course.grade import grade
+from course.judge import Patience
+from tests import hostile, submissions
+from tests.walls import needs_walls
+
+pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
+
+PATIENCE = Patience(cell=20, check=20, notebook=300)
+GUARDED = ("course", "fmlab", "labs", "solutions")
+
+
+CASES = hostile.everyone()
+HOSTILE = [student for student in CASES if student.startswith("hostile")]
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """What the records of the class say, the files of the machine before it was graded, and where everything is."""
+    place = tmp_path_factory.mktemp("class")
+    hostile.hand_in(place)
+    before = fingerprints(place)
+    places, url = [place / "inbox", place / "class.zip"], f"sqlite:///{place}/gradebook.db"
+    found = grade(places, place / "results", url, workers=2, patience=PATIENCE)
+    return {record["student"]: record for record in found}, before, place
+
+
+def fingerprints(place: Path) -> dict[str, str]:
+    """Of the files that nobody may change."""
+    files = [
+        path for folder in GUARDED for path in (build.ROOT / folder).rglob("*") if path.suffix in (".py", ".ipynb")
+    ]
+    files += [path for path in (place / "inbox").rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+@pytest.mark.parametrize("student", CASES)
+def test_everyone_gets_the_marks_they_deserve(batch, student):
+    found, _, place = batch
+    case, record = CASES[student], found[student]
+    if case.lost is None:
+        assert record["status"] == "ungraded" and not record["exercises"]
+        return
+    assert record["status"] == "graded", record["reason"]
+    marks = {name: item["score"] for name, item in record["exercises"].items()}
+    verdicts = {name: item["verdict"] for name, item in record["exercises"].items() if item["by"]}
+    assert marks == hostile.deserved(case), verdicts
+    assert {name: item["points"] for name, item in record["exercises"].items()} == submissions.points(hostile.LAB)
+    with Gradebook(f"sqlite:///{place}/gradebook.db") as gradebook:
+        grades = gradebook.find_submission_notebook(hostile.LAB, hostile.LAB, student).grades
+        assert {grade.name: grade.auto_score for grade in grades if grade.name in marks} == marks
+
+
+def test_nobody_is_forgotten_and_nobody_added(batch):
+    found, _, place = batch
+    assert set(found) == {path.name for path in (place / "results").iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("student", HOSTILE)
+def test_what_was_lost_has_a_reason(batch, student):
+    case, record = CASES[student], batch[0][student]
+    verdicts = [record["exercises"][name]["verdict"] for name in case.lost or ()]
+    assert all(verdicts)
+    assert case.words in "\n".join([record["reason"], *record["notes"], *verdicts])
+    if case.lost is None:
+        assert record["reason"]
+
+
+def test_nothing_on_the_machine_has_changed_and_nothing_runs_on(batch):
+    *_, before, place = batch
+    assert fingerprints(place) == before
+    assert {path.name for path in place.iterdir()} == {"inbox", "class.zip", "results", "gradebook.db"}
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert hostile.MARK not in running.splitlines()
+    assert not Path("/tmp/boom").exists()
+
+
+def pages(batch) -> dict[str, str]:
+    """All that students are shown, by student, and what the instructor is."""
+    found, _, place = batch
+    shown = {
+        name: feedback.feedback(record, records.read_notebook(record, place / "results"))
+        for name, record in found.items()
+    }
+    return shown | {"": report.class_report(list(found.values()), hostile.LAB)}
+
+
+def test_nobody_is_told_a_hidden_test_and_pages_are_small_and_do_nothing(batch):
+    place = batch[2]
+    for student, page in pages(batch).items():
+        assert "<script" not in page.lower() and "javascript:" not in page.lower(), student
+        assert len(page) < 60e6, student
+        if student:
+            assert hostile.HIDDEN_SHAPE not in page and "course.hidden" not in page, student
+            assert hostile.SECRET not in page and "HIDDEN TESTS" not in page, student
+    for path in (place / "results").rglob("*.ipynb"):
+        told = path.read_text()
+        assert hostile.HIDDEN_SHAPE not in told and "HIDDEN TESTS" not in told, path
+        assert hostile.SECRET not in told, path
+    told = (
+        place / "results" / "hostile-it-tells-what-it-was-called-with" / hostile.LAB / f"{hostile.LAB}.ipynb"
+    ).read_text()
+    assert "(5, 2)" in told  # the visible check's, which they know
