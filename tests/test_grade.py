@@ -155,7 +155,7 @@ def test_one_question_is_graded_again_for_all(office, tmp_path):
     with (root / "course" / "hidden" / "lab1.py").open("a") as file:
         for name in ("heun_step", "euler_step"):
             file.write(f"\n\ndef {name}(answer):\n    fail('nobody passes any more')\n")
-    grade(root, "inbox", "--question", "heun_step")
+    grade(root, "inbox", "late", "twice", "--question", "heun_step")
     for row, before in zip(table(root), table(office)):
         assert row["heun_step"] == "0"
         assert row["euler_step"] == before["euler_step"]
