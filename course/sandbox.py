@@ -43,7 +43,7 @@ class Limits:
 class Sandbox:
     """A process behind walls that forks one more for every submission.
 
-    walls: "bwrap", "podman", "docker", or "none", which is for submissions that are trusted; see `walls`.
+    walls: "bwrap", "podman", "docker", or "none", which is for submissions that are trusted; see `WALLS`.
     """
 
     def __init__(self, limits: Limits = Limits(), walls: str | None = None):

@@ -29,7 +29,7 @@ from course.repair.remarks import remarks
 from course.repair.upgrade import upgrade
 from course.repair.words import Unrepairable
 
-__all__ = ["MOST_BYTES", "Repaired", "Unrepairable", "recognise", "released", "repair"]
+__all__ = ["MOST_BYTES", "Repaired", "Unrepairable", "read", "recognise", "released", "repair"]
 
 
 class Repaired(NamedTuple):
