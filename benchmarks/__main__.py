@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, widgets
+from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, training, widgets
 from benchmarks.measure import measure, ratios, table, verdicts
 
 WORKLOADS = {
@@ -25,7 +25,10 @@ WORKLOADS = {
         densities.data_set_64,
         simulation.network_ode,
         simulation.network_ode_small,
+        training.time_to_quality,
+        training.trained,
         quality.solver_calls,
+        training.digits,
         resources.memory,
         resources.imports,
         resources.threads,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import Rows, at_least, at_most, targets
 from course import build
-from course.judge import HIDDEN, Desk, Patience, examine
+from course.judge import Desk, Patience, examine, hidden, visible
 from course.sandbox import Sandbox
 from tests import submissions
 from tests.classroom import copy_checkout, environment, nbgrader, write
@@ -102,13 +102,13 @@ def crossing(quick: bool) -> Rows:
     full = build.read(SOURCE)
     checks = {cell.metadata.nbgrader.grade_id: cell.source for cell in full.cells if build.is_check(cell)}
     for cell in submissions.solved(LAB).cells:
-        if cell.cell_type == "code" and not build.is_check(cell) and ("import" in cell.source or _is_answer(cell)):
+        if (
+            cell.cell_type == "code"
+            and not build.is_check(cell)
+            and ("import" in cell.source or build.is_solution(cell))
+        ):
             desk.run(cell.source)
     return {"in one process": _here, "across the wall": partial(_there, desk, checks)}
-
-
-def _is_answer(cell) -> bool:
-    return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
 def _here() -> None:
@@ -120,7 +120,7 @@ def _here() -> None:
 
 def _there(desk: Desk, checks: dict[str, str]) -> None:
     for name, source in checks.items():
-        for who, part in ("visible", HIDDEN.sub("", source)), ("hidden", "\n".join(HIDDEN.findall(source))):
-            verdict = examine(desk, "lab1", name, who, part)
+        for who, part in ("visible", visible), ("hidden", hidden):
+            verdict = examine(desk, "lab1", name, who, part(source))
             if verdict.by:
                 raise RuntimeError(verdict.words)

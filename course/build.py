@@ -197,6 +197,11 @@ def is_check(cell: NotebookNode) -> bool:
     return bool(grading.get("grade") and not grading.get("solution"))
 
 
+def is_solution(cell: NotebookNode) -> bool:
+    """Whether a cell of a notebook is where students write an answer, of code or in words."""
+    return bool(cell.metadata.get("nbgrader", {}).get("solution"))
+
+
 # --- full notebook -> what students receive ---------------------------------------------------------------------------
 
 # What `nbgrader generate_assignment` runs, without the step that needs its database.

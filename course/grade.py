@@ -31,7 +31,7 @@ from pebble import ProcessPool
 from tqdm import tqdm
 
 from course import build, gradebook, inbox, records
-from course.build import is_check
+from course.build import is_check, is_solution
 from course.inbox import Submission
 from course.judge import Patience, Verdict, judge
 from course.records import Record
@@ -68,6 +68,12 @@ class Settings(NamedTuple):
 def fulls() -> dict[str, NotebookNode]:
     """Every lab with its hidden tests."""
     return {source.stem: build.read(source) for source in build.sources()}
+
+
+@functools.cache
+def releases() -> dict[str, NotebookNode]:
+    """Every lab as students receive it."""
+    return {lab: build.release(full) for lab, full in fulls().items()}
 
 
 @functools.cache
@@ -134,11 +140,11 @@ def _ungraded(job: Job, reason: str = "") -> Record:
 def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
     """Fill in the marks of a record. Returns the executed notebook."""
     full = fulls()[job.lab]
-    nb, repairs = repair(job.submission.data, full)
+    nb, repairs = repair(job.submission.data, releases()[job.lab])
     record["notes"] += repairs
     known = {name: Verdict(entry["by"], entry["verdict"]) for name, entry in job.known.items()}
     nb, verdicts = judge(sandbox(settings.walls), full, job.lab.split("_")[0], nb, settings.patience, known)
-    answers = {cell.id.removesuffix("-answer"): cell.source for cell in nb.cells if _is_solution(cell)}
+    answers = {cell.id.removesuffix("-answer"): cell.source for cell in nb.cells if is_solution(cell)}
     for cell in nb.cells:
         grading = cell.metadata.get("nbgrader", {})
         if not grading.get("grade"):
@@ -153,10 +159,6 @@ def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
             score = 0.0 if unanswered else None
             record["written"][name] = {"points": points, "score": score, "answer": cell.source}
     return nb
-
-
-def _is_solution(cell: NotebookNode) -> bool:
-    return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
 # --- grading a batch --------------------------------------------------------------------------------------------------
@@ -205,17 +207,16 @@ def grade(
     for record, notebook in tqdm(pool, total=len(jobs), desc="grading", disable=None):
         records.write(record, results, notebook)
         fresh.append(record)
-    labs = {record["lab"]: fulls()[record["lab"]] for record in done + fresh if record["lab"]}
-    gradebook.enter(records.ordered(done), labs, url)
-    gradebook.enter(records.ordered(fresh), labs, url, fresh=True)
-    return records.ordered(done + fresh)
+    everyone = records.ordered(done + fresh)
+    gradebook.enter(everyone, releases(), url, fresh={(record["student"], record["lab"]) for record in fresh})
+    return everyone
 
 
 def chosen(submissions: Iterable[Submission], lab: str | None) -> list[Job]:
     """One job for each student and lab: of several notebooks the newest, which says that there were others."""
     groups: dict[tuple[str, str | None], list[Submission]] = defaultdict(list)
     for submission in submissions:
-        recognised = recognise(submission.data, fulls())
+        recognised = recognise(submission.data, releases())
         if lab is None or recognised in (lab, None):
             groups[submission.student, recognised or lab].append(submission)
     jobs = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from nbformat import NotebookNode
@@ -12,7 +12,6 @@ from nbgrader.preprocessors import SaveCells
 from sqlalchemy import select
 
 from course.records import Record
-from course.repair import released
 
 Given = dict[tuple[str, str, str], tuple]  # by lab, student and answer
 
@@ -66,19 +65,25 @@ def _marked(record: Record, scores: Given, comments: Given) -> Record:
 # --- entering marks ---------------------------------------------------------------------------------------------------
 
 
-def enter(records: Iterable[Record], labs: Mapping[str, NotebookNode], url: str, fresh: bool = False) -> None:
+def enter(
+    records: Iterable[Record],
+    releases: Mapping[str, NotebookNode],
+    url: str,
+    fresh: Container[tuple[str, str]] = (),
+) -> None:
     """Enter marks in nbgrader's gradebook, where formgrader shows them and a person adds those of written answers.
 
-    labs: the full notebook of each lab. fresh: whether they were just graded; what a person gave before stands, and is
-    shown to a person again. The marks of one submission are entered all together or not at all.
+    releases: the students' notebook of each lab. fresh: student and lab of records that were just graded; what a person
+    gave to them before stands, and is shown to a person again. The marks of one submission are entered all together or
+    not at all.
     """
     graded = [record for record in records if record["status"] == "graded"]
     for lab in sorted({record["lab"] for record in graded}):
-        _announce(lab, labs[lab], url)
+        _announce(lab, releases[lab], url)
     with Gradebook(url) as gradebook:
         for record in graded:
             with _one_transaction(gradebook):
-                _enter(gradebook, record, fresh)
+                _enter(gradebook, record, (record["student"], record["lab"]) in fresh)
 
 
 def _enter(gradebook: Gradebook, record: Record, fresh: bool) -> None:
@@ -110,9 +115,9 @@ def _one_transaction(gradebook: Gradebook) -> Iterator[None]:
         session.commit = commit
 
 
-def _announce(lab: str, full: NotebookNode, url: str) -> None:
+def _announce(lab: str, release: NotebookNode, url: str) -> None:
     """Make the gradebook know a lab and its cells."""
     with Gradebook(url) as gradebook:
         gradebook.update_or_create_assignment(lab)
     resources = {"nbgrader": {"notebook": lab, "assignment": lab, "db_url": url}}
-    SaveCells().preprocess(released(full), resources)
+    SaveCells().preprocess(release, resources)

@@ -36,6 +36,16 @@ KINDS = ("text/plain", "image/png")  # what is kept of an output; a page may do 
 HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS\n?", re.DOTALL)
 
 
+def visible(check: str) -> str:
+    """What students see of a check."""
+    return HIDDEN.sub("", check)
+
+
+def hidden(check: str) -> str:
+    """What they do not."""
+    return "\n".join(HIDDEN.findall(check))
+
+
 @dataclass(frozen=True)
 class Patience:
     """Seconds to wait for one cell, for one check, and for a whole submission."""
@@ -174,13 +184,13 @@ def judge(
     wanted, end = needed(nb, full), time.monotonic() + patience.notebook
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and (is_check(cell) or cell.id in wanted)]
 
-    visible = {name: HIDDEN.sub("", source) for name, source in checks.items() if name not in known}
-    shown, verdicts, done = attend(Desk(sandbox, patience, end), lab, cells, "visible", visible)
+    seen = {name: visible(source) for name, source in checks.items() if name not in known}
+    shown, verdicts, done = attend(Desk(sandbox, patience, end), lab, cells, "visible", seen)
 
-    hidden = {name: "\n".join(HIDDEN.findall(checks[name])) for name, verdict in verdicts.items() if not verdict.by}
+    unseen = {name: hidden(checks[name]) for name, verdict in verdicts.items() if not verdict.by}
     again = [cell for cell in cells if is_check(cell) or cell.source in done]
-    if hidden:
-        verdicts |= attend(Desk(sandbox, patience, end), lab, again, "hidden", hidden)[1]
+    if unseen:
+        verdicts |= attend(Desk(sandbox, patience, end), lab, again, "hidden", unseen)[1]
 
     verdicts |= known
     for cell in nb.cells:

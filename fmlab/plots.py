@@ -279,7 +279,7 @@ class Animation:
 
     def _repr_mimebundle_(self, **kwargs):
         shown = np.linspace(0, len(self.pictures) - 1, 4).round().astype(int)
-        strip = _encoded(np.concatenate([self.pictures[k] for k in shown], axis=1), "png")
+        strip = encoded(np.concatenate([self.pictures[k] for k in shown], axis=1), "png")
         return {"text/html": self._player(), "image/png": strip, "text/plain": self.words}, alternative(self.words)
 
     def _player(self) -> str:
@@ -290,7 +290,7 @@ class Animation:
         """
         height, width, _ = self.pictures[0].shape
         last, words = len(self.pictures) - 1, html.escape(self.words)
-        sheet = _encoded(np.concatenate(self.pictures), "webp", lossless=True, method=6)
+        sheet = encoded(np.concatenate(self.pictures), "webp", lossless=True, method=6)
         pause = round(1000 * self.seconds / max(last, 1))
         move = f"this.closest('figure').querySelector('img').style.marginTop = -{height} * this.value + 'px'"
         return f"""<figure style="margin: 0; width: {width}px" onkeydown="event.stopPropagation()">
@@ -361,7 +361,7 @@ def figure(columns: int = 1, rows: int = 1, width: float = 3.6, height: float = 
     return fig, list(axes.flat)
 
 
-def _encoded(picture: np.ndarray, kind: str, **options) -> str:
+def encoded(picture: np.ndarray, kind: str, **options) -> str:
     """An array of pixels as an image file in base64."""
     buffer = io.BytesIO()
     imsave(buffer, picture, format=kind, pil_kwargs=options)

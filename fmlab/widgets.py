@@ -4,9 +4,7 @@ An explorer is an ordinary ipywidget. Where no front end is attached (a saved or
 stands in its place as a static image.
 """
 
-import base64
 import html
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from torch import Tensor
 
 from fmlab import plots
@@ -65,9 +62,7 @@ class Explorer(VBox):
                 self._wipe(ax)
             self._words = self._draw(*self._axes, **{name: slider.value for name, slider in self._sliders.items()})
             self._canvas.draw()
-        buffer = io.BytesIO()
-        imsave(buffer, np.asarray(self._canvas.buffer_rgba()), format="png", pil_kwargs=FAST)
-        self._png = base64.b64encode(buffer.getvalue()).decode()
+        self._png = plots.encoded(np.asarray(self._canvas.buffer_rgba()), "png", **FAST)
         alt = html.escape(self._words)
         self._picture.value = f'<img alt="{alt}" src="data:image/png;base64,{self._png}" style="max-width:100%">'
 
@@ -332,7 +327,8 @@ def noise_to_data(z: Tensor, marked: int = 5) -> Explorer:
         lines = plots.array(torch.stack([noise[:marked], z[:marked]]))
         ax.plot(lines[..., 0], lines[..., 1], color=plots.BLACK, ls=":", lw=1)
         ax.plot(*plots.array(x[:marked]).T, "o", color=plots.RED, ms=6)
-        ax.set(xlim=(-4.9, 4.9), ylim=(-2.2, 2.2), xticks=(), yticks=(), title=f"t = {t:.2f}")
+        ax.set(xlim=(-4.9, 4.9), ylim=(-2.2, 2.2), xticks=(), yticks=())
+        ax.set(xlabel="$x_1$", ylabel="$x_2$", title=f"t = {t:.2f}")
         return f"{len(z)} points at t = {t:.2f}, on straight lines from noise at t = 0 to their data at t = 1"
 
     return Explorer(draw, t=FloatSlider(value=0.8, min=0, max=1, step=0.01, description="time t"))

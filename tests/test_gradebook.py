@@ -16,7 +16,7 @@ pytestmark = pytest.mark.grading
 
 def labs():
     (source,) = build.sources([LAB])
-    return {LAB: build.read(source)}
+    return {LAB: build.release(build.read(source))}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_mark_for_what_was_handed_in_earlier_stands_and_is_flagged(office):
     for name in WRITTEN:
         judge("anna", name, 1.5)
     assert [each["flags"] for each in gradebook.marked(made, url)] == [[], [], []]
-    gradebook.enter(made, labs(), url, fresh=True)
+    gradebook.enter(made, labs(), url, fresh={("anna", LAB), ("bo", LAB)})
     judge("anna", first, 2.0)
     anna, bo, _ = gradebook.marked(made, url)
     assert anna["written"][first]["score"] == 2.0 and marks.status(anna) == marks.GRADED

@@ -79,7 +79,7 @@ def test_nothing_on_the_machine_has_changed_and_nothing_runs_on(batch):
     *_, before, place = batch
     assert fingerprints(place) == before
     assert {path.name for path in place.iterdir()} == {"inbox", "class.zip", "results", "gradebook.db"}
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    running = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
     assert hostile.MARK not in running.splitlines()
     assert not Path("/tmp/boom").exists()
 

@@ -27,10 +27,12 @@ esac
 """
 
 VENV = "fakepython -m venv --clear .venv"
-INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,bench,site]"
+INSTALL = "python -m pip install -c constraints.txt -e .[grading,dev,site]"
 QUIET = "jupyter labextension disable --log-level=ERROR @jupyterlab/apputils-extension:announcements"
 LINT = ["ruff check", "ruff format --check"]
 TEST = "python -m pytest tests"
+PEERS = "python -m pip install -c constraints.txt -e .[bench]"
+BENCH = "python -m benchmarks ou"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
@@ -74,6 +76,12 @@ def test_first_run_installs_and_second_does_not(checkout):
     assert checkout.make("test", "ARGS=tests") == [TEST]
     (lab,) = checkout.make("lab", "ARGS=--no-browser --port 9999")
     assert lab.replace("--allow-root ", "") == "jupyter lab --notebook-dir=labs --no-browser --port 9999"
+
+
+def test_peers_are_installed_for_the_first_measurements_alone(checkout):
+    assert checkout.make("bench", "ARGS=ou") == [VENV, INSTALL, QUIET, PEERS, BENCH]
+    assert checkout.make("bench", "ARGS=ou") == [BENCH]
+    assert checkout.make("test", "ARGS=tests") == [TEST]
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])

@@ -335,6 +335,16 @@ def test_next_to_the_data_the_posterior_picks_the_nearest_point(schedule, dtype)
         assert torch.isfinite(f(x, t)).all() and f(x, t).dtype == dtype
 
 
+@pytest.mark.parametrize("name", ["log_prob", "score", "vector_field", "posterior_mean"])
+def test_data_and_points_may_differ_in_precision(name):
+    """Results come in that of the points."""
+    x = normal(20, 2, seed=3)
+    for p_data in (Gaussian(torch.zeros(2), 0.25), Gaussian(torch.zeros(2, dtype=torch.float64), 0.25)):
+        f = getattr(GaussianPath().marginal(p_data), name)
+        assert f(x.float(), 0.3).dtype == torch.float32
+        torch.testing.assert_close(f(x.float(), 0.3).double(), f(x, 0.3).double(), rtol=1e-5, atol=1e-5)
+
+
 def test_distances_keep_their_digits_far_from_the_origin():
     """Data and states moved together by 128, exactly in single precision: the posterior stays, which ‖x‖² + ‖z‖² − 2xᵀz
     would not see."""

@@ -15,10 +15,9 @@ from course import build, repair
 from tests import submissions
 
 LAB = "lab1_simulation"
-FULLS = {path.stem: build.read(path) for path in build.sources()}
-RELEASES = {lab: submissions.blank(lab) for lab in FULLS}
+RELEASES = {path.stem: submissions.blank(path.stem) for path in build.sources()}
 SOLVED, BLANK = submissions.solved(LAB), RELEASES[LAB]
-each_lab = pytest.mark.parametrize("lab", FULLS)
+each_lab = pytest.mark.parametrize("lab", RELEASES)
 
 
 def written(nb) -> bytes:
@@ -27,7 +26,7 @@ def written(nb) -> bytes:
 
 def repaired(data, lab=LAB) -> repair.Repaired:
     """A repaired submission, of which everything is true that must be true of all of them."""
-    found = repair.repair(data if isinstance(data, bytes) else written(data), FULLS[lab])
+    found = repair.repair(data if isinstance(data, bytes) else written(data), RELEASES[lab])
     nbformat.validate(found.notebook)
     assert nbformat.writes(found.notebook).encode()
     assert found.notebook.metadata == RELEASES[lab].metadata
@@ -102,9 +101,9 @@ def test_outputs_are_left_behind_and_cells_of_ones_own_stay():
 
 
 def test_the_callers_notebooks_are_left_alone():
-    before = copy.deepcopy(FULLS[LAB])
+    before = copy.deepcopy(RELEASES[LAB])
     repaired(SOLVED).notebook.cells[3].source = "changed"
-    assert FULLS[LAB] == before
+    assert RELEASES[LAB] == before
     assert repaired(SOLVED).notebook == SOLVED
 
 
@@ -341,7 +340,7 @@ def test_the_answers_come_back(name):
     assert [c.source.strip() for c in graded(found)] == [c.source for c in graded(SOLVED)]
     for word in words:
         assert word in "\n".join(notes)
-    assert repair.recognise(data, FULLS) == LAB
+    assert repair.recognise(data, RELEASES) == LAB
 
 
 def conflict(one, other) -> bytes:
@@ -537,7 +536,7 @@ UNREPAIRABLE = {
 def test_what_cannot_be_graded_is_refused_with_a_reason(name):
     data, words = UNREPAIRABLE[name]
     with pytest.raises(repair.Unrepairable, match=words):
-        repair.repair(data, FULLS[LAB])
+        repair.repair(data, RELEASES[LAB])
 
 
 # --- which lab --------------------------------------------------------------------------------------------------------
@@ -546,16 +545,16 @@ def test_what_cannot_be_graded_is_refused_with_a_reason(name):
 @each_lab
 def test_a_lab_is_recognised_by_what_is_in_it(lab):
     nb = submissions.solved(lab)
-    assert repair.recognise(written(RELEASES[lab]), FULLS) == lab
-    assert repair.recognise(written(nb), FULLS) == lab
+    assert repair.recognise(written(RELEASES[lab]), RELEASES) == lab
+    assert repair.recognise(written(nb), RELEASES) == lab
     through_colab(nb)
     nb.cells = [c for c in nb.cells if c.cell_type == "code" and c.source.startswith("def ")]
-    assert repair.recognise(written(nb), FULLS) == lab
+    assert repair.recognise(written(nb), RELEASES) == lab
 
 
 @pytest.mark.parametrize("name", [name for name in UNREPAIRABLE if name != "another lab"])
 def test_what_belongs_to_no_lab_is_not_recognised(name):
-    assert repair.recognise(UNREPAIRABLE[name][0], FULLS) is None
+    assert repair.recognise(UNREPAIRABLE[name][0], RELEASES) is None
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------

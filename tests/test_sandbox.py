@@ -119,7 +119,7 @@ MARK = "a_mark_of_this_test"
 
 def marked_processes() -> int:
     """How many processes on this machine have the mark in their command line."""
-    tree = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    tree = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
     return tree.count(MARK) - tree.count(f"grep {MARK}")
 
 

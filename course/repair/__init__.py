@@ -13,14 +13,11 @@ and the metadata of plain cells are left behind, since the grader makes its own.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import nbformat
 from nbformat import NotebookNode
 
-from course import build
 from course.repair.assemble import assemble
 from course.repair.cells import Cell
 from course.repair.files import MOST_BYTES, decode, parse
@@ -29,7 +26,7 @@ from course.repair.remarks import remarks
 from course.repair.upgrade import upgrade
 from course.repair.words import Unrepairable
 
-__all__ = ["MOST_BYTES", "Repaired", "Unrepairable", "read", "recognise", "released", "repair"]
+__all__ = ["MOST_BYTES", "Repaired", "Unrepairable", "read", "recognise", "repair"]
 
 
 class Repaired(NamedTuple):
@@ -39,13 +36,12 @@ class Repaired(NamedTuple):
     notes: list[str]
 
 
-def repair(data: bytes, full: NotebookNode) -> Repaired:
-    """A submission as the lab's release with the student's answers in it. full: the lab's full notebook.
+def repair(data: bytes, release: NotebookNode) -> Repaired:
+    """A submission as the lab's release with the student's answers in it.
 
     Raises Unrepairable where there is nothing to grade.
     """
     notes: list[str] = []
-    release = released(full)
     cells = separate(read(data, notes), release, notes)
     places = locate(cells, release)
     answers = choose(cells, places, release)
@@ -56,13 +52,13 @@ def repair(data: bytes, full: NotebookNode) -> Repaired:
     return Repaired(notebook, list(dict.fromkeys(notes)))
 
 
-def recognise(data: bytes, fulls: Mapping[str, NotebookNode]) -> str | None:
+def recognise(data: bytes, releases: Mapping[str, NotebookNode]) -> str | None:
     """The lab that a file belongs to by its content, whatever its name; None if none or several are as likely."""
     try:
         cells = read(data, [])
     except Unrepairable:
         return None
-    shared = {lab: _shared(cells, released(full)) for lab, full in fulls.items()}
+    shared = {lab: _shared(cells, release) for lab, release in releases.items()}
     most = max(shared.values(), default=0)
     likely = [lab for lab, count in shared.items() if count == most > 0]
     return likely[0] if len(likely) == 1 else None
@@ -72,16 +68,6 @@ def _shared(cells: Sequence[Cell], release: NotebookNode) -> int:
     """How many cells of a release are found among these."""
     places = locate(cells, release)
     return len({place for place in places if place is not None} | choose(cells, places, release).keys())
-
-
-def released(full: NotebookNode) -> NotebookNode:
-    """What students received."""
-    return _released(nbformat.writes(full))
-
-
-@functools.cache
-def _released(full: str) -> NotebookNode:
-    return build.release(nbformat.reads(full, as_version=4))
 
 
 def read(data: bytes, notes: list[str]) -> list[Cell]:
