@@ -62,7 +62,7 @@ def test_bounds_speak_of_rows_that_are_there(workload, monkeypatch):
 def test_rows_of_grading_grade():
     rows = grading.grading(quick=True)
     rows["1 process"]()
-    rows["nbgrader autograde, 1 process"]()
+    rows["nbgrader autograde, 2 processes"]()
 
 
 def test_rows_of_the_ornstein_uhlenbeck_process_have_its_law():
