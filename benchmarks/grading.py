@@ -27,8 +27,8 @@ WRONG = "raise NotImplementedError"
 
 @targets(
     at_least("nbgrader autograde, 2 processes", 5, "2 processes"),
-    at_most("2 processes", 0.65, "1 process"),
-    at_most("Dask, 2 workers", 0.7, "1 process"),
+    at_most("2 processes", 0.7, "1 process"),
+    at_most("Dask, 2 workers", 0.85, "1 process"),
     at_most("1 process", 1.3, "1 process, no sandbox"),
 )
 def grading(quick: bool) -> Rows:
