@@ -100,11 +100,8 @@ def crossing(quick: bool) -> Rows:
     full = build.read(SOURCE)
     checks = {cell.metadata.nbgrader.grade_id: cell.source for cell in full.cells if build.is_check(cell)}
     for cell in submissions.solved(LAB).cells:
-        if (
-            cell.cell_type == "code"
-            and not build.is_check(cell)
-            and ("import" in cell.source or build.is_solution(cell))
-        ):
+        runs = cell.cell_type == "code" and not build.is_check(cell)
+        if runs and ("import" in cell.source or build.is_solution(cell)):
             desk.run(cell.source)
     return {"in one process": _here, "across the wall": partial(_there, desk, checks)}
 
