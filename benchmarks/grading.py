@@ -1,5 +1,6 @@
 """What an instructor waits for: a class's submissions of lab 1, graded by this course and by nbgrader alone."""
 
+import atexit
 import functools
 import itertools
 import math
@@ -33,8 +34,7 @@ WRONG = "raise NotImplementedError"
 )
 def grading(quick: bool) -> Rows:
     """A class's submissions of lab 1, from the inbox to gradebook, report and feedback, in units of one process"""
-    folder = Path(tempfile.mkdtemp())
-    office = classroom(folder / "office", 2 if quick else 40)
+    office = classroom(2 if quick else 40)
     return {
         "1 process": partial(ours, office, "--workers", "1"),
         "2 processes": partial(ours, office, "--workers", "2"),
@@ -44,9 +44,10 @@ def grading(quick: bool) -> Rows:
     }
 
 
-def classroom(root: Path, size: int) -> Path:
+def classroom(size: int) -> Path:
     """A course with this many submissions, half of them by students a…, half by b…; each second one lacks an answer."""
-    root.mkdir()
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     copy_checkout(root, "nbgrader_config.py", "course", "fmlab")
     (source,) = build.sources([LAB], root)
     build.write_release(build.read(source), LAB, root)
@@ -96,7 +97,9 @@ def plain(root: Path, *patterns: str) -> None:
 @targets(at_most("across the wall", 10, "in one process"))
 def crossing(quick: bool) -> Rows:
     """All checks of lab 1 on its solutions, visible and hidden: in one process, and with the functions in a sandbox"""
-    desk = Desk(Sandbox(), Patience(), math.inf)
+    sandbox = Sandbox()
+    atexit.register(sandbox.close)
+    desk = Desk(sandbox, Patience(), math.inf)
     full = build.read(SOURCE)
     checks = {cell.metadata.nbgrader.grade_id: cell.source for cell in full.cells if build.is_check(cell)}
     for cell in submissions.solved(LAB).cells:

@@ -1,7 +1,10 @@
 """How cost grows: slopes of log time against log size, 1 where it is proportional and 0 where it does not matter."""
 
+from functools import partial
+
 import torch
 
+from benchmarks import grading
 from benchmarks.densities import random_mixture
 from benchmarks.measure import Numbers, costs, interleave
 from fmlab.distributions import Empirical
@@ -26,6 +29,8 @@ def growth(quick: bool) -> Numbers:
         "data set field, dimension": (lambda d: field(5000, 200, d), [4, 16, 64 * top]),
         "energy distance, points": (distance, [1000, 2000, 4000 * top]),
     }
+    if not quick:
+        axes["grading, submissions"] = (a_class, [10, 20, 40, 80])
     return {name: _slope(make, sizes, quick) for name, (make, sizes) in axes.items()}
 
 
@@ -56,3 +61,7 @@ def field(size: int, queries: int, d: int):
 def distance(n: int):
     x, y = torch.randn(2, n, 2, generator=torch.Generator().manual_seed(0))
     return lambda: energy_distance(x, y)
+
+
+def a_class(size: int):
+    return partial(grading.ours, grading.classroom(size), "--workers", "2")

@@ -1,6 +1,7 @@
 """What the machine gives besides time on one core: memory, more cores, and time before the first line."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from functools import partial
@@ -69,7 +70,7 @@ def _resident(name: str) -> float:
 
 
 WORK = ("Langevin", "training", "training a U-Net", "sampling", "exact field")
-ALL = torch.get_num_threads()
+ALL = os.cpu_count() or 1
 
 
 def row(work: str, count: int) -> str:

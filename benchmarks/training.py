@@ -1,7 +1,7 @@
 """What training buys: how good samples are after it, and how long it takes until they are good.
 
-Samples in the plane are judged by the energy distance of 20 000 of them to as many fresh ones from the data, in units
-of f = 2 E‖X − X'‖/n, which two fresh sets have to each other. Time is CPU time of one thread, without the judging.
+Samples in the plane are judged by the energy distance of n = 20 000 of them to as many fresh ones from the data, in
+units of f = 2 E‖X − X'‖/n, which two fresh sets have to each other. Time is CPU time of one thread, without judging.
 """
 
 import itertools
@@ -32,8 +32,7 @@ from fmlab.training import train
 
 Run = Iterator[tuple[float, Callable]]  # seconds of training so far, and the field as it is then
 
-SEEDS, POINTS, BATCH = 5, 20_000, 2000
-GOOD = 4
+SEEDS, BATCH = 5, 2000
 LOOKS = 20  # at a run, equally far apart in steps
 STEPS = 3000  # of `train`, by default
 
@@ -45,8 +44,8 @@ STEPS = 3000  # of `train`, by default
 def time_to_quality(quick: bool) -> Numbers:
     """CPU seconds of training until samples of the checkerboard are within 4 f, median of five seeds; inf: never"""
     runs = {"fmlab": default_run, "the peer lab's trainer": peer_lab, "torchcfm's example": torchcfm_example}
-    share, good = (0.05, 100) if quick else (1.0, GOOD)
-    return medians({name: partial(until_good, run, share, good) for name, run in runs.items()}, quick)
+    settings = {"share": 0.05, "good": 20, "n": 2000} if quick else {"share": 1.0, "good": 4, "n": 20_000}
+    return medians({name: partial(until_good, run, **settings) for name, run in runs.items()}, quick)
 
 
 @targets(
@@ -57,48 +56,48 @@ def time_to_quality(quick: bool) -> Numbers:
 def trained(quick: bool) -> Numbers:
     """Energy distance in units of f at the end of default training, median of five seeds"""
     boards = {"checkerboard": Checkerboard(), "moons": Moons(), "circles": Circles()}
-    steps = 60 if quick else STEPS
-    works = {name: partial(at_the_end, data, steps) for name, data in boards.items()}
+    settings = {"steps": 60, "n": 2000} if quick else {"steps": STEPS, "n": 20_000}
+    works = {name: partial(at_the_end, data, **settings) for name, data in boards.items()}
     return {"fresh samples": 1.0} | medians(works, quick)
 
 
-def medians(works: dict[str, Callable[[int], float]], quick: bool) -> Numbers:
+def medians(works: dict[str, Callable[..., float]], quick: bool) -> Numbers:
     """The median of each work over the seeds, on as many cores as there are; in quick mode of one seed, here."""
     if quick:
-        return {name: work(0) for name, work in works.items()}
+        return {name: work(seed=0) for name, work in works.items()}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = {(name, seed): pool.submit(works[name], seed) for seed in range(SEEDS) for name in works}
+        futures = {(name, seed): pool.submit(works[name], seed=seed) for seed in range(SEEDS) for name in works}
         for _ in tqdm(as_completed(futures.values()), total=len(futures), desc="runs", leave=False, disable=None):
             pass
         return {name: median(futures[name, seed].result() for seed in range(SEEDS)) for name in works}
 
 
-def until_good(run: Callable[..., Run], share: float, good: float, seed: int) -> float:
-    """Seconds until a run is first seen to be within this many f. share: of the steps of a full run."""
+def until_good(run: Callable[..., Run], share: float, good: float, n: int, seed: int) -> float:
+    """Seconds until a run is first seen to be within `good` times f. share: of the steps of a full run."""
     data, generator = Checkerboard(), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     looks = run(data, share, generator)
-    return next((seconds for seconds, field in looks if quality(field, data, generator) <= good), float("inf"))
+    return next((seconds for seconds, field in looks if quality(field, data, n, generator) <= good), float("inf"))
 
 
-def at_the_end(data, steps: int, seed: int) -> float:
+def at_the_end(data, steps: int, n: int, seed: int) -> float:
     """The quality that default training ends with, from eight samples of the same field."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = train(MLP(2), default_loss(data, generator), steps, generator=generator)
-    return sum(quality(model, data, generator) for _ in range(8)) / 8
+    return sum(quality(model, data, n, generator) for _ in range(8)) / 8
 
 
-def quality(field: Callable, data, generator: torch.Generator) -> float:
-    """The energy distance of samples to fresh ones, in units of f."""
-    x = sample_flow(field, torch.randn(POINTS, 2, generator=generator), 50, Midpoint())
-    return float(energy_distance(x, data.sample(POINTS, generator))) / fresh(data)
+def quality(field: Callable, data, n: int, generator: torch.Generator) -> float:
+    """The energy distance of n samples to n fresh ones, in units of f."""
+    x = sample_flow(field, torch.randn(n, 2, generator=generator), 50, Midpoint())
+    return float(energy_distance(x, data.sample(n, generator))) / fresh(data, n)
 
 
-def fresh(data) -> float:
+def fresh(data, n: int) -> float:
     """f = 2 E‖X − X'‖/n, to a thousandth."""
     x, other = (data.sample(10**6, torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    return 2 * float((x - other).norm(dim=1).mean()) / POINTS
+    return 2 * float((x - other).norm(dim=1).mean()) / n
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

@@ -307,9 +307,8 @@ PLAY = """
 const button = this, slider = this.nextElementSibling;
 function stop() {{ clearInterval(button.timer); button.timer = null; button.textContent = 'Play'; }}
 function next() {{
-  if (+slider.value == +slider.max) return stop();
-  slider.value = +slider.value + 1;
-  slider.oninput();
+  if (+slider.value < +slider.max) {{ slider.value = +slider.value + 1; slider.oninput(); }}
+  if (+slider.value == +slider.max) stop();
 }}
 if (button.timer) return stop();
 if (+slider.value == +slider.max) {{ slider.value = 0; slider.oninput(); }}
