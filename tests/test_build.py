@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 from nbgrader.preprocessors import CheckCellMetadata
 from PIL import Image
@@ -121,6 +122,18 @@ def train(model, loss, steps=3000, *options, whole=fmlab.training.train, **more)
 fmlab.training.train = train
 """
     return nbformat.from_dict({**nb, "cells": [new_code_cell(cut.strip()), *nb.cells]})
+
+
+@pytest.mark.slow
+@each_lab
+def test_a_blank_lab_runs_to_its_end_and_each_check_names_its_exercise(source, tmp_path):
+    nb = hasty(build.release(build.read(source)))
+    NotebookClient(nb, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = {cell.id: [out for out in cell.get("outputs", []) if out.output_type == "error"] for cell in nb.cells}
+    checks = [cell.id for cell in nb.cells if cell.metadata.get("nbgrader", {}).get("locked")]
+    assert [name for name, errors in said.items() if errors] == checks
+    for name in checks:
+        assert name in said[name][0].evalue
 
 
 @pytest.mark.slow
