@@ -18,6 +18,8 @@ from fmlab.paths import GaussianPath
 from fmlab.processes import ODE, langevin
 from fmlab.samplers import sample_flow
 from fmlab.simulators import simulate
+from fmlab.threads import use_idle_cores
+from fmlab.training import train
 
 
 @targets(at_most("import fmlab", 1.1, "import torch"), at_most("its modules up to training", 1.1, "import torch"))
@@ -70,20 +72,16 @@ def _resident(name: str) -> float:
 
 
 WORK = ("Langevin", "training", "training a U-Net", "sampling", "exact field")
-ALL = os.cpu_count() or 1
+ONE, ALL, IDLE = "one thread", "all threads", "idle cores"
 
 
-def row(work: str, count: int) -> str:
-    return f"{work}, {count} thread{'s' * (count > 1)}"
-
-
-@targets(*(at_most(row(work, 1), 1.1, row(work, ALL)) for work in WORK))
+@targets(*(at_most(f"{work}, {IDLE}", 1.1, f"{work}, {fixed}") for work in WORK for fixed in (ONE, ALL)))
 def threads(quick: bool) -> Rows:
-    """The heavier work of the labs, on one thread and on all"""
+    """The heavier work of the labs on one thread, on all, and on as many as `use_idle_cores` finds"""
     return {
-        row(name, count): partial(on_threads, count, call)
+        f"{name}, {how}": partial(on_threads, how, call)
         for name, call in course_work(quick).items()
-        for count in (1, ALL)
+        for how in (ONE, ALL, IDLE)
     }
 
 
@@ -94,34 +92,32 @@ def threads_and_neighbour(quick: bool) -> Rows:
 
 
 def course_work(quick: bool) -> Rows:
+    """Runs of two seconds or so."""
     torch.manual_seed(0)
-    steps = 2 if quick else 20
+    steps = 1 if quick else 150
     mixture, path = eight_gaussians(), GaussianPath()
     points, digits = Checkerboard().sample(2000), Digits().z[:64]
     flow, unet, x0 = MLP(2), UNet(), torch.randn(10_000, 2)
-    ts, marginal = torch.linspace(0, 1, steps + 1), path.marginal(Empirical(points))
-
-    def train(model, z):
-        for _ in range(steps):
-            model.zero_grad()
-            flow_matching_loss(model, path, z).backward()
-
+    ts, marginal = torch.linspace(0, 1, 20 * steps + 1), path.marginal(Empirical(points))
     calls = (
         lambda: simulate(langevin(mixture.score), x0, ts),
-        lambda: train(flow, points),
-        lambda: train(unet, digits),
-        lambda: sample_flow(flow, x0, steps),
-        lambda: marginal.vector_field(x0[:1000], 0.6),
+        lambda: train(flow, lambda model: flow_matching_loss(model, path, points), 6 * steps),
+        lambda: train(unet, lambda model: flow_matching_loss(model, path, digits), steps),
+        lambda: sample_flow(flow, x0, 2 * steps),
+        lambda: sample_flow(marginal.vector_field, x0[:1000], 2 * steps),
     )
     return dict(zip(WORK, calls))
 
 
-def on_threads(count: int, call) -> None:
+def on_threads(how: str, call) -> None:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    use_idle_cores(2 if how == IDLE else 1)
+    if how == ALL:
+        torch.set_num_threads(os.cpu_count() or 1)
     try:
         call()
     finally:
+        use_idle_cores(1)
         torch.set_num_threads(before)
 
 

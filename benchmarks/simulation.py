@@ -21,7 +21,8 @@ THETA, SIGMA = 1.0, 1.0
 @targets(
     at_most("fmlab, affine drift", 1.12, "normals"),
     at_most("fmlab, any drift", 1.25, "normals"),
-    at_least("torchsde", 25, "fmlab, affine drift"),
+    at_least("torchsde, its default", 25, "fmlab, affine drift"),
+    at_least("torchsde, Euler", 12, "fmlab, affine drift"),
     at_most("fmlab, in two threads", 1, "normals"),
 )
 def ou(quick: bool) -> Rows:
@@ -63,7 +64,10 @@ def ou(quick: bool) -> Rows:
         "plain torch": plain,
         "numpy, in place": in_numpy,
     }
-    return rows | _torchsde(drift, SIGMA, x0[:, None], h) | _diffrax(n, steps)
+    peers = {"torchsde, its default": None, "torchsde, Euler": "euler"}  # None: of strong order 1.5
+    for name, method in peers.items():
+        rows |= _torchsde(drift, SIGMA, x0[:, None], h, name=name, method=method)
+    return rows | _diffrax(n, steps)
 
 
 @targets(
@@ -150,8 +154,8 @@ def _normals(x0: torch.Tensor, steps: int) -> None:
         noise.normal_()
 
 
-def _torchsde(drift, sigma: float, x0: torch.Tensor, h: float, steps: int | None = None, name="torchsde") -> Rows:
-    """The row of torchsde's Euler method with its default Brownian motion, where torchsde is installed."""
+def _torchsde(drift, sigma, x0, h, steps: int | None = None, name="torchsde", method: str | None = "euler") -> Rows:
+    """The row of one of torchsde's methods with its default Brownian motion, where torchsde is installed."""
     if not find_spec("torchsde"):
         return {}
     import torchsde
@@ -166,7 +170,7 @@ def _torchsde(drift, sigma: float, x0: torch.Tensor, h: float, steps: int | None
             return torch.full_like(x, sigma)
 
     ts = torch.tensor([0.0, h * steps if steps else 1.0])
-    return {name: lambda: torchsde.sdeint(Problem(), x0, ts, method="euler", dt=h)[-1]}
+    return {name: lambda: torchsde.sdeint(Problem(), x0, ts, method=method, dt=h)[-1]}
 
 
 def _diffrax(n: int, steps: int) -> Rows:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"distributions", "schedules", "models", "metrics"},
+    {"distributions", "schedules", "models", "metrics", "threads"},
     {"paths", "conversions", "processes", "ddpm"},
     {"simulators", "losses"},
     {"samplers", "likelihood", "guidance", "training"},

@@ -4,6 +4,7 @@ How long anything takes is for `python -m benchmarks` to say: a test has no cloc
 """
 
 import json
+import math
 import time
 from importlib.util import find_spec
 
@@ -56,15 +57,20 @@ def test_rows_of_grading_grade():
 
 
 def test_rows_of_the_ornstein_uhlenbeck_process_have_its_law():
-    """From x = 1, with θ = σ = 1: each step multiplies the mean by 1 − h and the variance by (1 − h)², adding h."""
+    """From x = 1, with θ = σ = 1: each step multiplies the mean by 1 − h and the variance by (1 − h)², adding h.
+
+    torchsde's default method has an error of about h², here far below the standard error.
+    """
     torch.manual_seed(0)
     rows = simulation.ou(quick=True)
     decay = (1 - 1 / 40) ** 2
-    variance = (1 - decay**40) / (1 - decay) / 40
+    euler = decay**20, (1 - decay**40) / (1 - decay) / 40
+    exact = math.exp(-1), (1 - math.exp(-2)) / 2
     for name in rows.keys() - {"normals"}:
+        mean, variance = exact if name == "torchsde, its default" else euler
         x = torch.as_tensor(rows[name]()).double().flatten()
         assert len(x) == 100_000, name
-        assert abs(x.mean() - decay**20) < 5 * x.std() / len(x) ** 0.5, name
+        assert abs(x.mean() - mean) < 5 * x.std() / len(x) ** 0.5, name
         if name != "fmlab, multiplicative noise":
             assert abs(x.var() - variance) < 5 * variance * (2 / len(x)) ** 0.5, name
 

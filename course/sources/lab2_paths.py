@@ -26,12 +26,12 @@ import math
 import torch
 
 from fmlab import distributions, likelihood, metrics, paths, plots
-from fmlab import processes, schedules, simulators, widgets
+from fmlab import processes, schedules, simulators, threads, widgets
 from fmlab.checks import lab2
 from fmlab.schedules import coefficient
 
 plots.use_style()
-torch.set_num_threads(1)  # tensors this small are faster on one core
+threads.use_idle_cores()  # a second thread while a core stands idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]

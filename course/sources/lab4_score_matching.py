@@ -21,12 +21,12 @@
 import torch
 
 from fmlab import conversions, ddpm, distributions, losses, metrics, models, paths, plots
-from fmlab import processes, samplers, schedules, simulators, training, widgets
+from fmlab import processes, samplers, schedules, simulators, threads, training, widgets
 from fmlab.checks import lab4
 from fmlab.schedules import coefficient
 
 plots.use_style()
-torch.set_num_threads(1)  # tensors this small are faster on one core
+threads.use_idle_cores()  # a second thread while a core stands idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]

@@ -41,6 +41,7 @@ from fmlab import (
     samplers,
     schedules,
     simulators,
+    threads,
     training,
     widgets,
 )
@@ -57,7 +58,7 @@ from fmlab.schedules import (
 )
 
 plots.use_style()
-torch.set_num_threads(1)
+threads.use_idle_cores()  # a second thread while a core stands idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]

@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, silu
 
 from fmlab import distributions, guidance, losses, metrics, models, paths, plots, samplers, training
-from fmlab import widgets
+from fmlab import threads, widgets
 from fmlab.checks import lab6
 from fmlab.schedules import coefficient
 
@@ -36,7 +36,7 @@ DATA = "digits"  # or "mnist": larger images, for a machine with torchvision and
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 plots.use_style()
-torch.set_num_threads(1)  # networks this small are faster on one core
+threads.use_idle_cores()  # a second thread while a core stands idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]
