@@ -24,7 +24,7 @@ from joblib import cpu_count
 PERIOD = 0.1  # seconds from one look at the load to the next; systems count in hundredths
 SPARE = 0.15  # how much of a free core others may use: a browser that shows a notebook needs a little
 
-_before = torch.get_num_threads()
+_default = torch.get_num_threads()
 _watch = None
 
 
@@ -43,7 +43,7 @@ def use_idle_cores(limit: int = 2) -> None:
     if _watch:
         _watch.ended.set()
     torch.set_num_threads(1)
-    limit = min(limit, _before, cpu_count())
+    limit = min(limit, _default, cpu_count())
     _watch = Watch(limit) if limit > 1 else None
 
 
