@@ -202,6 +202,7 @@ def container(engine: str, door: Path) -> tuple[list[str], dict]:
     if subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True).returncode:
         subprocess.run([engine, "import", "-", IMAGE], input=_nothing(), check=True, capture_output=True)
     command = [engine, "run", "--rm", "--network", "none", "--read-only", "--hostname", "lab", "--workdir", "/desk"]
+    command += ["--read-only-tmpfs=false"] * (engine == "podman")  # else /tmp can be written to, which Docker's cannot
     command += ["--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     # The inner walls are namespaces too, which the default profiles of containers forbid.
     command += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]

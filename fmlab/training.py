@@ -113,7 +113,8 @@ def interrupts_held():
     if threading.current_thread() is not threading.main_thread():  # where interrupts do not arrive
         yield
         return
-    held, handler = [], signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    held = []  # before the handler is there, which may be called at once
+    handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
     try:
         yield
     finally:

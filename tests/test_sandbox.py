@@ -69,12 +69,11 @@ def test_an_error_in_a_function_tells_its_line(student):
     assert failure.value.where == "in line 3: return y.nothing"
 
 
+TOPS = {"etc", "home", "mnt", "root", "work"}  # of which the environment may be in one
+SEEN = {"etc"} | TOPS & {Path(prefix).parts[1] for prefix in (sys.prefix, sys.base_prefix)}
 TRIES = {
     "the network": ("import socket; socket.create_connection(('1.1.1.1', 80), 2)", "OSError"),
-    "other files": (
-        "import os; print([n for n in os.listdir('/') if n in ('work', 'home', 'etc', 'mnt')])",
-        "['etc']\n",
-    ),
+    "other files": (f"import os; print(sorted({TOPS} & {{*os.listdir('/')}}))", f"{sorted(SEEN)}\n"),
     "sources": ("import course.build", "ModuleNotFoundError"),
     "hidden tests": ("import course.hidden", "ModuleNotFoundError"),
     "the library": ("open('/office/fmlab/paths.py', 'a')", "PermissionError"),

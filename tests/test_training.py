@@ -20,7 +20,7 @@ from fmlab.models import MLP
 from fmlab.paths import GaussianPath
 from fmlab.processes import ODE
 from fmlab.simulators import Midpoint, simulate
-from fmlab.training import AVERAGE, train
+from fmlab.training import AVERAGE, interrupts_held, train
 from tests.cases import rng
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +148,23 @@ def test_an_interrupt_between_the_weights_and_their_average_waits_for_the_step_t
     whole, broken = run(None), run(stop)
     assert broken.history == whole.history and (broken.values() == whole.values()).all()
     assert f"interrupted after {stop} of 40 steps" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_held_from_the_moment_on_that_it_can_be(monkeypatch):
+    """It comes while `signal.signal` still puts the handler in its place."""
+    done, put = [], signal.signal
+
+    def interrupted(number, handler):
+        before = put(number, handler)
+        if handler is not signal.default_int_handler:
+            signal.raise_signal(number)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        done.append("the block")
+    assert done == ["the block"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow
