@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from fmlab.distributions import LOST, Empirical, GaussianMixture, NaturalForm, natural_form
+from fmlab.distributions import LOST, Empirical, GaussianMixture, NaturalForm, floored, natural_form
 from fmlab.schedules import CondOT, Schedule, coefficient, require, time_like
 
 CHUNK = 2**20  # numbers in the largest table held at a time when averaging over a data set
@@ -255,7 +255,7 @@ class MixtureMarginal:
 
     def _log_joint(self, y: Tensor, v: Tensor) -> Tensor:
         """log (w_k N(x; α m_k, α² C_k + β² I)): (K, n)."""
-        return self._log_scale(v) - (y.square() / v).sum(1) / 2
+        return floored(self._log_scale(v) - (y.square() / v).sum(1) / 2)
 
 
 class EmpiricalMarginal:
@@ -340,7 +340,7 @@ class EmpiricalMarginal:
         rows = max(1, CHUNK // (len(z) * width))
         alpha, beta = alpha.expand(len(x)), beta.expand(len(x))
         chunks = zip(x.flatten(1).split(rows), alpha.split(rows), beta.split(rows))
-        return torch.cat([reduce(logits(x, z, a[:, None], b[:, None]), z) for x, a, b in chunks])
+        return torch.cat([reduce(floored(logits(x, z, a[:, None], b[:, None]), 1), z) for x, a, b in chunks])
 
 
 def _expanded_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmlab.distributions import Gaussian, GaussianMixture
+from fmlab.distributions import Gaussian, GaussianMixture, floored
+from tests.cases import rng
 
 
 def random_mixture(k: int, d: int, seed: int, scale: float = 1.0, dtype=torch.float64) -> GaussianMixture:
@@ -162,3 +163,28 @@ def test_generator_makes_samples_reproducible():
 def test_bad_input_gets_a_clear_error(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("natural", [True, False])
+def test_no_weight_of_a_component_is_a_subnormal_number(natural):
+    """Processors may take a hundred times as long with them: a time that the law of the points must not decide."""
+    angle = torch.arange(8) * math.pi / 4
+    mixture = GaussianMixture(3 * torch.stack([angle.cos(), angle.sin()], dim=1), 0.2)
+    x, tiny = mixture.sample(4000, generator=rng(0)), torch.finfo(torch.float32).tiny
+    raw = torch.distributions.MultivariateNormal(mixture.means, mixture.covs).log_prob(x[:, None])
+    assert ((raw.softmax(1) > 0) & (raw.softmax(1) < tiny)).any(), "there would be some"
+    if natural:
+        weights = mixture._natural._blockwise(lambda z, logits: logits.softmax(0).mT, x)
+    else:
+        weights = mixture._log_joint(mixture._whitened(x)).softmax(0).mT
+    assert (weights >= tiny).all()
+    torch.testing.assert_close(weights, raw.softmax(1), rtol=1e-3, atol=1e-6)
+
+
+def test_a_floor_changes_no_sum_and_no_gradient():
+    logits = torch.tensor([[0.0, -3.0, 5.0], [-79.0, -90.0, -1e4], [-200.0, -3.0, 4.0]]).double().requires_grad_()
+    for reduce in (lambda x: x.logsumexp(0), lambda x: (x.softmax(0) * torch.arange(3.0)[:, None]).sum(0)):
+        one, two = reduce(logits), reduce(floored(logits))
+        torch.testing.assert_close(one, two, rtol=1e-15, atol=1e-33)
+        for expected, found in zip(*(torch.autograd.grad(value.sum(), logits) for value in (one, two))):
+            torch.testing.assert_close(found, expected, rtol=1e-15, atol=1e-33)
