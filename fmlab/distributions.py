@@ -18,8 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BLOCK = 2**17  # numbers in the largest table of a block of points: half a megabyte, which caches hold
-FLOOR = 80.0  # how far below the largest ℓ_k others count: e⁻⁸⁰ is lost in a sum, e⁻⁸⁸ a subnormal number and slow
+BLOCK = 2**16  # numbers in the largest table of a block of points, which caches hold and the allocator keeps
+FLOOR = 60.0  # how far below the largest ℓ_k others count: e⁻⁶⁰ is lost in any sum, and not yet small enough to be slow
 LOST = 256.0  # the largest loss of precision that expanding a square may cost, per root of the dimension
 
 
