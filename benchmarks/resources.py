@@ -92,9 +92,9 @@ def threads_and_neighbour(quick: bool) -> Rows:
 
 
 def course_work(quick: bool) -> Rows:
-    """Runs of two seconds or so."""
+    """Runs of four seconds or so."""
     torch.manual_seed(0)
-    steps = 1 if quick else 150
+    steps = 1 if quick else 300
     mixture, path = eight_gaussians(), GaussianPath()
     points, digits = Checkerboard().sample(2000), Digits().z[:64]
     flow, unet, x0 = MLP(2), UNet(), torch.randn(10_000, 2)

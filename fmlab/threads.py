@@ -15,6 +15,7 @@ they must repeat, set the environment variable OMP_NUM_THREADS to 1.
 import ctypes
 import threading
 import time
+from collections import deque
 from typing import NamedTuple
 
 import psutil
@@ -22,6 +23,7 @@ import torch
 from joblib import cpu_count
 
 PERIOD = 0.1  # seconds from one look at the load to the next; systems count in hundredths
+CALM = 5  # looks in a row that must find a core free before it is used; a browser comes and goes
 SPARE = 0.15  # how much of a free core others may use: a browser that shows a notebook needs a little
 
 _default = torch.get_num_threads()
@@ -31,9 +33,10 @@ _watch = None
 def use_idle_cores(limit: int = 2) -> None:
     """From now on torch computes with as many threads as cores are free, `limit` at most; at first with one.
 
-    The load is looked at ten times a second. More threads than torch takes by itself are never used, nor more than this
-    process, or its container, may have cores. What adapts is the main thread, where notebooks run; in threads of your
-    own set the number yourself. Call it again for another limit; with 1 it ends, and torch keeps to one thread.
+    The load is looked at ten times a second; a core is used once it has been free for half a second, and given back at
+    once. More threads than torch takes by itself are never used, nor more than this process, or its container, may have
+    cores. What adapts is the main thread, where notebooks run; in threads of your own set the number yourself. Call it
+    again for another limit; with 1 it ends, and torch keeps to one thread.
 
     Raises ValueError if limit < 1.
     """
@@ -56,11 +59,11 @@ class Watch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        before = clocks()
+        before, recent = clocks(), deque([1] * CALM, CALM)
         while not self.ended.wait(PERIOD):
             now = clocks()
-            count = suitable((now.free - before.free) / (now.time - before.time), self.limit)
-            before = now
+            recent.append(suitable((now.free - before.free) / (now.time - before.time), self.limit))
+            before, count = now, min(recent)
             if count != self.count:
                 self.count = count
                 ctypes.pythonapi.Py_AddPendingCall(_adapt, None)
