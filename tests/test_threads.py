@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import psutil
 import pytest
@@ -65,6 +66,23 @@ def test_a_second_thread_comes_and_goes_with_an_idle_core(load):
     assert becomes(1)
     load.others = 0.1  # a browser that shows a notebook
     assert becomes(2)
+
+
+def test_a_core_that_others_use_in_bursts_is_left_to_them(load, monkeypatch):
+    """It is free at three looks of four, never at five in a row."""
+    looks, steady = count(), load.clocks
+
+    def bursts():
+        load.others = float(next(looks) % 4 == 0)
+        return steady()
+
+    monkeypatch.setattr(threads, "clocks", bursts)
+    threads.use_idle_cores()
+    most = 1
+    for _ in range(16):
+        time.sleep(threads.PERIOD)
+        most = max(most, torch.get_num_threads())
+    assert most == 1
 
 
 def test_an_operation_of_the_main_thread_gets_them(load):
