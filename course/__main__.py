@@ -1,4 +1,4 @@
-"""python -m course build | verify | grade | report | export: the instructor's commands.
+"""python -m course new | build | verify | grade | report | export: the instructor's commands.
 
 `python -m course grade --help` says more of one.
 """
@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course", description="The instructor's commands.")
     commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("new", help="begin an exercise: its card, inputs, cells and tests, to be filled in")
+    command.add_argument("lab", help="lab1 or lab1_simulation")
+    command.add_argument("name", help="of its function, which is what it will be called everywhere")
+    command.set_defaults(command=_new)
 
     command = commands.add_parser("build", help="course/sources/ -> labs/, solutions/ and grading/source/")
     command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
@@ -69,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_gradebook(command: argparse.ArgumentParser) -> None:
     default = f"sqlite:///{GRADING / 'gradebook.db'}"
     command.add_argument("--db", default=default, metavar="URL", help="nbgrader's gradebook (default: %(default)s)")
+
+
+def _new(args: argparse.Namespace) -> int:
+    from course import new
+
+    for path, text in new.begin(args.lab, args.name).items():
+        print(f"{path.relative_to(build.ROOT).as_posix()}: {text.count('TODO')} times TODO")
+    print(f"Write what says TODO, and move the cells to their place. What is missing: python -m course build {args.lab}")
+    return 0
 
 
 def _build(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 from course.answers import untouched
 from course.marks import Item, code_total, items, worth
-from course.records import Record, ordered
+from course.records import Record, ordered, verdict
+from fmlab.checks.verdict import Verdict
 
 BINS = 10
 
@@ -82,15 +83,15 @@ def misconceptions(records: Iterable[Record]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for record in ordered(records):
         for name, item in record.get("exercises", {}).items():
-            if item.get("verdict") and not untouched(item.get("answer", "")):
-                groups[name, idea(item["verdict"])].append(item)
+            if item["by"] and not untouched(item.get("answer", "")):
+                groups[name, idea(verdict(item))].append(item)
     rows = [
         {
             "exercise": name,
             "idea": words,
             "count": len(found),
             "hidden": sum(item["by"] == "hidden" for item in found),
-            "example": found[0]["verdict"],
+            "example": str(verdict(found[0])),
         }
         for (name, words), found in groups.items()
     ]
@@ -100,9 +101,6 @@ def misconceptions(records: Iterable[Record]) -> list[dict[str, Any]]:
 NUMBER = r"0x[0-9a-fA-F]+|(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?"
 
 
-def idea(verdict: str) -> str:
-    """What a verdict takes for the reason; if it knows none, its first line without the numbers."""
-    if named := re.search(r"it looks as if (.+?)\.?$", verdict, flags=re.MULTILINE):
-        return named[1][:200]
-    first = re.sub(r"^✗ \w+: ", "", verdict.strip().split("\n")[0])
-    return re.sub(NUMBER, "…", first)[:200]
+def idea(verdict: Verdict) -> str:
+    """The mistake that a verdict names; if it knows none, the first line of its reason without the numbers."""
+    return verdict.mistake or re.sub(NUMBER, "…", verdict.reason.split("\n")[0])[:200]

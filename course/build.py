@@ -8,31 +8,38 @@
 A source is a jupytext script (py:percent). A cell says in its header what it is; a cell that says nothing is plain:
 
     # %% exercise="euler_step"                            the student's answer; its solution region becomes a stub
-    # %% check="euler_step" points=2                      checks that answer; its hidden region never leaves the office
+    # %% check="euler_step" points=2                      checks that answer; the builder writes what stands in it
     # %% [markdown] answer="ou_parameters" points=3       a written answer, graded by hand
 
-The name of an exercise is the name of its check and nbgrader's grade_id, so it cannot change once work is handed in.
-Everything up to `execute` maps notebooks to notebooks; only the functions at the end read and write files.
+Numbers are written by the builder, too, anywhere in a source: "Exercise {exercise:euler_step} ({points:euler_step}
+points)". Headings that name an exercise are counted; {exercise:lab1.euler_step} is one of another lab; and
+{points:one,another}, {points:code} and {points:all} are sums.
+
+The name of an exercise is the name of its card, its check and nbgrader's grade_id, so it cannot change once work is
+handed in. Everything up to `execute` maps notebooks to notebooks; only the functions at the end read and write files.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
 import copy
 import functools
 import hashlib
+import importlib
 import io
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jupytext
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters import strip_ansi
@@ -67,7 +74,7 @@ class BuildError(Exception):
 # --- source -> full notebook ------------------------------------------------------------------------------------------
 
 CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown"}
-REGION = {"exercise": "SOLUTION", "check": "HIDDEN TESTS", "answer": "SOLUTION"}
+REGION = {"exercise": "SOLUTION", "answer": "SOLUTION"}
 LAYOUT = {"cell_marker", "lines_to_next_cell"}  # jupytext's own notes on how the script looked
 
 
@@ -88,11 +95,16 @@ def read(path: Path) -> NotebookNode:
         try:
             cells.append(parse(raw))
         except BuildError as error:
-            errors.append(f"cell {number} ({_first_line(raw.source)}): {error}")
+            header = {key: raw.metadata[key] for key in CELL_TYPE if key in raw.metadata}
+            errors.append(f"{_place(number, raw.source, header)}: {error}")
     errors = errors or list(_misfits(cells))
+    _raise(path.stem, errors)
+    return expand(complete(cells, path), path.stem)
+
+
+def _raise(stem: str, errors: Sequence[str]) -> None:
     if errors:
-        raise BuildError("\n".join(f"{path.name}, {error}" for error in errors))
-    return expand(cells, path.stem)
+        raise BuildError("\n".join(f"{stem}.py, {error}" for error in errors))
 
 
 def parse(raw: NotebookNode) -> Cell:
@@ -114,7 +126,9 @@ def parse(raw: NotebookNode) -> Cell:
 
 def _faults(cell: Cell) -> Iterator[str]:
     """What is wrong with a cell on its own."""
-    if not cell.source.strip():
+    if cell.kind == "check" and cell.source.strip():
+        yield f"the check {cell.name!r} has code; leave its header alone, the builder writes what stands below it"
+    if cell.kind != "check" and not cell.source.strip():
         yield "is empty"
     if cell.kind:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,55}", str(cell.name)):
@@ -145,7 +159,7 @@ def _misfits(cells: Sequence[Cell]) -> Iterator[str]:
     for number, cell in enumerate(cells, start=1):
         if not cell.kind:
             continue
-        where = f"cell {number} ({_first_line(cell.source)})"
+        where = _place(number, cell.source, {cell.kind: cell.name})
         rivals = seen["exercise"] | seen["answer"] if cell.kind != "check" else seen["check"]
         if cell.name in rivals:
             yield f"{where}: the name {cell.name!r} is taken"
@@ -156,8 +170,76 @@ def _misfits(cells: Sequence[Cell]) -> Iterator[str]:
         yield f"the exercise {name!r} has no check"
 
 
-def _first_line(source: str) -> str:
-    return repr(source.strip().split("\n")[0][:60])
+def _place(number: int, source: str, header: Mapping[str, Any]) -> str:
+    """Which cell of a source it is: its number and first line; of an empty one, what its header says."""
+    first = source.strip().split("\n")[0][:60]
+    return f"cell {number} ({repr(first) if first else ' '.join(f'{key}={header[key]!r}' for key in header)})"
+
+
+# --- what the builder writes: checks, numbers and points --------------------------------------------------------------
+
+CHECK = """\
+{lab}.{name}({name})
+### BEGIN HIDDEN TESTS
+from course import hidden
+hidden.check({lab}.{name}, {name})
+### END HIDDEN TESTS"""
+HEADING = re.compile(r"^#+ .*?\{exercise:(\w+)\}", re.MULTILINE)
+NUMBER = re.compile(r"\{(exercise|points):([^{}]*)\}(\s+points\b)?")
+
+
+def complete(cells: Sequence[Cell], path: Path) -> list[Cell]:
+    """The cells of the source `path`, checks with their code and all texts with their numbers."""
+    completed, errors = [], []
+    number, points = numbers(cells), {cell.name: cell.points for cell in cells if cell.points is not None}
+    points |= {"all": sum(points.values()), "code": sum(cell.points for cell in cells if cell.kind == "check")}
+
+    def replaced(match: re.Match) -> str:
+        kind, names, noun = match[1], match[2], match[3] or ""
+        if kind == "exercise":
+            if "." in names and names not in number:
+                number.update(_numbers_of(path.parent, names.split(".")[0]))
+            return f"{number[names]}{noun}"
+        total = sum(points[name.strip()] for name in names.split(","))
+        return f"{total:g}{noun.removesuffix('s') if total == 1 else noun}"
+
+    for k, cell in enumerate(cells, start=1):
+        source = CHECK.format(lab=short(path.stem), name=cell.name) if cell.kind == "check" else cell.source
+        try:
+            completed.append(cell._replace(source=NUMBER.sub(replaced, source)))
+        except KeyError as error:
+            errors.append(f"{_place(k, source, {})}: there is no number for {error.args[0]!r}; is the name right?")
+    _raise(path.stem, errors)
+    return completed
+
+
+def numbers(cells: Iterable[Cell]) -> dict[str, int]:
+    """Exercise or question → its number. Headings that name one are counted; what follows without a heading of its own
+    shares the number."""
+    found: dict[str, int] = {}
+    for cell in cells:
+        for name in HEADING.findall(cell.source) if cell.cell_type == "markdown" else ():
+            found.setdefault(name, len(set(found.values())) + 1)
+        if cell.kind in ("exercise", "answer") and found:
+            found.setdefault(cell.name, max(found.values()))
+    return {cell.name: found[cell.name] for cell in cells if cell.name in found}
+
+
+def _numbers_of(folder: Path, lab: str) -> dict[str, int]:
+    """The same for another lab in a folder of sources, by "lab1.euler_step"; nothing where there is no such lab."""
+    return {
+        f"{lab}.{name}": number
+        for path in folder.glob(f"{lab}_*.py")
+        for name, number in numbers([parse(raw) for raw in jupytext.read(path, fmt="py:percent").cells]).items()
+    }
+
+
+def short(stem: str) -> str:
+    """ "lab1" of "lab1_simulation": the name of the lab's cards, hidden inputs and checks."""
+    return stem.split("_")[0]
+
+
+# --- cells -> nbgrader's notebook -------------------------------------------------------------------------------------
 
 
 def expand(cells: Sequence[Cell], stem: str) -> NotebookNode:
@@ -197,9 +279,56 @@ def is_check(cell: NotebookNode) -> bool:
     return bool(grading.get("grade") and not grading.get("solution"))
 
 
+def points_of_checks(nb: NotebookNode) -> dict[str, float]:
+    """The exercises that a notebook asks for, in its order, with their points."""
+    return {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in nb.cells if is_check(cell)}
+
+
 def is_solution(cell: NotebookNode) -> bool:
     """Whether a cell of a notebook is where students write an answer, of code or in words."""
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
+
+
+# --- is it all there? -------------------------------------------------------------------------------------------------
+
+
+def missing(full: NotebookNode, stem: str) -> Iterator[str]:
+    """What a lab lacks before it can be built: texts, cards, hidden inputs, places to reread. Loads torch."""
+    for number, cell in enumerate(full.cells, start=1):
+        for todo in re.findall("TODO.*", cell.source)[:1]:
+            yield f"{_label(full, number)} is not written yet: {todo}"
+    text = "\n".join(cell.source for cell in full.cells)
+    for name in points_of_checks(full):
+        for lack in _lacks(short(stem), name, text):
+            yield f"the exercise {name!r} {lack}"
+
+
+def _lacks(lab: str, name: str, text: str) -> Iterator[str]:
+    """What is not there beside the notebook for one of its exercises."""
+    file, hidden_file = f"fmlab/exercises/{lab}.py", f"course/hidden/{lab}.py"
+    cards = getattr(_module(f"fmlab.exercises.{lab}"), "lab", None)
+    card = cards.exercises.get(name) if cards else None
+    if card is None:
+        yield f"has no card in {file}"
+    else:
+        said = [card.reread[1], card.passed, *card.hints, *card.mistakes]
+        gaps = [f"says {words!r}" for words in said if "TODO" in words] + ["has no visible inputs"] * (not card.visible)
+        if gaps:
+            yield f"is not written yet: its card in {file} {' and '.join(gaps)}"
+        if f'<a id="{card.reread[0]}"></a>' not in text:
+            yield f"is to reread #{card.reread[0]}, and no text of the notebook has that anchor"
+    if not getattr(_module(f"course.hidden.{lab}"), name, None):
+        yield f"has no inputs in {hidden_file}"
+
+
+def _module(name: str) -> Any:
+    """A module; None if there is none of this name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
 
 
 # --- full notebook -> what students receive ---------------------------------------------------------------------------
@@ -247,10 +376,13 @@ def solve(full: NotebookNode) -> NotebookNode:
     return nb
 
 
-def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lambda number: None) -> NotebookNode:
+def execute(
+    nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lambda number: None, opened: Path | None = None
+) -> NotebookNode:
     """The notebook with the outputs of a run in `folder`. Raises BuildError where a cell raises or writes to stderr.
 
-    A warning on stderr would puzzle a student, and in a check nbgrader's Validate takes it for a failure.
+    A warning on stderr would puzzle a student, and in a check nbgrader's Validate takes it for a failure. opened: the
+    file that this is to pass for; `progress()` looks there for exercises and points.
     """
     nb, number = copy.deepcopy(nb), 0
 
@@ -269,7 +401,7 @@ def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lam
         on_cell_start=start,
     )
     try:
-        client.execute(env=_kernel_environment())
+        client.execute(env=_kernel_environment(opened))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise BuildError(f"{_label(nb, number)} failed when run\n{strip_ansi(str(error))}") from None
     if any(state.get("_model_name") == "OutputModel" for state in client.widget_state.values()):
@@ -288,11 +420,12 @@ def execute(nb: NotebookNode, folder: Path, on_cell: Callable[[int], None] = lam
     return nb
 
 
-def _kernel_environment() -> dict[str, str]:
+def _kernel_environment(opened: Path | None) -> dict[str, str]:
     """One thread, so that sums add up in the same order on every machine; no progress bars; and figures go into the
-    notebook, whatever backend the caller's own matplotlib is told to use."""
-    own = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    return {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | own
+    notebook, whatever backend the caller's own matplotlib is told to use. The notebook is not the caller's, either."""
+    own = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | ({"JPY_SESSION_NAME": str(opened)} if opened else {})
+    foreign = ("MPLBACKEND", "JPY_SESSION_NAME")
+    return {key: value for key, value in os.environ.items() if key not in foreign} | own
 
 
 def _make_repeatable(output: NotebookNode) -> None:
@@ -329,13 +462,66 @@ def _label(nb: NotebookNode, number: int) -> str:
     return f"cell {number} ({nb.cells[number - 1].id})"
 
 
-def fingerprint(nb: NotebookNode, library: Path) -> str:
-    """What an executed notebook depends on: its cells and the library. Another CPU may draw another last digit, so a
-    notebook is executed again only when this changes."""
-    digest = hashlib.sha256(json.dumps([[cell.cell_type, cell.source] for cell in nb.cells]).encode())
-    for path in sorted(library.rglob("*.py")):
-        digest.update(f"\n{path.relative_to(library).as_posix()}\n".encode() + path.read_bytes())
+# --- does it need to run again? ---------------------------------------------------------------------------------------
+
+# What of the checks shows in a solution, beside the words of its cards: their other modules can change nothing in it.
+SHOWN = ("verdict", "lab", "notebook", "installation")
+
+
+def fingerprint(full: NotebookNode, stem: str, root: Path = ROOT) -> str:
+    """What an executed solution depends on: its cells and points, the words in which its answers pass, and the modules
+    of the library that it imports. Another CPU may draw another last digit, so it is executed again only when this
+    changes; a hint, another lab's card or an exporter does not change it."""
+    solved, points = solve(full), points_of_checks(full)
+    cards = root / "fmlab" / "exercises" / f"{short(stem)}.py"
+    said = [[cell.cell_type, cell.source] for cell in solved.cells], points, _words_of_success(cards, points)
+    digest = hashlib.sha256(json.dumps(said).encode())
+    code = [cell.source for cell in solved.cells if cell.cell_type == "code"]
+    shown = {path for name in SHOWN if (path := root / "fmlab" / "checks" / f"{name}.py").is_file()}
+    for path in sorted(imported(code, root) | shown):
+        digest.update(f"\n{_show(path, root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def imported(code: Iterable[str], root: Path) -> set[Path]:
+    """The files of fmlab, without its checks, that cells import, and those that these import, wherever they do."""
+    found: set[Path] = set()
+    front = [path for cell in code for path in _imports(TransformerManager().transform_cell(cell), root)]
+    while front:
+        path = front.pop()
+        if path not in found and not {"checks", "exercises"} & set(path.relative_to(root).parts):
+            found.add(path)
+            front += _imports(path.read_text(encoding="utf-8"), root)
+    return found
+
+
+def _imports(code: str, root: Path) -> Iterator[Path]:
+    """The files of fmlab that some code imports itself; none of what is not Python, which fails when it is run."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    for parts in (name.split(".") for name in names if name.split(".")[0] == "fmlab"):
+        for k in range(1, len(parts) + 1):
+            place = root.joinpath(*parts[:k])
+            yield from (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file())
+
+
+def _words_of_success(cards: Path, names: Iterable[str]) -> dict[str, str]:
+    """What these exercises say of a right answer, as it is written on their cards; where it is not written there, all
+    that is."""
+    text = cards.read_text(encoding="utf-8") if cards.is_file() else ""
+    makers = {node.name: node.decorator_list for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+    def passed(name: str) -> str:
+        words = [k.value for card in makers.get(name, []) for k in getattr(card, "keywords", []) if k.arg == "passed"]
+        return str(words[0].value) if words and isinstance(words[0], ast.Constant) else text
+
+    return {name: passed(name) for name in names}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -356,8 +542,9 @@ def notebook_path(folder: str, lab: str, root: Path = ROOT) -> Path:
 
 
 def build(source: Path, root: Path = ROOT, force: bool = False) -> None:
-    """Write the three notebooks of a source; execute the solution if it or the library changed, or by force."""
+    """Write the three notebooks of a source; execute the solution if what it depends on changed, or by force."""
     full = read(source)
+    _raise(source.stem, list(missing(full, source.stem)))
     write_release(full, source.stem, root)
     if force or not is_current(full, source.stem, root):
         write_solution(full, source.stem, root)
@@ -372,23 +559,24 @@ def write_release(full: NotebookNode, lab: str, root: Path = ROOT) -> None:
 def write_solution(full: NotebookNode, lab: str, root: Path = ROOT) -> None:
     solved = solve(full)
     executed = run(solved, lab, root)
-    executed.metadata["fmlab"] = {"fingerprint": fingerprint(solved, root / "fmlab")}
+    executed.metadata["fmlab"] = {"fingerprint": fingerprint(full, lab, root)}
     _write(notebook_path("solutions", lab, root), executed, root)
 
 
 def is_current(full: NotebookNode, lab: str, root: Path = ROOT) -> bool:
-    """Whether the solution on disk was made from these cells and this library."""
-    path, solved = notebook_path("solutions", lab, root), solve(full)
-    if _difference(path, solved):
+    """Whether the solution on disk was made from these cells and by the library as it is."""
+    path = notebook_path("solutions", lab, root)
+    if _difference(path, solve(full)):
         return False
     mark = nbformat.read(path, as_version=4).metadata.get("fmlab", {}).get("fingerprint")
-    return mark == fingerprint(solved, root / "fmlab")
+    return mark == fingerprint(full, lab, root)
 
 
 def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterator[str]:
     """A message for each notebook of a source that is not what a build makes, or that fails when run."""
     lab, full = source.stem, read(source)
     released, solved = release(full), solve(full)
+    yield from (f"{source.name}, {lack}" for lack in missing(full, lab))
     path = notebook_path("labs", lab, root)
     if not path.exists() or path.read_bytes() != _bytes(released):
         difference = _difference(path, released, but=()) or "is not, byte for byte, what a build writes"
@@ -416,7 +604,8 @@ def run(solved: NotebookNode, lab: str, root: Path) -> NotebookNode:
     folder = notebook_path("labs", lab, root).parent
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    executed = execute(solved, folder, on_cell=functools.partial(_progress, lab, len(solved.cells)))
+    on_cell = functools.partial(_progress, lab, len(solved.cells))
+    executed = execute(solved, folder, on_cell, opened=notebook_path("labs", lab, root))
     print(f"{lab}: the solution ran in {time.perf_counter() - start:.0f} s", flush=True)
     return executed
 

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from course.feedback import for_student
-from course.marks import GRADED, UNGRADED, Item, items, out_of, scores, status, total, worth
+from course.marks import GRADED, UNGRADED, Item, for_student, items, out_of, scores, status, total, worth
 from course.pages import clean, number
 from course.records import Record, by_lab, ordered
 

@@ -10,25 +10,9 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from course.marks import Item, items, out_of, scores, status
+from course.marks import for_student, items, out_of, scores, status
 from course.pages import page
 from course.records import Record
-
-WORDS = {
-    "visible": "The check in the notebook does not pass.",
-    "hidden": "hidden tests: not passed. Your function passes the check in the notebook but not further tests with "
-    "other shapes, dtypes or parameters.",
-    "missing": "Not defined when your notebook was run: its cell was not solved, is missing, or ended with an error.",
-    "process": "Your function did not finish: it ended the process, or ran out of time or memory.",
-    "reference": "The answer only calls the library's own function for this exercise.",
-}
-
-
-def for_student(item: Item) -> str:
-    """What a student may read about an answer: a verdict that the notebook gives too, of all else only its kind."""
-    by = item.get("by", "")
-    told = item.get("verdict") if by in ("visible", "reference") else ""
-    return told or WORDS.get(by, "Not passed." if by else "")
 
 
 def feedback(record: Record, notebook: NotebookNode | None = None) -> str:

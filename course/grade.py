@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, as_completed
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from tqdm import tqdm
 from course import build, gradebook, inbox, records
 from course.build import is_check, is_solution
 from course.inbox import Submission
-from course.judge import Patience, Verdict, judge
+from course.judge import Mark, Patience, judge
 from course.records import Record
 from course.repair import Unrepairable, read, recognise, repair
 from course.sandbox import Sandbox, found
@@ -142,8 +143,8 @@ def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
     full = fulls()[job.lab]
     nb, repairs = repair(job.submission.data, releases()[job.lab])
     record["notes"] += repairs
-    known = {name: Verdict(entry["by"], entry["verdict"]) for name, entry in job.known.items()}
-    nb, verdicts = judge(sandbox(settings.walls), full, job.lab.split("_")[0], nb, settings.patience, known)
+    known = {name: Mark(entry["by"], records.verdict(entry)) for name, entry in job.known.items()}
+    nb, marks = judge(sandbox(settings.walls), full, job.lab.split("_")[0], nb, settings.patience, known)
     answers = {cell.id.removesuffix("-answer"): cell.source for cell in nb.cells if is_solution(cell)}
     for cell in nb.cells:
         grading = cell.metadata.get("nbgrader", {})
@@ -151,8 +152,8 @@ def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
             continue
         name, points = grading["grade_id"], float(grading["points"])
         if is_check(cell):
-            verdict: Verdict = verdicts[name]
-            mark = {"score": 0.0 if verdict.by else points, "by": verdict.by, "verdict": verdict.words}
+            by, verdict = marks[name]
+            mark = {"score": 0.0 if by else points, "by": by, "verdict": asdict(verdict)}
             record["exercises"][name] = {"points": points, **mark, "answer": answers.get(name, "")}
         else:
             unanswered = grading.get("checksum") == compute_checksum(cell)

@@ -1,11 +1,10 @@
-"""The marks of one submission: its cells run in the sandbox, its checks run here, on functions that stay there.
+"""The marks of one submission: its cells run in the sandbox, its exercises are examined here.
 
-A check cell is the lab's own, hidden tests included. Where it says `lab1.euler_step(euler_step)`, the second name is
-bound to an `Answer`, which calls the student's function in its process. So the numbers that a check compares with, and
-the comparison, are out of the student's reach, whatever their code does.
+An exercise is a card of `fmlab.exercises`; it examines an `Answer`, which calls the student's function in its process.
+So the numbers that are compared with, and the comparison, are out of the student's reach, whatever their code does.
 
-A notebook is run twice. In the first process its cells run with the checks that students know, and what these two show
-is what the student gets to see. What hidden tests call an answer with, only the second process ever knows, and nothing
+A notebook is run twice. In the first process its functions are asked about the inputs that students know, and what
+its cells show there is what the student gets to see. The hidden inputs only the second process ever knows, and nothing
 that is said there leaves the grader.
 """
 
@@ -13,37 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import io
-import re
 import symtable
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from course import hidden
 from course.build import is_check
+from course.marks import for_student
 from course.sandbox import Sandbox
 from course.student import shortened
 from course.wire import Broken, Peer, RemoteError
-from fmlab.checks.compare import CheckFailed
-from fmlab.checks.reference import words
+from fmlab.checks import lab as labs
+from fmlab.checks.exercise import Exercise
+from fmlab.checks.reference import ANSWER, CARD, words
+from fmlab.checks.verdict import Verdict
 
 KINDS = ("text/plain", "image/png")  # what is kept of an output; a page may do anything in the browser that shows it
-HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS\n?", re.DOTALL)
-
-
-def visible(check: str) -> str:
-    """What students see of a check."""
-    return HIDDEN.sub("", check)
-
-
-def hidden(check: str) -> str:
-    """What they do not."""
-    return "\n".join(HIDDEN.findall(check))
 
 
 @dataclass(frozen=True)
@@ -55,12 +45,15 @@ class Patience:
     notebook: float = 1200
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of an exercise. by: who rejects the answer, "" if nobody does; words: of the check that does."""
+class Mark(NamedTuple):
+    """What became of an exercise. by: who rejects the answer, "" if nobody does.
 
-    by: str = ""
-    words: str = ""
+    visible, hidden: the check, on inputs that students know, or do not. reference: it calls the library's answer.
+    process: it ended its process, or took too long. missing: it is not defined.
+    """
+
+    by: str
+    verdict: Verdict
 
 
 # --- the student's process --------------------------------------------------------------------------------------------
@@ -72,7 +65,7 @@ class Desk:
     def __init__(self, sandbox: Sandbox, patience: Patience, end: float):
         self.sandbox, self.patience, self.end = sandbox, patience, end
         self.done: list[str] = []
-        self.withheld: list[str] = []
+        self.withheld: tuple[list[str], str] = [], ""
         self.connection: Peer | None = None
 
     def run(self, source: str) -> list[NotebookNode]:
@@ -94,17 +87,19 @@ class Desk:
         """A call of the student's function, whose random numbers start from `number`."""
         return self._peer(self.patience.check).call("call", name, number, *args)
 
-    def withhold(self, names: Iterable[str]) -> list[str]:
-        """Withhold these functions of the library instead of those before. Returns which of those were called."""
-        self.withheld = list(names)
+    def withhold(self, functions: Iterable[str] = (), exercise: str = "") -> list[str]:
+        """Withhold these functions of the library, and the card of an exercise, instead of those before. Returns what
+        was called of those."""
+        before, self.withheld = self.withheld, ([*functions], exercise)
         if self.connection is None or self.connection.broken:
             return []
         self.connection.deadline = self._deadline(self.patience.check)
         try:
-            called = self.connection.call("withhold", self.withheld)
+            called = self.connection.call("withhold", *self.withheld)
         except (Broken, RemoteError):
             return []
-        return called if isinstance(called, list) else []
+        known = [*before[0], ANSWER, CARD]
+        return [name for name in known if name in called] if isinstance(called, list) else []
 
     def _peer(self, seconds: float) -> Peer:
         """The connection, with the time of the next call set."""
@@ -114,7 +109,7 @@ class Desk:
             for source in self.done:
                 self.connection.deadline = self._deadline(self.patience.cell)
                 self.connection.call("run", source)
-            self.connection.call("withhold", self.withheld)
+            self.connection.call("withhold", *self.withheld)
         self.connection.deadline = self._deadline(seconds)
         return self.connection
 
@@ -131,12 +126,12 @@ class Answer:
     """A student's function, called where it is."""
 
     def __init__(self, desk: Desk, name: str):
-        self.desk, self.name, self.calls = desk, name, 0
+        self.desk, self.__name__, self.calls = desk, name, 0
         self.seconds = desk.patience.check
 
     def __call__(self, *args):
         self.calls += 1
-        return self.desk.call(self.name, self.calls, args)
+        return self.desk.call(self.__name__, self.calls, args)
 
 
 def _checked(outputs) -> list[NotebookNode]:
@@ -173,80 +168,82 @@ def judge(
     lab: str,
     nb: NotebookNode,
     patience: Patience = Patience(),
-    known: Mapping[str, Verdict] = {},
-):
-    """Run a submission and its checks. Returns the executed notebook and {exercise: Verdict}.
+    known: Mapping[str, Mark] = {},
+) -> tuple[NotebookNode, dict[str, Mark]]:
+    """Run a submission and examine its answers. Returns the executed notebook and the mark of each exercise.
 
-    full: the lab with its hidden tests (`course.build.read`). lab: "lab1". nb: the submission, whose graded cells are
-    those of the lab. known: verdicts that stand, whose checks do not run.
+    full: the lab, solutions included (`course.build.read`). lab: "lab1". nb: the submission, whose graded cells are
+    those of the lab. known: marks that stand, whose exercises are not examined.
     """
-    nb, checks = copy.deepcopy(nb), {cell.id: cell.source for cell in full.cells if is_check(cell)}
-    wanted, end = needed(nb, full), time.monotonic() + patience.notebook
+    nb, end = copy.deepcopy(nb), time.monotonic() + patience.notebook
+    exercises = {cell.id: labs.load(lab).exercises[cell.id] for cell in full.cells if is_check(cell)}
+    wanted = needed(nb, full)
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and (is_check(cell) or cell.id in wanted)]
 
-    seen = {name: visible(source) for name, source in checks.items() if name not in known}
-    shown, verdicts, done = attend(Desk(sandbox, patience, end), lab, cells, "visible", seen)
+    asked = [exercise for name, exercise in exercises.items() if name not in known]
+    shown, marks, done = attend(Desk(sandbox, patience, end), cells, "visible", asked)
 
-    unseen = {name: hidden(checks[name]) for name, verdict in verdicts.items() if not verdict.by}
+    asked = [exercises[name] for name, mark in marks.items() if not mark.by]
     again = [cell for cell in cells if is_check(cell) or cell.source in done]
-    if unseen:
-        verdicts |= attend(Desk(sandbox, patience, end), lab, again, "hidden", unseen)[1]
+    if asked:
+        marks |= attend(Desk(sandbox, patience, end), again, "hidden", asked)[1]
 
-    verdicts |= known
+    marks |= known
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [_shown(cell.id, verdicts[cell.id])] if is_check(cell) else shown.get(cell.id, [])
-    return nb, verdicts
+            cell.outputs = [_shown(cell.id, marks[cell.id])] if is_check(cell) else shown.get(cell.id, [])
+    return nb, marks
 
 
-def attend(desk: Desk, lab: str, cells: Iterable[NotebookNode], who: str, checks: Mapping[str, str]):
-    """Run cells one after the other in one process, and where they stand, these checks: {exercise: source}.
+def attend(desk: Desk, cells: Iterable[NotebookNode], who: str, asked: Iterable[Exercise]):
+    """Run cells one after the other in one process, and examine answers where the checks of these exercises stand.
 
-    who: "visible" or "hidden", who makes the checks. Returns the outputs by id, the verdicts by exercise, and the
-    sources of the cells that ended.
+    who: "visible" or "hidden", on which inputs. Returns the outputs by id, the marks by exercise, and the sources of
+    the cells that ended.
     """
-    outputs, verdicts = {}, {}
+    outputs, marks, exercises = {}, {}, {exercise.name: exercise for exercise in asked}
     try:
         for cell in cells:
             if not is_check(cell):
                 outputs[cell.id] = desk.run(cell.source)
-            elif cell.id in checks:
-                verdicts[cell.id] = examine(desk, lab, cell.id, who, checks[cell.id])
+            elif cell.id in exercises:
+                marks[cell.id] = examine(desk, exercises[cell.id], who)
     finally:
         desk.close()
-    return outputs, verdicts, desk.done
+    return outputs, marks, desk.done
 
 
-def examine(desk: Desk, lab: str, name: str, who: str, source: str) -> Verdict:
-    """The verdict of a check on one exercise, while the library's own functions for it are withheld from the answer."""
+def examine(desk: Desk, exercise: Exercise, who: str) -> Mark:
+    """The mark for one answer, from which the library's own answers are withheld."""
     try:
-        answer = desk.answer(name)
+        answer = desk.answer(exercise.name)
     except RemoteError:
-        return Verdict("missing", f"✗ {name}: not defined; its cell was not solved, or ended with an error")
+        return _rejected("missing", exercise, "not defined; its cell was not solved, or ended with an error")
     except Broken as error:
-        return Verdict("process", f"✗ {name}: {error}")
-    checks = importlib.import_module(f"fmlab.checks.{lab}")
-    reference = getattr(checks, name).exercise.reference
-    desk.withhold(reference)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(source, f"the check of {name}", "exec"), {lab: checks, name: answer})
-        verdict = Verdict()
-    except CheckFailed as failure:
-        ended = desk.connection is None or desk.connection.broken
-        verdict = Verdict("process" if ended else who, str(failure))
-    called = [function for function in desk.withhold([]) if function in reference]
-    return Verdict("reference", f"✗ {name}: {words(called[0])}") if verdict.by and called else verdict
+        return _rejected("process", exercise, str(error))
+    desk.withhold(exercise.withhold, repr(exercise))
+    inputs = exercise.visible if who == "visible" else hidden.inputs(exercise)
+    with contextlib.redirect_stdout(io.StringIO()):
+        verdict = exercise.examine(answer, inputs, withhold=False)
+    ended = desk.connection is None or desk.connection.broken
+    called = desk.withhold()
+    if verdict.passed:
+        return Mark("", verdict)
+    if called:
+        return _rejected("reference", exercise, words(called[0]))
+    return Mark("process" if ended else who, verdict)
 
 
-def _shown(name: str, verdict: Verdict) -> NotebookNode:
+def _rejected(by: str, exercise: Exercise, reason: str) -> Mark:
+    return Mark(by, Verdict(exercise.name, False, reason))
+
+
+def _shown(name: str, mark: Mark) -> NotebookNode:
     """What a check cell shows in the executed notebook: an error is worth nothing to nbgrader, all else full marks."""
-    if not verdict.by:
+    if not mark.by:
         return new_output("stream", name="stdout", text=f"✓ {name}\n")
-    if verdict.by == "hidden":
-        return _error("CheckFailed", f"✗ {name}: passes the check in the notebook, but not further tests of the same")
-    return _error("CheckFailed", verdict.words)
+    return _error("CheckFailed", for_student({"by": mark.by, "verdict": asdict(mark.verdict)}))
 
 
 # --- which cells are needed -------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from course.records import Record
+from course.hidden import discreet
+from course.records import Record, verdict
 
 GRADED, WAITING, UNGRADED = "graded", "waiting for a person", "ungraded"
 
@@ -18,6 +19,23 @@ Item = Mapping[str, Any]  # an exercise or a written answer of a record
 def items(record: Record) -> dict[str, Item]:
     """The exercises of a record and then its written answers, by name."""
     return {**record.get("exercises", {}), **record.get("written", {})}
+
+
+WORDS = {
+    "missing": "Not defined when your notebook was run: its cell was not solved, is missing, or ended with an error.",
+    "process": "Your function did not finish: it ended the process, or ran out of time or memory.",
+}
+
+
+def for_student(item: Item) -> str:
+    """What a student may read about an answer: a verdict that the notebook gives too; of hidden tests nothing but a
+    known mistake; of all else its kind."""
+    by = item.get("by", "")
+    if by in ("visible", "reference"):
+        return str(verdict(item))
+    if by == "hidden":
+        return str(discreet(verdict(item)))
+    return WORDS.get(by, "Not passed.") if by else ""
 
 
 def status(record: Record) -> str:

@@ -6,7 +6,7 @@ results/STUDENT/LAB/ holds the notebook as it ran, LAB.ipynb, and record.json. L
     graded_by                      the fingerprint of the grader that wrote it
     status, reason                 "graded", or "ungraded" and why; an ungraded submission has no scores
     notes, flags                   sentences: what was repaired; what a person should look at
-    exercises                      name → points, score, by, verdict, answer; by: who rejects the answer, "" if nobody
+    exercises                      name → points, score, by, verdict, answer; by and verdict: see `course.judge.Mark`
     written                        name → points, score, answer; score: null until a person has marked it
     seconds                        how long it took to grade
 """
@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+
+from fmlab.checks.verdict import Verdict
 
 Record = dict[str, Any]
 
@@ -55,9 +57,14 @@ def read(results: Path, lab: str = "*") -> list[Record]:
     for path in sorted(Path(results).glob(f"*/{lab}/record.json")):
         try:
             found.append(_whole(json.loads(path.read_bytes())))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             print(f"{path}: skipped, not a whole record ({error}); grade this submission again", file=sys.stderr)
     return found
+
+
+def verdict(exercise: Mapping[str, Any]) -> Verdict:
+    """The verdict on an exercise of a record."""
+    return Verdict(**exercise["verdict"])
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
@@ -75,6 +82,8 @@ def by_lab(records: Iterable[Record]) -> dict[str, list[Record]]:
 def _whole(record: Any) -> Record:
     if not isinstance(record, dict) or not isinstance(record.get("student"), str) or "status" not in record:
         raise ValueError("it names no student or no status")
+    for exercise in record.get("exercises", {}).values():
+        verdict(exercise)
     return record
 
 

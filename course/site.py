@@ -187,7 +187,7 @@ def relative(target: str, page: str) -> str:
 def reference(folder: Path) -> None:
     """The library's modules with their docstrings, as they stand: formulas in them are set by hand."""
     pdoc.render.configure(template_directory=DESIGN / "reference")
-    pdoc.pdoc("fmlab", "!fmlab.checks", output_directory=folder)
+    pdoc.pdoc("fmlab", "!fmlab.checks", "!fmlab.exercises", output_directory=folder)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,6 +29,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from course.wire import Peer
+from fmlab.checks import lab as labs
 from fmlab.checks.reference import withheld
 
 NAMESPACES = 0x10000000 | 0x20000000 | 0x00020000 | 0x40000000 | 0x08000000  # user, pid, mount, net, ipc
@@ -75,10 +77,12 @@ def warm_up() -> Notebook:
     import matplotlib.pyplot  # noqa: F401
     import sklearn.datasets  # noqa: F401
 
-    import fmlab.checks
     import fmlab.samplers
     import fmlab.training
-    import fmlab.widgets  # noqa: F401
+    import fmlab.widgets
+
+    for path in Path(fmlab.__file__).parent.glob("exercises/lab*.py"):
+        labs.load(path.stem)
 
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     return Notebook()
@@ -144,8 +148,9 @@ class Notebook:
     """A student's notebook while it runs.
 
     run(source) runs a cell and returns its outputs as nbformat has them; lookup(name) is what the notebook calls by
-    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated; withhold(names) withholds
-    functions of the library instead of those before, and returns which of those were called.
+    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated; withhold(functions,
+    exercise) withholds functions of the library and the card of an exercise instead of those before, and returns what
+    was called of those.
     """
 
     def __init__(self):
@@ -180,10 +185,10 @@ class Notebook:
         seed(number)
         return self.lookup(name)(*args)
 
-    def withhold(self, names: list[str]) -> list[str]:
+    def withhold(self, functions: list[str], exercise: str) -> list[str]:
         called = self.called
         self.withheld.close()
-        self.called = self.withheld.enter_context(withheld(names))
+        self.called = self.withheld.enter_context(withheld(functions, exercise))
         return called
 
 
@@ -217,14 +222,17 @@ def seed(number: int) -> None:
 
 
 def quietly(owner: int, function, /, *args, **options):
-    """Call a function for the grader: what it prints stays here, and an error tells its line."""
+    """Call a function for the grader: what it prints stays here, and an error tells its line, or what is unsolved."""
     try:
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             return function(*args, **options)
     except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith("<ipython-input")]
-        if frames:
-            error.where = f"in line {frames[-1].lineno}: {frames[-1].line}"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename.startswith("<ipython-input")]
+        if own:
+            error.where = f"in line {own[-1].lineno}: {own[-1].line}"
+        if own and own[-1] is frames[-1]:
+            error.function = own[-1].name
         raise
     finally:
         if os.getpid() != owner:

@@ -2,8 +2,9 @@
 
 Both ends are a `Peer` on a pair of pipes. A peer calls a function of the other end and, until the result comes, serves
 the calls that the other end makes meanwhile. What travels is JSON, and arrays as npy, never pickled: None, booleans,
-numbers, strings, lists, tuples, dictionaries, tensors, and references to functions, which arrive as `Remote`. An object
-travels as those of its methods that METHODS names; anything else arrives as an empty object of a class of that name.
+numbers, strings, lists, tuples, dictionaries, tensors, and references to functions, which arrive as `Remote`. A few
+objects arrive as real ones at the student's end (see `course.loans`); of another, methods that METHODS names arrive, on
+an object of a class of that name.
 
 Gradients cross as well. A tensor that requires grad arrives as the output of a `Bridge`, whose backward pass asks its
 owner for the gradients of the tensors that the owner made it from, so that either end can differentiate what the other
@@ -30,12 +31,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-METHODS = ("alpha", "beta", "alpha_dot", "beta_dot", "log_snr", "zero_grad", "step")
+from course import loans
+from fmlab.schedules import Schedule
+
+METHODS = ("alpha", "beta", "alpha_dot", "beta_dot", "log_snr")  # of a schedule that a student's process sends
 MOST_BYTES = 256 * 2**20  # of one message
 MOST_TEXT = 16 * 2**20  # of one message without its arrays: what is parsed takes much more memory than it has letters
 MOST_ARRAYS = 2**16  # in one message
 MOST_KEPT = 2**30  # bytes of tensors that are kept because a gradient may be asked for
 DEEPEST = 40  # calls within calls
+WITHOUT_ARRAY = (torch.complex32, torch.qint8, torch.quint8, torch.qint32)  # dtypes of tensors that do not travel
 
 
 class Broken(ConnectionError):
@@ -49,7 +54,7 @@ class RemoteError(Exception):
 
 
 class Remote:
-    """A function, or an object with a few methods, at the other end."""
+    """A function at the other end."""
 
     def __init__(self, peer: Peer, target: str | int):
         self._peer, self._target = peer, target
@@ -63,7 +68,8 @@ class Peer:
 
     reading, writing: file descriptors. names: functions that the other end may call by name.
     around: called with each function that the other end calls and its arguments, to call it with care.
-    discreet: whether the other end learns no more of an error than that there was one.
+    discreet: whether this is the grader: the other end learns no more of an error than that there was one, and is lent
+    objects, which nothing that comes from there is made into.
     deadline: a time of `time.monotonic`, after which a wait for the other end raises Broken; None waits for ever.
     """
 
@@ -115,18 +121,28 @@ class Peer:
         return result
 
     def _call(self, target, args, options) -> Any:
-        raised = None
-        self._send("call", target, list(args), options)
+        raised, lent = None, loans.terms(args) if self.discreet and isinstance(target, str) else {}
+        self._send("call", target, [None if str(k) in lent else arg for k, arg in enumerate(args)], options, lent)
         while True:
             message = self._receive()
             if message[0] == "call":
                 raised = self._serve(*message[1:]) or raised
             elif message[0] == "return":
-                for k, value in message[2].items() if isinstance(target, str) else ():
-                    _overwrite(args, k, value)
+                if isinstance(target, str):
+                    self._take_back(args, lent, message[2])
                 return message[1]
             else:
                 return raised or _error(*message[1:])
+
+    def _take_back(self, args, lent: loans.Terms, changed: dict[str, Any]) -> None:
+        """Let arguments change as the other end changed its copies."""
+        try:
+            loans.give_back(args, {k: changed[k] for k in lent})
+            for k, argument in enumerate(args):
+                if isinstance(argument, Tensor) and str(k) in changed:
+                    _overwrite(argument, changed[str(k)])
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
 
     def serve(self) -> None:
         """Serve the calls of the other end until it is gone."""
@@ -137,13 +153,14 @@ class Peer:
                 return
             self._serve(*message[1:])
 
-    def _serve(self, target, args, options) -> BaseException | None:
+    def _serve(self, target, args, options, lent) -> BaseException | None:
         """Answer a call. Returns what the function raised, if it did."""
         self.depth += 1
         state, self.broken = self.broken, False
         try:
             if self.depth > DEEPEST:
                 raise RecursionError("calls within calls without end")
+            args = args if self.discreet else loans.borrowed(args, lent)
             before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
             value = self.around(self._function(target), *args, **options)
             changed = {
@@ -151,12 +168,13 @@ class Peer:
                 for k, (arg, old) in enumerate(zip(args, before, strict=True))
                 if isinstance(arg, Tensor) and not (arg.shape == old.shape and arg.detach().equal(old))
             }
-            self._send("return", value, changed)
+            self._send("return", value, changed | (loans.terms(args) if lent and not self.discreet else {}))
         except Broken:
             raise
         except Exception as error:
-            words = type(error).__name__, str(error)[:2000], str(getattr(error, "where", ""))[:500]
-            self._send("raise", *(("Exception", "", "") if self.discreet else words))
+            where, function = (str(getattr(error, name, ""))[:500] for name in ("where", "function"))
+            told = type(error).__name__, str(error)[:2000], where, function
+            self._send("raise", *(("Exception", "", "", "") if self.discreet else told))
             return error
         finally:
             self.depth -= 1
@@ -239,7 +257,7 @@ class Peer:
             kind, _, *others = message
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
-        shapes = {"call": [list, dict], "return": [dict], "raise": [str, str]}
+        shapes = {"call": [list, dict, dict], "return": [dict], "raise": [str, str, str]}
         if kind not in shapes or [type(other) for other in others] != shapes[kind]:
             raise Broken("a message that makes no sense")
         return message
@@ -275,22 +293,27 @@ class Peer:
             return {"tuple" if isinstance(value, tuple) else "list": [self._encode(item, blobs) for item in value]}
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             return {"dict": {key: self._encode(item, blobs) for key, item in value.items()}}
-        if isinstance(value, Tensor) and value.layout == torch.strided and value.dtype != torch.bfloat16:
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.dtype not in WITHOUT_ARRAY:
             return self._encode_tensor(value, blobs)
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
             blobs.append(_npy(np.asarray(value)))
             return {"array": len(blobs) - 1}
-        if isinstance(value, Remote) and value._peer is self:
+        if isinstance(value, (Remote, loans.Lent)) and value._peer is self:
             return {"yours": value._target}
         if callable(value):
             self.functions.append(value)
             return {"function": len(self.functions) - 1}
+        if isinstance(value, Schedule) and self.discreet:
+            self.functions.append(value)
+            number, functions = len(self.functions) - 1, loans.only_known_to(value)
+            return {"schedule": number, "words": repr(value), "functions": self._encode(functions, blobs)}
         methods = [name for name in METHODS if callable(getattr(value, name, None))]
         return {"object": type(value).__name__, "methods": {m: self._encode(getattr(value, m), blobs) for m in methods}}
 
     def _encode_tensor(self, value: Tensor, blobs: list[bytes]) -> dict:
-        blobs.append(_npy(value.detach().cpu().numpy()))
-        encoded: dict = {"tensor": len(blobs) - 1}
+        plain = value.detach().as_subclass(Tensor).cpu().resolve_conj().resolve_neg()
+        blobs.append(_npy((plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()))
+        encoded: dict = {"tensor": len(blobs) - 1, "bfloat16": plain.dtype == torch.bfloat16}
         if value.requires_grad:
             self._keep(value)
             self.sent.append(value)
@@ -300,7 +323,7 @@ class Peer:
     def _decode(self, value, blobs: list[bytes]) -> Any:
         if not isinstance(value, dict):
             return value
-        ((kind, content), *more) = value.items()
+        kind, content = next(iter(value.items()))
         if kind in ("list", "tuple"):
             items = [self._decode(item, blobs) for item in content]
             return tuple(items) if kind == "tuple" else items
@@ -310,12 +333,14 @@ class Peer:
             array = _array(blobs[content])
             return array if array.ndim else array[()]
         if kind == "tensor":
-            tensor = torch.from_numpy(_array(blobs[content]))
-            return self._bridged(tensor, value["number"], value["made_from"]) if more else tensor
+            tensor = _tensor(_array(blobs[content]), value.get("bfloat16"))
+            return self._bridged(tensor, value["number"], value["made_from"]) if "number" in value else tensor
         if kind == "function":
             return Remote(self, int(content))
         if kind == "yours":
             return self._function(content)
+        if kind == "schedule" and not self.discreet:
+            return loans.Lent(self, content, value["words"], self._decode(value["functions"], blobs))
         methods = {name: self._decode(item, blobs) for name, item in value["methods"].items() if name in METHODS}
         return type(re.sub(r"\W", "_", content)[:60] or "_", (), methods)()
 
@@ -375,23 +400,33 @@ def _array(blob: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
+def _tensor(array: np.ndarray, bfloat16: bool) -> Tensor:
+    """An array as a tensor; one of bfloat16, of which NumPy knows nothing, came as integers of as many bits."""
+    if bfloat16 and array.dtype != np.int16:
+        raise ValueError("not 16 bits")
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if bfloat16 else tensor
+
+
 def _framed(blobs: list[bytes]) -> Iterator[bytes]:
     for blob in blobs:
         yield struct.pack("<Q", len(blob))
         yield blob
 
 
-def _overwrite(args, k: str, value) -> None:
-    """Let an argument change as the other end changed its copy."""
-    argument = args[int(k)]
-    if isinstance(argument, Tensor) and isinstance(value, Tensor) and argument.shape == value.shape:
+def _overwrite(argument: Tensor, value) -> None:
+    """Let a tensor change as the other end changed its copy."""
+    if isinstance(value, Tensor) and argument.shape == value.shape:
         with torch.no_grad():
             argument.copy_(value)
 
 
-def _error(name: str, words: str, where: str) -> Exception:
+def _error(name: str, words: str, where: str, function: str) -> Exception:
+    """An error at the other end. function: where a NotImplementedError was raised, if that is known."""
     if name == "NotImplementedError":
-        return NotImplementedError(words)
-    error = type(re.sub(r"\W", "_", name)[:60] or "_", (RemoteError,), {})(words)
+        error = NotImplementedError(words)
+        error.function = function
+        return error
+    error = type(re.sub(r"\W", "_", str(name))[:60] or "_", (RemoteError,), {})(words)
     error.where = where
     return error

@@ -39,9 +39,9 @@ class GaussianMixture:
             raise ValueError(f"means must have shape (K, d), got {tuple(self.means.shape)}")
         k, d = self.means.shape
         self.covs = _full_covariances(covs, self.means)
-        self.weights = torch.ones(k).to(self.means) if weights is None else torch.as_tensor(weights).to(self.means)
-        if self.weights.shape != (k,) or not (self.weights > 0).all():
-            raise ValueError(f"weights must be {k} positive numbers, got {self.weights.tolist()}")
+        self.weights = self.means.new_ones(k) if weights is None else _like(weights, self.means)
+        if self.weights.shape != (k,) or not ((self.weights > 0) & self.weights.isfinite()).all():
+            raise ValueError(f"weights must be {k} positive, finite numbers, got {self.weights.tolist()}")
         self.weights = self.weights / self.weights.sum()
 
         means, covs, weights = self.means.double(), self.covs.double(), self.weights.double()
@@ -119,7 +119,8 @@ class Gaussian(GaussianMixture):
     """
 
     def __init__(self, mean, cov):
-        mean, cov = _float(mean), torch.as_tensor(cov)
+        mean = _float(mean)
+        cov = _like(cov, mean)
         if mean.ndim != 1:
             raise ValueError(f"mean must have shape (d,), got {tuple(mean.shape)}")
         if cov.ndim == 1:
@@ -180,9 +181,11 @@ class NaturalForm:
 def floored(logits: Tensor, dim: int = 0) -> Tensor:
     """ℓ, but nowhere less than its largest value along dim less FLOOR, so that exp gives no subnormal numbers.
 
-    They add nothing to a sum of exp ℓ, yet many processors take a hundred times as long to compute with them.
+    They add nothing to a sum of exp ℓ, yet many processors take a hundred times as long to compute with them. Where the
+    largest value is so large that FLOOR is lost in its rounding, the floor is a few roundings below it.
     """
-    return torch.maximum(logits, logits.amax(dim, keepdim=True) - FLOOR)
+    largest = logits.amax(dim, keepdim=True)
+    return torch.maximum(logits, largest - (4 * torch.finfo(logits.dtype).eps * largest.abs()).clamp(min=FLOOR))
 
 
 def natural_form(whiten: Tensor, shift: Tensor, log_scale: Tensor, centre: Tensor) -> NaturalForm | None:
@@ -372,10 +375,15 @@ def _float(value) -> Tensor:
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
 
+def _like(value, other: Tensor) -> Tensor:
+    """The value as a tensor of the dtype and device of another; numbers keep all the digits that these have."""
+    return torch.as_tensor(value, dtype=other.dtype, device=other.device)
+
+
 def _full_covariances(covs, means: Tensor) -> Tensor:
     """Expand a variance or K variances to full covariances (K, d, d)."""
     k, d = means.shape
-    covs = torch.as_tensor(covs).to(means)
+    covs = _like(covs, means)
     if covs.ndim == 0:
         covs = covs.expand(k)
     if covs.shape == (k,):

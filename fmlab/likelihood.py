@@ -109,12 +109,16 @@ def draw_probes(m: int, x: Tensor, noise: str = "rademacher", generator: torch.G
 
 
 def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Tensor | None) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        u = vector_field(x, t)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()  # a clone made in inference mode would not be differentiated
+        u = vector_field(x, t.clone())
         if not isinstance(u, Tensor) or u.shape != x.shape:
             shape = tuple(u.shape) if isinstance(u, Tensor) else type(u).__name__
             raise ValueError(f"the field must return a tensor of the shape of x, {tuple(x.shape)}, got {shape}")
+        if not u.requires_grad and not t.ndim and bool((u != u[:1]).any()):
+            raise ValueError(
+                "the field depends on x, but not differentiably: is it computed under torch.no_grad(), or detached?"
+            )
         if probes is None:
             terms = (_pulled_back(u[(..., *i)], x)[(..., *i)] for i in _coordinates(x))
             return u.detach(), sum(terms)

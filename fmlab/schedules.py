@@ -47,6 +47,11 @@ class Schedule:
         """β_t β̇_t = ½ dβ_t²/dt, which stays finite where β̇_t alone does not."""
         return self.beta(t) * self.beta_dot(t)
 
+    def weights(self, t, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """α_t, β_t, α̇_t and β̇_t in the shape that multiplies x: (n, *shape). t: a scalar or (n,)."""
+        values = self.alpha(t), self.beta(t), self.alpha_dot(t), self.beta_dot(t)
+        return tuple(coefficient(value, x) for value in values)
+
     def log_snr(self, t) -> Tensor:
         """λ_t = 2 log(α_t / β_t), from −∞ (all noise) to ∞ (all data)."""
         return 2 * (self.alpha(t).log() - self.beta(t).log())
@@ -263,7 +268,10 @@ def time(t) -> Tensor:
     """t as a floating-point tensor in [0, 1], of which rounding may miss the ends. Raises ValueError outside."""
     t = _float(t)
     slack = 1e-6  # eight roundings in single precision, from which a time may come whatever it is now
-    first, last = map(float, torch.aminmax(t.detach())) if t.numel() else (0.0, 1.0)
+    try:
+        first, last = map(float, torch.aminmax(t.detach())) if t.numel() else (0.0, 1.0)
+    except RuntimeError:  # within torch.func.vmap no tensor has numbers to look at
+        return t.clamp(0, 1)
     if not (-slack <= first and last <= 1 + slack):
         raise ValueError(f"times must be in [0, 1], got values from {first:g} to {last:g}")
     return t.clamp(0, 1)
@@ -282,9 +290,9 @@ def time_like(t, x: Tensor) -> Tensor:
     return time(t)
 
 
-def coefficient(value: Tensor, x: Tensor) -> Tensor:
-    """A coefficient of time, scalar or (n,), in the shape that multiplies x: (n, *shape)."""
-    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
+def coefficient(value, x: Tensor):
+    """A coefficient of time, a number or (n,), in the shape that multiplies x: (n, *shape)."""
+    return value.reshape(-1, *[1] * (x.ndim - 1)) if getattr(value, "ndim", 0) else value
 
 
 def require(ok: Tensor, t, why: str) -> None:

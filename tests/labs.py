@@ -1,38 +1,57 @@
-"""The labs, their solutions and their checks, for the tests of all of them."""
+"""The labs, their solutions and their answers, for the tests of all of them."""
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
 import jupytext
 
-from fmlab.checks.compare import CheckFailed
+from course import hidden
+from fmlab.checks import lab as labs
+from fmlab.checks.exercise import Exercise
+from fmlab.checks.verdict import Verdict
 
 SOURCES = sorted(Path(__file__).parents[1].glob("course/sources/lab*.py"))
 LABS = [path.stem.split("_")[0] for path in SOURCES]
 
 
-def modules(lab: str):
-    """Visible and hidden checks, wrong and right answers of a lab."""
-    names = f"fmlab.checks.{lab}", f"course.hidden.{lab}", f"tests.wrong_answers.{lab}", f"tests.right_answers.{lab}"
-    return [importlib.import_module(name) for name in names]
+def source(lab: str) -> Path:
+    """The source of "lab1"."""
+    return next(path for path in SOURCES if path.stem.split("_")[0] == lab)
 
 
-def rejected_by(lab: str, exercise: str, answer) -> tuple[str, str]:
-    """Who rejects the answer, "visible" before "hidden", and in which words; ("", "") if neither does."""
-    for who, checks in zip(("visible", "hidden"), modules(lab)):
-        try:
-            getattr(checks, exercise)(answer)
-        except CheckFailed as failure:
-            return who, str(failure)
-    return "", ""
+def wrong(lab: str) -> dict:
+    """exercise → name of a misconception → (answer, words of its verdict), beside those that stand on cards."""
+    return importlib.import_module(f"tests.wrong_answers.{lab}").WRONG
 
 
-def verdict(lab: str, exercise: str, answer) -> str:
+def right(lab: str) -> dict:
+    """exercise → right answers in other styles."""
+    return importlib.import_module(f"tests.right_answers.{lab}").RIGHT
+
+
+def exercise_of(lab: str, name: str) -> Exercise:
+    return labs.load(lab).exercises[name]
+
+
+def rejected_by(lab: str, name: str, answer, **options) -> tuple[str, Verdict | None]:
+    """Who rejects the answer, "visible" before "hidden", and its verdict; ("", None) if neither does."""
+    exercise = exercise_of(lab, name)
+    for who, inputs in ("visible", exercise.visible), ("hidden", hidden.inputs(exercise)):
+        verdict = exercise.examine(answer, inputs, **options)
+        if not verdict.passed:
+            return who, verdict
+    return "", None
+
+
+def verdict(lab: str, name: str, answer) -> str:
     """The words in which an answer is rejected; empty if it is accepted."""
-    return rejected_by(lab, exercise, answer)[1]
+    who, found = rejected_by(lab, name, answer)
+    return str(found) if who else ""
 
 
+@functools.cache
 def namespace(path: Path) -> dict:
     """What the solution cells of a source define, on top of the imports of its first code cell."""
     cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]

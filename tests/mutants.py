@@ -1,14 +1,15 @@
 """Mutants of the solution cells: `python -m tests.mutants [lab1 lab2 …]` shows which of them the checks let pass.
 
 A mutant is a solution with one small change: another operator, another number, a factor left out, two names exchanged,
-a statement or a method call dropped. A check should reject each of them, visibly or by its hidden tests. One that is
-accepted is either no less right than the solution, and then listed in `tests/equivalent_mutants.py` with the reason, or
-shows a hole in the check.
+a statement or a method call dropped; or with one promise of its docstring broken (`tests/contract.py`). The check that
+students see should reject each of them. One that is accepted is either no less right than the solution, and then listed
+in `tests/equivalent_mutants.py` with the reason, or shows a hole in the check.
 """
 
 import argparse
 import ast
 import copy
+import itertools
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,8 +19,11 @@ from typing import NamedTuple
 
 import jupytext
 
+from course import hidden
+from tests.contract import contract_mutations, wrapped
 from tests.equivalent_mutants import EQUIVALENT
-from tests.labs import SOURCES, namespace, verdict
+from tests.labs import SOURCES, exercise_of, namespace
+from tests.test_answers import draws
 
 OTHER_OPERATOR = {
     ast.Add: ast.Sub,
@@ -67,7 +71,7 @@ OTHER_NAME = {
 
 
 class Mutant(NamedTuple):
-    """change: the statement before and after. answer: the changed function."""
+    """change: the statement before and after, or the promise that is broken. answer: the changed function."""
 
     exercise: str
     change: str
@@ -76,13 +80,18 @@ class Mutant(NamedTuple):
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """All mutants of a source's solutions, in the order of its cells."""
-    known = namespace(path)
+    known, lab = namespace(path), path.stem.split("_")[0]
     for cell in jupytext.read(path).cells:
-        if exercise := cell.metadata.get("exercise"):
-            for change, tree in mutations(ast.parse(cell.source)):
+        if name := cell.metadata.get("exercise"):
+            exercise = exercise_of(lab, name)
+            small, contract = mutations(ast.parse(cell.source)), contract_mutations(cell.source, exercise)
+            for change, tree in itertools.chain(small, contract):
                 changed = dict(known)
-                exec(compile(tree, exercise, "exec"), changed)
-                yield Mutant(exercise, change, changed[exercise])
+                exec(compile(tree, name, "exec"), changed)
+                yield Mutant(name, change, changed[name])
+            random = draws(exercise, known[name], exercise.visible[:1])
+            for change, answer in wrapped(known[name], exercise, random):
+                yield Mutant(name, change, answer)
 
 
 def mutations(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
@@ -182,10 +191,12 @@ def _difference(before: str, after: str) -> str:
     return " → ".join("; ".join(line.strip() for line in lines) for lines in (old, new))
 
 
-def survives(lab: str, mutant: Mutant) -> bool:
-    """Whether the visible check and the hidden tests of a lab accept a mutant."""
+def survives(lab: str, mutant: Mutant, unseen: bool = False) -> bool:
+    """Whether the check that students see accepts a mutant; or the one that they do not see."""
+    exercise = exercise_of(lab, mutant.exercise)
+    inputs = hidden.inputs(exercise) if unseen else exercise.visible
     with redirect_stdout(None):
-        return verdict(lab, mutant.exercise, mutant.answer) == ""
+        return exercise.examine(mutant.answer, inputs, name=False).passed
 
 
 def reason(mutant: Mutant) -> str | None:
@@ -203,23 +214,29 @@ def main(arguments: list[str] | None = None) -> int:
         if options.labs and lab not in options.labs:
             continue
         found = list(mutants(path))
-        accepted = [mutant for number, mutant in enumerate(found, 1) if _progress(lab, number, len(found), mutant)]
+        verdicts = [_progress(lab, number, len(found), mutant) for number, mutant in enumerate(found, 1)]
+        accepted = [mutant for mutant, (visible, _) in zip(found, verdicts) if visible]
         unexplained = [mutant for mutant in accepted if not reason(mutant)]
+        apart = [mutant for mutant, (visible, unseen) in zip(found, verdicts) if visible != unseen]
         rejected, equivalent = len(found) - len(accepted), len(accepted) - len(unexplained)
         score = rejected / (rejected + len(unexplained))
         print(
-            f"{lab}: {len(found)} mutants, {rejected} rejected, {equivalent} as good as the solution: score {score:.1%}"
+            f"{lab}: {len(found)} mutants, {rejected} rejected by the check in the notebook, {equivalent} as good as "
+            f"the solution: score {score:.1%}; {len(apart)} judged otherwise by the hidden inputs"
         )
         for mutant in unexplained:
             print(f"  accepted: {mutant.exercise}: {mutant.change}")
-        holes += len(unexplained)
+        for mutant in apart:
+            print(f"  judged otherwise: {mutant.exercise}: {mutant.change}")
+        holes += len(unexplained) + len(apart)
     return holes > 0
 
 
-def _progress(lab: str, number: int, total: int, mutant: Mutant) -> bool:
+def _progress(lab: str, number: int, total: int, mutant: Mutant) -> tuple[bool, bool]:
+    """Whether the visible and the hidden check accept a mutant."""
     if sys.stderr.isatty():
         print(f"\r{lab}: mutant {number} of {total} ", end="" if number < total else "\n", file=sys.stderr, flush=True)
-    return survives(lab, mutant)
+    return survives(lab, mutant), survives(lab, mutant, unseen=True)
 
 
 if __name__ == "__main__":

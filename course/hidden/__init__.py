@@ -1,11 +1,35 @@
-"""Hidden tests: more checks of the same kind as `fmlab.checks`, on cases a student does not see.
+"""Hidden inputs: for each exercise of a lab, `labN.name`, a list of arguments for the function that makes its cases.
 
-They are called from the hidden regions of the sources, importable in an instructor's checkout, and never part of what
-students install.
+An answer that passes on the visible inputs of `fmlab.exercises` is judged on these by the very same judge. They are
+importable in an instructor's checkout, and never part of what students install.
 """
 
-import functools
+from __future__ import annotations
 
-from fmlab.checks import report
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-check = functools.partial(report.check, hidden=True)
+from fmlab.checks.verdict import CheckFailed, Verdict
+
+if TYPE_CHECKING:  # it loads torch
+    from fmlab.checks.exercise import Exercise
+
+
+def inputs(exercise: Exercise) -> list[tuple]:
+    """The hidden inputs of an exercise."""
+    return getattr(importlib.import_module(f"course.hidden.{exercise.lab}"), exercise.name)
+
+
+def check(exercise: Exercise, answer) -> None:
+    """Judge an answer on the hidden inputs, for nbgrader's own commands: silent, or raises CheckFailed."""
+    verdict = exercise.examine(answer, inputs(exercise))
+    if not verdict.passed:
+        raise CheckFailed(discreet(verdict))
+
+
+def discreet(verdict: Verdict) -> Verdict:
+    """What students may read of a verdict on hidden inputs: that they were not passed, and a known mistake, whose words
+    stand on the card that students have; of the inputs nothing."""
+    reason = "passes the check in the notebook, but not further tests of the same"
+    return replace(verdict, reason=reason, expected="", found="", where="", note="")

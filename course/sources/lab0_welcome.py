@@ -9,7 +9,7 @@
 # the next cell is selected. What a cell defines, all later cells can use, so run them from top to bottom. A number in
 # brackets beside a cell says that it has run; a star says that it is running, and the **■** button above stops it.
 #
-# This lab is worth 4 points, 3 of them for code.
+# This lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import torch
@@ -37,7 +37,7 @@ lab0.self_test()
 # <a id="eq-noise"></a>
 # $$\varepsilon \sim N(0, I_d).$$
 #
-# ### Exercise 1 · Noise (1 point)
+# ### Exercise {exercise:draw_noise} · Noise ({points:draw_noise} points)
 #
 # Write `draw_noise(n, d)`: $n$ points of [noise](#eq-noise) in $d$ dimensions, one per row. (That link leads back to the
 # equation to write; every exercise has one.)
@@ -63,18 +63,13 @@ def draw_noise(n, d):
 
 
 # %% check="draw_noise" points=1
-lab0.draw_noise(draw_noise)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab0 as hidden
-hidden.draw_noise(draw_noise)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **What you have made.** A picture follows most exercises. It uses your function once its check has passed, and
 # fmlab's own until then, so you can always read on.
 
 # %%
-noise_of = lab0.answer_or("draw_noise", torch.randn)
+noise_of = lab0.answer_or("draw_noise")
 plots.plot_samples(noise_of(4000, 2)).set_title("noise")
 plots.describe("A round cloud of 4000 points, densest at 0, that thins out within 3 or 4 units of it.")
 
@@ -97,7 +92,7 @@ plots.describe(f"The word {word}, 6 units wide, as 4000 points spread evenly ove
 # <a id="eq-path"></a>
 # $$x_t = (1 - t)\,\varepsilon + t\,z. \tag{the straight path}$$
 #
-# ### Exercise 2 · On the way (2 points)
+# ### Exercise {exercise:interpolate} · On the way ({points:interpolate} points)
 #
 # Write `interpolate(noise, data, t)`: the points at time $t$ on [the straight path](#eq-path).
 #
@@ -120,17 +115,12 @@ def interpolate(noise, data, t):
 
 
 # %% check="interpolate" points=2
-lab0.interpolate(interpolate)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab0 as hidden
-hidden.interpolate(interpolate)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A word out of noise.** Your two functions at four times.
 
 # %%
-on_the_way = lab0.answer_or("interpolate", torch.lerp)
+on_the_way = lab0.answer_or("interpolate")
 noise = noise_of(4000, 2)
 _, axes = plots.figure(columns=2, rows=2, width=4.4, height=2.6)
 for ax, t in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
@@ -158,7 +148,7 @@ widgets.noise_to_data(letters)
 # Most labs end with questions that a person reads. Double-click on the text *Write your answer here*, replace it, and
 # press Shift + Enter. Formulas between dollar signs are typeset: `$x_t$`.
 #
-# ### Question 3 · How fast? (1 point)
+# ### Question {exercise:velocity_of_a_point} · How fast? ({points:velocity_of_a_point} points)
 #
 # With which velocity $\frac{d}{dt} x_t$ does a point move along its line, and how does it change on the way?
 

@@ -15,7 +15,7 @@
 # **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$. $u_t(x)$ is a vector field, in code
 # `u(x, t)`. $h$ is a step size. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
-# summary of the same course. The lab is worth 40 points, 33 of them for code.
+# summary of the same course. The lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import math
@@ -41,7 +41,7 @@ _ = torch.manual_seed(0)
 # A computer follows it in small steps. If the field hardly changes during a step of size $h$, the displacement is
 # about $h$ times the velocity at the start. That is **Euler's method**.
 #
-# ### Exercise 1 · One Euler step (2 points)
+# ### Exercise {exercise:euler_step} · One Euler step ({points:euler_step} points)
 #
 # Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$, one step along
 # [notes, eq. 1](#eq-flow).
@@ -64,11 +64,6 @@ def euler_step(u, x, t, h):
 
 
 # %% check="euler_step" points=2
-lab1.euler_step(euler_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.euler_step(euler_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **What a step does.** The field below turns everything around the origin, so exact solutions are circles. Euler's
@@ -109,7 +104,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 2 · One Heun step (3 points)
+# ### Exercise {exercise:heun_step} · One Heun step ({points:heun_step} points)
 #
 # Euler trusts the velocity at the start of the step. **Heun's method** first takes Euler's step as a *guess* $X'$,
 # looks up the velocity there, at the new time, and then moves from $x$ with the average of the two velocities. It asks
@@ -133,11 +128,6 @@ def heun_step(u, x, t, h):
 
 
 # %% check="heun_step" points=3
-lab1.heun_step(heun_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.heun_step(heun_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The same turn.** With the same numbers of steps, the points now stay on the circle.
@@ -149,7 +139,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 3 · The whole trajectory (3 points)
+# ### Exercise {exercise:simulate} · The whole trajectory ({points:simulate} points)
 #
 # A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
 # need not be evenly spaced.
@@ -178,11 +168,6 @@ def simulate(step, x0, ts):
 
 
 # %% check="simulate" points=3
-lab1.simulate(simulate)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.simulate(simulate)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A flow warps space.** The map $\psi_t$ that sends every starting point $x_0$ to its position $X_t$ is called the
@@ -229,7 +214,7 @@ distance = (back - x0).norm(dim=1).max()
 print(f"largest distance from the start after going there and back: {distance:.1e}")
 
 # %% [markdown]
-# ### Exercise 4 · A flow in closed form (1 point)
+# ### Exercise {exercise:linear_flow} · A flow in closed form ({points:linear_flow} points)
 #
 # To judge a simulator we need a flow that we know exactly. For a linear field there is one:
 #
@@ -258,11 +243,6 @@ def linear_flow(x0, t, theta):
 
 
 # %% check="linear_flow" points=1
-lab1.linear_flow(linear_flow)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.linear_flow(linear_flow)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Forgetting.** Whatever the start, the state decays to 0; the larger $\theta$, the faster.
@@ -291,7 +271,7 @@ plots.describe(
 widgets.step_size()
 
 # %% [markdown]
-# ### Exercise 5 · The order of a method (3 points)
+# ### Exercise {exercise:convergence_order} · The order of a method ({points:convergence_order} points)
 #
 # Halve the step: how much smaller does the error get? If the error behaves like $C h^p$, the method has **order** $p$.
 # On logarithmic axes
@@ -320,11 +300,6 @@ def convergence_order(hs, errors):
 
 
 # %% check="convergence_order" points=3
-lab1.convergence_order(convergence_order)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.convergence_order(convergence_order)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Measured.** Each method solves $\dot X = -\theta X$ with fewer and fewer steps, in double precision. Euler's
@@ -369,7 +344,7 @@ plots.describe(
 # Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
 # $\sqrt h$: the most important square root of this course.
 #
-# ### Exercise 6 · Brownian paths (4 points)
+# ### Exercise {exercise:brownian_paths} · Brownian paths ({points:brownian_paths} points)
 #
 # Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$, with the increments of
 # [notes, § 2.2](#eq-brownian), at the times `ts`, which need not be evenly spaced.
@@ -390,11 +365,6 @@ def brownian_paths(n, ts, sigma):
 
 
 # %% check="brownian_paths" points=4
-lab1.brownian_paths(brownian_paths)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.brownian_paths(brownian_paths)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Look closer.** Left: a few paths, and the band $\pm 2\sqrt t$ that holds about 95 % of them at each time. Right:
@@ -437,7 +407,7 @@ plots.describe(
 # <a id="eq-ou"></a>
 # $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
 #
-# ### Exercise 7 · The two coefficients (2 points)
+# ### Exercise {exercise:ou_drift} · The two coefficients ({points:ou_drift,ou_diffusion} points)
 #
 # Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of
 # [notes, eq. 8](#eq-ou). The coefficient says how strong the noise is; the simulator brings the noise.
@@ -456,11 +426,6 @@ def ou_drift(x, t, theta):
 
 
 # %% check="ou_drift" points=1
-lab1.ou_drift(ou_drift)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.ou_drift(ou_drift)
-### END HIDDEN TESTS
 
 # %% exercise="ou_diffusion"
 def ou_diffusion(x, t, sigma):
@@ -474,11 +439,6 @@ def ou_diffusion(x, t, sigma):
 
 
 # %% check="ou_diffusion" points=1
-lab1.ou_diffusion(ou_diffusion)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.ou_diffusion(ou_diffusion)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **One small step from several places.** The dots show how far the drift carries a state during a step $h$, the bars the
@@ -504,10 +464,10 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 8 · Its exact law (3 points)
+# ### Exercise {exercise:ou_moments} · Its exact law ({points:ou_moments} points)
 #
 # The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers say everything. The mean
-# forgets the start as the flow of exercise 4 does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
+# forgets the start as the flow of exercise {exercise:linear_flow} does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
 # and loses $2\theta v_t$ to the pull:
 #
 # <a id="eq-variance"></a>
@@ -518,7 +478,7 @@ plots.describe(
 #
 # <details><summary>Hint</summary>
 # Where does the variance stand still? Call that value $v_\infty$. The distance $v_\infty - v_t$ obeys a linear equation
-# like that of exercise 4, with the rate $2\theta$.
+# like that of exercise {exercise:linear_flow}, with the rate $2\theta$.
 # </details>
 
 # %% exercise="ou_moments"
@@ -535,11 +495,6 @@ def ou_moments(x0, t, theta, sigma):
 
 
 # %% check="ou_moments" points=3
-lab1.ou_moments(ou_moments)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.ou_moments(ou_moments)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The law through time,** from $x_0 = 5$: the mean falls to 0 while the spread grows to its final width. Both happen at a
@@ -579,13 +534,13 @@ plots.describe(
 # the drift moves the state as in Euler's method, and the noise adds a Gaussian whose variance is $\sigma^2$ times the
 # length of the step. This is the **Euler–Maruyama method**.
 #
-# ### Exercise 9 · One Euler–Maruyama step (3 points)
+# ### Exercise {exercise:euler_maruyama_step} · One Euler–Maruyama step ({points:euler_maruyama_step} points)
 #
 # Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, one step along [notes, eq. 7](#eq-sde), where `noise` is
 # standard normal $\varepsilon$ of the shape of `x`, already drawn for you.
 #
 # <details><summary>Hint</summary>
-# Euler's step, plus the increment of exercise 6. Both coefficients are evaluated at the start of the step.
+# Euler's step, plus the increment of exercise {exercise:brownian_paths}. Both coefficients are evaluated at the start of the step.
 # </details>
 
 # %% exercise="euler_maruyama_step"
@@ -601,15 +556,10 @@ def euler_maruyama_step(drift, diffusion, x, t, h, noise):
 
 
 # %% check="euler_maruyama_step" points=3
-lab1.euler_maruyama_step(euler_maruyama_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.euler_maruyama_step(euler_maruyama_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Pull and noise.** The same $\theta = 0.25$ and four strengths of noise. At $\sigma = 0$ we are back at a flow; the
-# stronger the noise, the wider the law that the paths settle into. The band is the exact law of exercise 8 for the
+# stronger the noise, the wider the law that the paths settle into. The band is the exact law of exercise {exercise:ou_moments} for the
 # topmost start, $x_0 = 5$.
 
 # %%
@@ -643,7 +593,7 @@ plots.describe(
 
 # %% [markdown]
 # **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what still tells
-# them apart? You will need the answer in question 14.
+# them apart? You will need the answer in question {exercise:ou_parameters}.
 
 # %%
 widgets.ornstein_uhlenbeck_paths()
@@ -664,7 +614,7 @@ widgets.ornstein_uhlenbeck_paths()
 # Its logarithm is Brownian motion with a drift. The drift is not $\mu$ but $\mu - \sigma^2/2$: noise that multiplies
 # moves the typical path down, even though the mean grows like $e^{\mu t}$. That is Itô's correction.
 #
-# ### Exercise 10 · An exact solution (2 points)
+# ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
 #
 # Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the solution $X_t$ of [the equation above](#eq-gbm) when the
 # Brownian motion stands at $W_t = w$.
@@ -685,11 +635,6 @@ def geometric_brownian_motion(x0, t, w, mu, sigma):
 
 
 # %% check="geometric_brownian_motion" points=2
-lab1.geometric_brownian_motion(geometric_brownian_motion)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.geometric_brownian_motion(geometric_brownian_motion)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **One path, three step sizes.** All simulations below are driven by the same Brownian motion: the increment of a
@@ -732,7 +677,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 11 · Strong error (2 points)
+# ### Exercise {exercise:strong_error} · Strong error ({points:strong_error} points)
 #
 # The strong error of simulated end points $X^{(1)}, \dots, X^{(n)}$ against the exact ones $Y^{(1)}, \dots, Y^{(n)}$, driven
 # by the same noise, is the mean distance
@@ -758,11 +703,6 @@ def strong_error(x, y):
 
 
 # %% check="strong_error" points=2
-lab1.strong_error(strong_error)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.strong_error(strong_error)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The errors of 20 000 paths.** With 16 times as many steps the errors are about four times smaller, not sixteen.
@@ -782,7 +722,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 12 · Weak error (2 points)
+# ### Exercise {exercise:weak_error} · Weak error ({points:weak_error} points)
 #
 # The weak error compares averages, not paths:
 #
@@ -809,11 +749,6 @@ def weak_error(x, y):
 
 
 # %% check="weak_error" points=2
-lab1.weak_error(weak_error)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.weak_error(weak_error)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Measured.** For the same simulations, the strong error falls like $\sqrt h$ and the weak error like $h$: halving the
@@ -849,7 +784,7 @@ plots.describe(
 # The drift climbs towards likely states, the noise shakes them loose, and at the right ratio of the two the density
 # stays put. Run it from anywhere for long enough and it draws samples from $p$.
 #
-# ### Exercise 13 · The Langevin drift (3 points)
+# ### Exercise {exercise:langevin_drift} · The Langevin drift ({points:langevin_drift} points)
 #
 # Write `langevin_drift(score, sigma)`, which returns the drift of [summary, § 3.3](#eq-langevin) *as a function* of
 # `(x, t)`.
@@ -871,11 +806,6 @@ def langevin_drift(score, sigma):
 
 
 # %% check="langevin_drift" points=3
-lab1.langevin_drift(langevin_drift)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab1 as hidden
-hidden.langevin_drift(langevin_drift)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Sampling a mixture.** Two thousand particles start in one corner. They climb the density towards the nearest of three
@@ -939,9 +869,9 @@ lab1.progress()
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 14 · What $\theta$ and $\sigma$ do (3 points)
+# ### Question {exercise:ou_parameters} · What $\theta$ and $\sigma$ do ({points:ou_parameters} points)
 #
-# Look at the figure of exercise 9 and at the slider. What does $\theta$ do to the paths of an Ornstein–Uhlenbeck
+# Look at the figure of exercise {exercise:euler_maruyama_step} and at the slider. What does $\theta$ do to the paths of an Ornstein–Uhlenbeck
 # process, and what does $\sigma$ do? Which combination of the two fixes the law for late times, and how can two
 # processes with the same late law still look different?
 
@@ -955,7 +885,7 @@ lab1.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 15 · Ornstein–Uhlenbeck is Langevin (4 points)
+# ### Question {exercise:ou_is_langevin} · Ornstein–Uhlenbeck is Langevin ({points:ou_is_langevin} points)
 #
 # Show that the Ornstein–Uhlenbeck process is Langevin dynamics for its own stationary law: write down the score of
 # $N(0, \sigma^2/(2\theta))$, put it into the Langevin equation with the same $\sigma$, and compare. What does this say about

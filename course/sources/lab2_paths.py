@@ -18,7 +18,7 @@
 # $t$ is one time for all rows, or has the shape $(n,)$, one for each. A dot is a time derivative. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
 # summary of the same course, *slides* its fifth lecture, *intro* the text "Diffusion Models Intro". The lab is worth
-# 50 points, 43 of them for code.
+# {points:all} points, {points:code} of them for code.
 
 # %%
 import math
@@ -56,7 +56,7 @@ _ = torch.manual_seed(0)
 # $$\alpha_t = e^{-T(1 - t)/2}, \qquad \beta_t = \sqrt{1 - \alpha_t^2}, \qquad T(s) = \int_0^s b(r)\,dr.
 # \tag{intro, eq. 18}$$
 #
-# ### Exercise 1 · Noise schedules (4 points)
+# ### Exercise {exercise:alpha_beta} · Noise schedules ({points:alpha_beta} points)
 #
 # Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order, for
 # [notes, eq. 15](#eq-path). The last family is [intro, eq. 18](#eq-vp).
@@ -88,11 +88,6 @@ def alpha_beta(t, family):
 
 
 # %% check="alpha_beta" points=4
-lab2.alpha_beta(alpha_beta)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.alpha_beta(alpha_beta)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Three ways from noise to data.** The VP schedule does most of its work in the second half of the time: at
@@ -124,7 +119,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 2 · Sampling the conditional path (2 points)
+# ### Exercise {exercise:sample_conditional_path} · Sampling the conditional path ({points:sample_conditional_path} points)
 #
 # A sample of $N(\alpha_t z, \beta_t^2 I)$ needs no loop and no differential equation. Shift and scale a standard normal:
 #
@@ -156,11 +151,6 @@ def sample_conditional_path(z, noise, t, schedule):
 
 
 # %% check="sample_conditional_path" points=2
-lab2.sample_conditional_path(sample_conditional_path)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.sample_conditional_path(sample_conditional_path)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A digit comes out of the noise.** One handwritten digit, one draw of the noise, six times, three schedules. All rows
@@ -197,7 +187,7 @@ plots.describe(
 # ends at $p_\text{data}$. Its density is an integral over the data that we usually cannot compute,
 # $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$. Sampling from it is easy all the same.
 #
-# ### Exercise 3 · Sampling the marginal path (3 points)
+# ### Exercise {exercise:sample_marginal_path} · Sampling the marginal path ({points:sample_marginal_path} points)
 #
 # Write `sample_marginal_path(sample_data, n, t, schedule)`, the two draws of [notes, eq. 12](#eq-marginal-path), where
 # `sample_data(n)` draws $n$ data points. This time you draw the noise yourself.
@@ -222,11 +212,6 @@ def sample_marginal_path(sample_data, n, t, schedule):
 
 
 # %% check="sample_marginal_path" points=3
-lab2.sample_marginal_path(sample_marginal_path)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.sample_marginal_path(sample_marginal_path)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard. Both
@@ -271,7 +256,7 @@ plots.describe(
 # $$u_t(x \mid z) = \Bigl(\dot\alpha_t - \frac{\dot\beta_t}{\beta_t}\,\alpha_t\Bigr) z + \frac{\dot\beta_t}{\beta_t}\, x.
 # \tag{notes, eq. 20}$$
 #
-# ### Exercise 4 · The conditional vector field (4 points)
+# ### Exercise {exercise:conditional_vector_field} · The conditional vector field ({points:conditional_vector_field} points)
 #
 # Write `conditional_vector_field(x, z, t, schedule)`, the field of [notes, eq. 20](#eq-field).
 #
@@ -294,11 +279,6 @@ def conditional_vector_field(x, z, t, schedule):
 
 
 # %% check="conditional_vector_field" points=4
-lab2.conditional_vector_field(conditional_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.conditional_vector_field(conditional_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The field follows the path.** Grey: the exact conditional density. Red: 300 particles that started as noise and that
@@ -337,7 +317,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 5 · One field for every Gaussian path (3 points)
+# ### Exercise {exercise:general_vector_field} · One field for every Gaussian path ({points:general_vector_field} points)
 #
 # The argument used nothing about $\alpha_t z$ but that it is the mean, and nothing about $\beta_t$ but that it is the
 # standard deviation. So it works for any Gaussian path $N(\mu_t(z), \sigma_t(z)^2 I)$, whose samples move along
@@ -369,11 +349,6 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
 
 
 # %% check="general_vector_field" points=3
-lab2.general_vector_field(general_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.general_vector_field(general_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Three members of the family.** What differs is only where the mean goes and how the spread shrinks:
@@ -449,7 +424,7 @@ plots.describe(
 # $$w_i(x) = p(z_i \mid x) = \frac{p_t(x \mid z_i)}{\sum_j p_t(x \mid z_j)}, \qquad
 # p_t(x \mid z_i) \propto \exp\Bigl(-\frac{\lVert x - \alpha_t z_i \rVert^2}{2 \beta_t^2}\Bigr).$$
 #
-# ### Exercise 6 · Who is it going to be? (4 points)
+# ### Exercise {exercise:posterior_weights} · Who is it going to be? ({points:posterior_weights} points)
 #
 # Write `posterior_weights(x, data, t, schedule)`, the $w_i(x)$ of [Bayes' rule](#eq-posterior). Mind the end of the
 # path: as $\beta_t$ gets small, all exponentials round to 0, and $0/0$ is not a weight. A softmax of the exponents does
@@ -478,11 +453,6 @@ def posterior_weights(x, data, t, schedule):
 
 
 # %% check="posterior_weights" points=4
-lab2.posterior_weights(posterior_weights)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.posterior_weights(posterior_weights)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The choice narrows.** One state (red) that moves slowly outwards, and 60 data points, drawn the larger the likelier they
@@ -513,7 +483,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 7 · The marginal vector field (4 points)
+# ### Exercise {exercise:marginal_vector_field} · The marginal vector field ({points:marginal_vector_field} points)
 #
 # Now let every candidate have its say, as loudly as it is likely. That is the **marginalisation trick**:
 #
@@ -524,7 +494,7 @@ plots.describe(
 # It works for *any* conditional field, so here the field is an argument.
 #
 # Write `marginal_vector_field(x, data, t, weights, field)`, the sum of [notes, eq. 18](#eq-marginal-field), from the
-# weights of exercise 6 and a conditional field.
+# weights of exercise {exercise:posterior_weights} and a conditional field.
 #
 # <details><summary>Hint</summary>
 # A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add up.
@@ -548,11 +518,6 @@ def marginal_vector_field(x, data, t, weights, field):
 
 
 # %% check="marginal_vector_field" points=4
-lab2.marginal_vector_field(marginal_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.marginal_vector_field(marginal_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Conditional against marginal.** Left: samples drawn straight from the path, at three times. Middle: noise that
@@ -623,7 +588,7 @@ widgets.path_through_time()
 #
 # where $u^i$ is the $i$-th component of $u$.
 #
-# ### Exercise 8 · Divergence by automatic differentiation (4 points)
+# ### Exercise {exercise:divergence} · Divergence by automatic differentiation ({points:divergence} points)
 #
 # Write `divergence(u, x, t)`, the sum of [notes, eq. 22](#eq-divergence), with `torch.autograd.grad`.
 #
@@ -651,11 +616,6 @@ def divergence(u, x, t):
 
 
 # %% check="divergence" points=4
-lab2.divergence(divergence)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.divergence(divergence)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Where a field collects.** The marginal field of a mixture of three Gaussians, and its divergence. Purple, dashed
@@ -681,7 +641,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 9 · The continuity equation (3 points)
+# ### Exercise {exercise:continuity_residual} · The continuity equation ({points:continuity_residual} points)
 #
 # What flows is the density times the velocity. So a flow along $u_t$ that starts in $p_0$ has the densities $p_t$ if and
 # only if
@@ -691,7 +651,7 @@ plots.describe(
 #
 # The equation is *linear* in the product $p_t u_t$. That is the whole proof of the marginalisation trick: each pair
 # $p_t(x \mid z)$, $u_t(x \mid z)$ satisfies it; so does their average over $z$; and $\int p_t(x \mid z)\,
-# u_t(x \mid z)\, p_\text{data}(z)\, dz$ is exactly $p_t(x)\, u_t(x)$ with the $u_t$ of exercise 7.
+# u_t(x \mid z)\, p_\text{data}(z)\, dz$ is exactly $p_t(x)\, u_t(x)$ with the $u_t$ of exercise {exercise:marginal_vector_field}.
 #
 # Write `continuity_residual(density, u, x, t)`: the left-hand side of [notes, eq. 23](#eq-continuity). Where the pair
 # fits, it is 0.
@@ -718,11 +678,6 @@ def continuity_residual(density, u, x, t):
 
 
 # %% check="continuity_residual" points=3
-lab2.continuity_residual(continuity_residual)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.continuity_residual(continuity_residual)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The books balance,** point by point. Left: how fast the density of the mixture changes at $t = 0.6$. Middle: the
@@ -760,7 +715,7 @@ plots.describe(
 # <a id="eq-score"></a>
 # $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}. \tag{slides}$$
 #
-# ### Exercise 10 · The conditional score (2 points)
+# ### Exercise {exercise:conditional_score} · The conditional score ({points:conditional_score} points)
 #
 # Write `conditional_score(x, z, t, schedule)`, [the score above](#eq-score).
 #
@@ -782,11 +737,6 @@ def conditional_score(x, z, t, schedule):
 
 
 # %% check="conditional_score" points=2
-lab2.conditional_score(conditional_score)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.conditional_score(conditional_score)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Field and score are not the same thing.** At $t = 0.4$ the field (left) already heads for the data point $z$, the
@@ -814,7 +764,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 11 · The marginal score (3 points)
+# ### Exercise {exercise:marginal_score} · The marginal score ({points:marginal_score} points)
 #
 # The gradient of $\log p_t = \log \int p_t(x \mid z)\, p_\text{data}(z)\, dz$ is once more a posterior average, by the chain
 # rule alone:
@@ -840,7 +790,7 @@ def marginal_score(x, data, t, weights, schedule):
     """The score ∇ log p_t(x) of the marginal path of a data set.
 
     x: (n, *shape). data: (N, *shape). t: a scalar or (n,), where β_t > 0.
-    weights: (n, N), the posterior probabilities of exercise 6. Returns (n, *shape).
+    weights: (n, N), the posterior probabilities of exercise {exercise:posterior_weights}. Returns (n, *shape).
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
@@ -850,11 +800,6 @@ def marginal_score(x, data, t, weights, schedule):
 
 
 # %% check="marginal_score" points=3
-lab2.marginal_score(marginal_score)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.marginal_score(marginal_score)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Uphill, from everywhere.** The score of the 60 data points on the moons. Far out its arrows are longest; near the end
@@ -880,7 +825,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 12 · Thin data (2 points)
+# ### Exercise {exercise:score_along_normal} · Thin data ({points:score_along_normal} points)
 #
 # Images fill only a thin part of the space of all pixels. The simplest thin data set is a circle in the plane: it has no
 # area, so the data have *no density*, and at $t = 1$ no score. The noise of the path is what saves us: for $t < 1$ the
@@ -913,11 +858,6 @@ def score_along_normal(score, x, t):
 
 
 # %% check="score_along_normal" points=2
-lab2.score_along_normal(score_along_normal)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.score_along_normal(score_along_normal)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The thinner, the steeper.** Two rings on their way to the circle, and the score at the distance $\delta = 0.1$ outside.
@@ -978,7 +918,7 @@ plots.describe(
 # This is the **SDE extension** of the flow. It holds for every noise level $\sigma_t \ge 0$, which may change with time. For a
 # path that stands still we may take $u_t = 0$, and are back at Langevin dynamics.
 #
-# ### Exercise 13 · The SDE extension (2 points)
+# ### Exercise {exercise:sde_extension_drift} · The SDE extension ({points:sde_extension_drift} points)
 #
 # Write `sde_extension_drift(u, score, sigma)`, which returns the drift of [summary, § 3.3](#eq-extension) *as a function*
 # of `(x, t)`.
@@ -1001,11 +941,6 @@ def sde_extension_drift(u, score, sigma):
 
 
 # %% check="sde_extension_drift" points=2
-lab2.sde_extension_drift(sde_extension_drift)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.sde_extension_drift(sde_extension_drift)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Different paths, same marginals.** From noise to two Gaussians on a line. Above, in grey, the exact density $p_t$, and
@@ -1050,7 +985,7 @@ plots.describe(
 widgets.sde_extension_noise()
 
 # %% [markdown]
-# ### Exercise 14 · The Fokker–Planck equation (3 points, a challenge)
+# ### Exercise {exercise:fokker_planck_residual} · The Fokker–Planck equation ({points:fokker_planck_residual} points, a challenge)
 #
 # For an SDE with drift $b_t$ and noise $\sigma_t$ the book-keeping has one more entry. Noise spreads probability from where there
 # is much of it to where there is little:
@@ -1064,7 +999,7 @@ widgets.sde_extension_noise()
 # along a field that you know.
 #
 # <details><summary>Hint</summary>
-# Write the last two terms as the divergence of a single field. Then it is exercise 9 once more, and you may call
+# Write the last two terms as the divergence of a single field. Then it is exercise {exercise:continuity_residual} once more, and you may call
 # your <code>divergence</code> or <code>likelihood.divergence</code>.
 # </details>
 
@@ -1085,11 +1020,6 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 
 
 # %% check="fokker_planck_residual" points=3
-lab2.fokker_planck_residual(fokker_planck_residual)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab2 as hidden
-hidden.fokker_planck_residual(fokker_planck_residual)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Only one factor balances.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the plane.
@@ -1146,7 +1076,7 @@ lab2.progress()
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 15 · Why the marginal field (3 points)
+# ### Question {exercise:why_marginal} · Why the marginal field ({points:why_marginal} points)
 #
 # The conditional field $u_t(x \mid z)$ is simple and known for every data point. Suppose you pick a $z$ at random for every
 # particle and let it follow $u_t(\cdot \mid z)$ all the way. Which distribution do the end points have, and why is this not
@@ -1164,7 +1094,7 @@ lab2.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 16 · Why the extension leaves the marginals alone (4 points)
+# ### Question {exercise:why_extension} · Why the extension leaves the marginals alone ({points:why_extension} points)
 #
 # Show it: put the drift $b_t = u_t + \frac12 \sigma_t^2\, \nabla \log p_t$ into the Fokker–Planck equation, and use the
 # continuity equation for $u_t$. Then say what this freedom is good for. Where would you take $\sigma_t$ large, where small, if
@@ -1189,5 +1119,5 @@ lab2.progress()
 #
 # Everything here was exact because we could sum over all the data. With a million images, the sum behind $u_t(x)$ is out of
 # reach for a sampler, and it would return only the images it sums over. But there is a way around it that needs no sum at
-# all: the *conditional* targets of exercises 4 and 10 cost one line each, and a network that regresses on them learns the
+# all: the *conditional* targets of exercises {exercise:conditional_vector_field} and {exercise:conditional_score} cost one line each, and a network that regresses on them learns the
 # *marginal* field and score. Why that is so, and how well it works, is the subject of lab 3.

@@ -16,7 +16,7 @@
 # in between, with the noise schedule $\alpha_t, \beta_t$ and its derivatives $\dot\alpha_t, \dot\beta_t$. A field is
 # called as `u(x, t)`, and a network is a field. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *intro* the text *Diffusion
-# Models Intro*. The lab is worth 40 points, 33 of them for code.
+# Models Intro*. The lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import math
@@ -55,7 +55,7 @@ _ = torch.manual_seed(0)
 # It is the same number as with the formula in $x$ and $z$ of lab 2, but nothing is divided by $\beta_t$, so that no digits
 # are lost near $t = 1$. The norm is the sum over all coordinates of a point; the expectation is the mean over the batch.
 #
-# ### Exercise 1 · The conditional flow matching loss (5 points)
+# ### Exercise {exercise:conditional_flow_matching_loss} · The conditional flow matching loss ({points:conditional_flow_matching_loss} points)
 #
 # Write `conditional_flow_matching_loss(u, z, t, noise, schedule)`, the loss of [notes, eq. 31](#eq-cfm). Data, times and
 # noise have been drawn for you, so the loss is one definite number. The functions `alpha`, `beta`, `alpha_dot` and `beta_dot` of the schedule take `t`. There is
@@ -86,11 +86,6 @@ def conditional_flow_matching_loss(u, z, t, noise, schedule):
 
 
 # %% check="conditional_flow_matching_loss" points=5
-lab3.conditional_flow_matching_loss(conditional_flow_matching_loss)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.conditional_flow_matching_loss(conditional_flow_matching_loss)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Even the true field has a loss.** For the mixture below we know the marginal field exactly. At each time the figure shows
@@ -168,14 +163,14 @@ plots.describe(
 # So their gradients agree, and gradient descent cannot tell which of them it follows. A theorem about expectations
 # can be measured, where the marginal field is known.
 #
-# ### Exercise 2 · The marginal loss (3 points)
+# ### Exercise {exercise:marginal_flow_matching_loss} · The marginal loss ({points:marginal_flow_matching_loss} points)
 #
 # Write `marginal_flow_matching_loss(u, z, t, noise, schedule, field)`: the loss of
 # [notes, eq. 24](#eq-fm) on the same states $x_t$, where
 # `field(x, t)` is the exact marginal field.
 #
 # <details><summary>Hint</summary>
-# Only the target of exercise 1 changes. The state is still made from <code>z</code> and <code>noise</code>.
+# Only the target of exercise {exercise:conditional_flow_matching_loss} changes. The state is still made from <code>z</code> and <code>noise</code>.
 # </details>
 
 # %% exercise="marginal_flow_matching_loss"
@@ -192,11 +187,6 @@ def marginal_flow_matching_loss(u, z, t, noise, schedule, field):
 
 
 # %% check="marginal_flow_matching_loss" points=3
-lab3.marginal_flow_matching_loss(marginal_flow_matching_loss)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.marginal_flow_matching_loss(marginal_flow_matching_loss)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Two losses, one valley.** The models $u_t^\theta(x) = \theta\,u_t(x)$ are the exact field, too slow or too fast. Both
@@ -269,7 +259,7 @@ for name, value in both.items():
 #
 # in each coordinate, because they are independent.
 #
-# ### Exercise 3 · The best field for Gaussian data (4 points)
+# ### Exercise {exercise:optimal_vector_field} · The best field for Gaussian data ({points:optimal_vector_field} points)
 #
 # Write `optimal_vector_field(x, t, mean, std)`, [this line](#eq-regression) for data $z \sim N(m, s^2 I)$ on CondOT, where
 # $x_t = t z + (1 - t)\varepsilon$ and the target is $y = z - \varepsilon$.
@@ -295,11 +285,6 @@ def optimal_vector_field(x, t, mean, std):
 
 
 # %% check="optimal_vector_field" points=4
-lab3.optimal_vector_field(optimal_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.optimal_vector_field(optimal_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Found by regression.** Data $N(1, 0.6^2)$ on the line. Left: targets against states at $t = 0.4$, the least-squares line
@@ -355,7 +340,7 @@ plots.describe(
 #
 # PyTorch *adds* each new gradient to what is already stored, so what earlier steps have left must be cleared first.
 #
-# ### Exercise 4 · One training step (3 points)
+# ### Exercise {exercise:train_step} · One training step ({points:train_step} points)
 #
 # Write `train_step(model, loss, optimizer)`, one step of [notes, algorithm 3](#eq-step). `loss(model)` draws a batch and returns the loss; each call draws anew. Return
 # the value of the loss before the step, as a plain number for a curve.
@@ -382,11 +367,6 @@ def train_step(model, loss, optimizer):
 
 
 # %% check="train_step" points=3
-lab3.train_step(train_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.train_step(train_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **First on an easy target:** a small network and the Gaussian $N(m, s^2 I)$ in the plane, of which we know everything. In each
@@ -498,7 +478,7 @@ plots.describe(
 # <a id="eq-sampling"></a>
 # $$\frac{d}{dt} X_t = u_t^\theta(X_t), \qquad X_0 \sim N(0, I). \tag{notes, algorithm 1}$$
 #
-# ### Exercise 5 · Sampling a flow (3 points)
+# ### Exercise {exercise:sample_flow} · Sampling a flow ({points:sample_flow} points)
 #
 # Write `sample_flow(u, x0, ts)`: the end points of [notes, algorithm 1](#eq-sampling), by Euler's method with one step per
 # interval of `ts`, which need not be evenly spaced. A sampler needs no gradients. If PyTorch records them all the same, every step keeps its activations, and the
@@ -526,11 +506,6 @@ def sample_flow(u, x0, ts):
 
 
 # %% check="sample_flow" points=3
-lab3.sample_flow(sample_flow)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.sample_flow(sample_flow)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Truth and model, through time** (after figure 7 of the notes). Top: states $x_t = t z + (1 - t)\varepsilon$ made from fresh
@@ -580,7 +555,7 @@ plots.animate_samples(
 # %% [markdown]
 # **Straight, and not straight.** Left: conditional paths, each straight from its noise to its data point. They cross as
 # they like. Right: trajectories of the network. No two of them are ever at the same place at the same time, since the
-# field has one value there, and so they bend: first towards the middle, then out to a cell. (Question 10 will ask you why.)
+# field has one value there, and so they bend: first towards the middle, then out to a cell. (Question {exercise:when_not_straight} will ask you why.)
 
 # %%
 ts = torch.linspace(0, 1, 51)
@@ -608,7 +583,7 @@ plots.describe(
 # where $X'$ and $Y'$ are independent copies. It is 0 if the distributions are the same, and positive otherwise: points of
 # two different clouds are, on average, further apart than points of one.
 #
-# ### Exercise 6 · The energy distance (3 points)
+# ### Exercise {exercise:energy_distance} · The energy distance ({points:energy_distance} points)
 #
 # Write `energy_distance(x, y)`, [this $D$](#eq-energy) for two sets of samples. Each expectation becomes the mean over *all* pairs of points, those of
 # a point with itself included. The sets may differ in size.
@@ -633,11 +608,6 @@ def energy_distance(x, y):
 
 
 # %% check="energy_distance" points=3
-lab3.energy_distance(energy_distance)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.energy_distance(energy_distance)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Steps against quality.** What a sample costs is the number of network calls: one per step for Euler, two for the midpoint rule
@@ -683,7 +653,7 @@ plots.describe(
 # <a id="eq-likelihood"></a>
 # $$\log p_1(x) = \log p_0(X_0) - \int_0^1 \operatorname{div} u_t(X_t)\,dt, \qquad X_1 = x,\quad p_0 = N(0, I).$$
 #
-# ### Exercise 7 · The log-likelihood (5 points)
+# ### Exercise {exercise:log_likelihood} · The log-likelihood ({points:log_likelihood} points)
 #
 # Write `log_likelihood(u, divergence, x, ts)`, by [the last equation](#eq-likelihood). Walk the times `ts` backwards by Euler's method: each step leaves a state and a
 # time, evaluates field and divergence *there*, and adds the step's share to the integral.
@@ -710,11 +680,6 @@ def log_likelihood(u, divergence, x, ts):
 
 
 # %% check="log_likelihood" points=5
-lab3.log_likelihood(log_likelihood)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.log_likelihood(log_likelihood)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **On the exact field of the mixture** the flow must give back the density of the mixture itself. It does, with an error that
@@ -770,7 +735,7 @@ plots.describe(
 # join each pair by a straight line that is run through at constant speed. The same regression then learns a flow from one
 # distribution to the other.
 #
-# ### Exercise 8 · The linear path (2 points)
+# ### Exercise {exercise:linear_path} · The linear path ({points:linear_path} points)
 #
 # Write `linear_path(x0, x1, t)`: the state at time $t$ on the way from $x_0$ to $x_1$, and the velocity there. They take the
 # places of state and target in [notes, eq. 31](#eq-cfm).
@@ -794,11 +759,6 @@ def linear_path(x0, x1, t):
 
 
 # %% check="linear_path" points=2
-lab3.linear_path(linear_path)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.linear_path(linear_path)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **From two moons to a checkerboard.** Same network, same training, another start (about 8 seconds). The last panel
@@ -849,14 +809,14 @@ plots.describe(
 # <a id="eq-reflow"></a>
 # $$\mathcal L(\theta) = \mathbb E\,\|u_t^\theta((1 - t)x_0 + t x_1) - (x_1 - x_0)\|^2.$$
 #
-# ### Exercise 9 · Reflow, a challenge (5 points)
+# ### Exercise {exercise:reflow} · Reflow, a challenge ({points:reflow} points)
 #
 # Write `reflow(sample, x0)`, where `sample(x0)` runs the first flow. Sampling is expensive, so make all pairs *once*. Return a
 # function `loss(u, k, t)`: [the loss above](#eq-reflow) of a model on the pairs with the numbers `k`, at the times `t`.
 #
 # <details><summary>Hint</summary>
 # A function defined inside yours can use <code>x0</code> and <code>x1</code>; <code>x0[k]</code> picks rows by a tensor of
-# whole numbers. The pairs are data: no gradient should lead back into <code>sample</code>. The path is that of exercise 8.
+# whole numbers. The pairs are data: no gradient should lead back into <code>sample</code>. The path is that of exercise {exercise:linear_path}.
 # </details>
 
 # %% exercise="reflow"
@@ -880,11 +840,6 @@ def reflow(sample, x0):
 
 
 # %% check="reflow" points=5
-lab3.reflow(reflow)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab3 as hidden
-hidden.reflow(reflow)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Before and after.** Twenty thousand pairs from the network of section 4, then about 8 seconds of training. Left: trajectories.
@@ -999,7 +954,7 @@ lab3.progress()
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 10 · Straight lines, bent trajectories (4 points)
+# ### Question {exercise:when_not_straight} · Straight lines, bent trajectories ({points:when_not_straight} points)
 #
 # Every conditional path of CondOT is a straight line. Why are the trajectories of the learned flow not straight? What does
 # reflow change, so that they are, and why does that make one step enough?
@@ -1016,7 +971,7 @@ lab3.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 11 · The easy question and the hard one (3 points)
+# ### Question {exercise:why_conditional_works} · The easy question and the hard one ({points:why_conditional_works} points)
 #
 # We wanted the marginal field, but regressed on the conditional one, which is a different and random target for the same $x_t$.
 # Why does the network learn the marginal field all the same? Why does its loss not go to 0, and how can you then tell

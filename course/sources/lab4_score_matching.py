@@ -15,7 +15,7 @@
 # with data $z$ and noise $\varepsilon \sim N(0, I)$; a dot is a time derivative. In code, `schedule.alpha(t)`,
 # `schedule.beta(t)`, `schedule.alpha_dot(t)` and `schedule.beta_dot(t)` give the four functions, and an image $x$ has
 # shape `(n, 1, 8, 8)` just as a point in the plane has `(n, 2)`: we write `(n, *shape)` for both. *Slides* means
-# lecture 5 of the course, *intro* the text "Diffusion Models Intro". The lab is worth 50 points, 43 of them for code.
+# lecture 5 of the course, *intro* the text "Diffusion Models Intro". The lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import torch
@@ -71,7 +71,7 @@ plots.describe(
 #
 # $\|\cdot\|^2$ is the sum over the coordinates of one point, $\mathbb E$ the mean over the batch.
 #
-# ### Exercise 1 · Denoising score matching (4 points)
+# ### Exercise {exercise:denoising_score_matching_loss} · Denoising score matching ({points:denoising_score_matching_loss} points)
 #
 # Write `denoising_score_matching_loss(s, z, t, noise, schedule)`, [this loss](#eq-dsm) of one batch whose times and noise
 # are already drawn. There is one time per point, so $\alpha_t$ has shape `(n,)` while `z` has shape `(n, *shape)`. The
@@ -97,11 +97,6 @@ def denoising_score_matching_loss(s, z, t, noise, schedule):
 
 
 # %% check="denoising_score_matching_loss" points=4
-lab4.denoising_score_matching_loss(denoising_score_matching_loss)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.denoising_score_matching_loss(denoising_score_matching_loss)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A loss that never settles.** The network below is perfect: it *is* the exact score. Still its loss is not 0, since
@@ -155,7 +150,7 @@ for name, factor in (("the score", 1.0), ("0", 0.0), ("1.5 × the score", 1.5)):
     print(f"{name:15s}{conditional:27.2f}{marginal:24.2f}{conditional - marginal:13.2f}")
 
 # %% [markdown]
-# ### Exercise 2 · Predict the noise instead (3 points)
+# ### Exercise {exercise:noise_prediction_loss} · Predict the noise instead ({points:noise_prediction_loss} points)
 #
 # The cure is a change of variables. Let the network output the *noise* rather than the score,
 # $\varepsilon_\theta = -\beta_t s_\theta$, and weigh the squared error by $\beta_t^2$. Then
@@ -172,7 +167,7 @@ for name, factor in (("the score", 1.0), ("0", 0.0), ("1.5 × the score", 1.5)):
 # Write `noise_prediction_loss(eps, z, t, noise, schedule)`, the loss of [slides, DDPM trick](#eq-ddpm).
 #
 # <details><summary>Hint</summary>
-# The same state as in exercise 1, another target. Where did $\beta_t$ go?
+# The same state as in exercise {exercise:denoising_score_matching_loss}, another target. Where did $\beta_t$ go?
 # </details>
 
 # %% exercise="noise_prediction_loss"
@@ -180,7 +175,7 @@ def noise_prediction_loss(eps, z, t, noise, schedule):
     """Noise prediction loss of one batch.
 
     eps: noise network, a function eps(x, t). z, noise: (n, *shape). t: (n,) times in [0, 1].
-    Returns a scalar, as in exercise 1.
+    Returns a scalar, as in exercise {exercise:denoising_score_matching_loss}.
     """
     ### BEGIN SOLUTION
     x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
@@ -189,11 +184,6 @@ def noise_prediction_loss(eps, z, t, noise, schedule):
 
 
 # %% check="noise_prediction_loss" points=3
-lab4.noise_prediction_loss(noise_prediction_loss)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.noise_prediction_loss(noise_prediction_loss)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Spread against clip.** The standard deviation of a batch's loss, divided by its mean, for the two losses of the
@@ -233,8 +223,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Two networks.** The first learns the score with the loss of exercise 1 and times up to 0.99, the second the noise
-# with the loss of exercise 2. They have the same size and take the same number of steps, a few seconds each.
+# **Two networks.** The first learns the score with the loss of exercise {exercise:denoising_score_matching_loss} and times up to 0.99, the second the noise
+# with the loss of exercise {exercise:noise_prediction_loss}. They have the same size and take the same number of steps, a few seconds each.
 
 # %%
 pool = mixture.sample(20_000)
@@ -262,7 +252,7 @@ def noise_prediction_step(network):
 noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).requires_grad_(False)
 
 # %% [markdown]
-# ### Exercise 3 · From noise to score (2 points)
+# ### Exercise {exercise:score_from_noise} · From noise to score ({points:score_from_noise} points)
 #
 # To compare the two we need the score that belongs to a noise prediction: solve
 #
@@ -291,11 +281,6 @@ def score_from_noise(noise, t, schedule):
 
 
 # %% check="score_from_noise" points=2
-lab4.score_from_noise(score_from_noise)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.score_from_noise(score_from_noise)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Where each loss looks.** Relative errors of the two learned scores. Score matching spends nearly all its effort
@@ -337,7 +322,7 @@ for name, network in learned_scores.items():
 # $$s_t(x) = \frac{\alpha_t\, u_t(x) - \dot\alpha_t\, x}{\beta_t^2\, \dot\alpha_t - \alpha_t \dot\beta_t \beta_t}.
 # \tag{slides, conversion formula}$$
 #
-# ### Exercise 4 · From vector field to score (4 points)
+# ### Exercise {exercise:score_from_vector_field} · From vector field to score ({points:score_from_vector_field} points)
 #
 # Write `score_from_vector_field(u, x, t, schedule)`, the [conversion formula](#eq-score-from-field) of the slides, where
 # `u` holds the values $u_t(x)$.
@@ -363,11 +348,6 @@ def score_from_vector_field(u, x, t, schedule):
 
 
 # %% check="score_from_vector_field" points=4
-lab4.score_from_vector_field(score_from_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.score_from_vector_field(score_from_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Learned and converted.** A third network learns the vector field by flow matching, and never hears of a score.
@@ -411,7 +391,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 5 · From score to vector field (3 points)
+# ### Exercise {exercise:vector_field_from_score} · From score to vector field ({points:vector_field_from_score} points)
 #
 # The other way round, solved for $u$:
 #
@@ -441,11 +421,6 @@ def vector_field_from_score(s, x, t, schedule):
 
 
 # %% check="vector_field_from_score" points=3
-lab4.vector_field_from_score(vector_field_from_score)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.vector_field_from_score(vector_field_from_score)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Both ends.** The three networks, once all read as scores and once all as vector fields. A conversion multiplies
@@ -493,7 +468,7 @@ plots.describe(
 # for every $\sigma_t \ge 0$. Since $u$ gives $s$, one network is enough, and $\sigma_t$ can be chosen after training. $\sigma = 0$ is the flow
 # model.
 #
-# ### Exercise 6 · Sampling with any σ (5 points)
+# ### Exercise {exercise:sample_diffusion} · Sampling with any σ ({points:sample_diffusion} points)
 #
 # Write `sample_diffusion(u, s, sigma, x0, ts, noises)`, which simulates [this SDE](#eq-extension) by Euler–Maruyama along
 # the times `ts` and returns the states at the last time. Step $k$ uses `noises[k]`.
@@ -521,11 +496,6 @@ def sample_diffusion(u, s, sigma, x0, ts, noises):
 
 
 # %% check="sample_diffusion" points=5
-lab4.sample_diffusion(sample_diffusion)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.sample_diffusion(sample_diffusion)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Every σ, one path.** Samples of the field network, with the score converted from it, at four times and for
@@ -645,7 +615,7 @@ widgets.diffusion_sigma()
 # Read at $t = 1 - s$, this is a Gaussian path with $\alpha_t = a(1 - t)$ and $\beta_t = \mathrm{std}(1 - t)$: nothing
 # new to learn, only a schedule, in fmlab `schedules.LinearVP(beta_min, beta_max)`.
 #
-# ### Exercise 7 · The marginals of the VP diffusion (3 points)
+# ### Exercise {exercise:forward_marginal} · The marginals of the VP diffusion ({points:forward_marginal} points)
 #
 # Write `forward_marginal(s, beta_min, beta_max)`, with `beta_min`, `beta_max` for $b_{\min}$, $b_{\max}$: the pair of
 # mean coefficient $a(s)$ and standard deviation in [the law above](#eq-vp).
@@ -670,11 +640,6 @@ def forward_marginal(s, beta_min, beta_max):
 
 
 # %% check="forward_marginal" points=3
-lab4.forward_marginal(forward_marginal)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.forward_marginal(forward_marginal)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Data fade, noise comes up.** Left: the two coefficients; for the usual rates 0.1 and 20 nothing is left of the
@@ -722,7 +687,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 8 · Turning time back (4 points)
+# ### Exercise {exercise:reverse_sde_drift} · Turning time back ({points:reverse_sde_drift} points)
 #
 # A diffusion $dX_s = f(s) X_s\,ds + g(s)\,dW_s$ run backwards is again a diffusion, and its drift needs the score.
 # Texts that keep the clock $s$ and let it run *down* from 1 to 0 write
@@ -760,11 +725,6 @@ def reverse_sde_drift(score, x, t, f, g):
 
 
 # %% check="reverse_sde_drift" points=4
-lab4.reverse_sde_drift(reverse_sde_drift)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.reverse_sde_drift(reverse_sde_drift)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **There and back.** One-dimensional data with three peaks, so that time fits on an axis. Left the diffusion takes
@@ -796,7 +756,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 9 · The probability flow (2 points)
+# ### Exercise {exercise:probability_flow_field} · The probability flow ({points:probability_flow_field} points)
 #
 # A flow with the same marginals exists too: take away the noise, and with it the half of the score that paid for it,
 #
@@ -821,11 +781,6 @@ def probability_flow_field(score, x, t, f, g):
 
 
 # %% check="probability_flow_field" points=2
-lab4.probability_flow_field(probability_flow_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.probability_flow_field(probability_flow_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The same score, no noise.** Left: the flow from the same starting points as the reverse SDE above. Its paths are
@@ -884,7 +839,7 @@ for steps in (50, 100, 200, 400, 800):
     print(f"K = {steps:4d}   {float((bars.sqrt() - a).abs().max()):.5f}")
 
 # %% [markdown]
-# ### Exercise 10 · The posterior of one step (4 points)
+# ### Exercise {exercise:ddpm_posterior} · The posterior of one step ({points:ddpm_posterior} points)
 #
 # To go back we need $x_{k-1}$ given $x_k$. Nobody knows that without the data; but if $x_0$ is given as well, it is a
 # product of Gaussians, and so a Gaussian:
@@ -922,11 +877,6 @@ def ddpm_posterior(x, x0, k, betas):
 
 
 # %% check="ddpm_posterior" points=4
-lab4.ddpm_posterior(ddpm_posterior)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.ddpm_posterior(ddpm_posterior)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Knowing one neighbour more.** What the chain allows for $x_{k-1}$ if only the data point $x_0 = 1$ is known, and
@@ -961,7 +911,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 11 · Ancestral sampling (4 points)
+# ### Exercise {exercise:ancestral_step} · Ancestral sampling ({points:ancestral_step} points)
 #
 # When we sample, $x_0$ is what we do not have. But a noise network has an opinion about it. Solve
 # $x_k = \sqrt{\bar\alpha_k}\, x_0 + \sqrt{1 - \bar\alpha_k}\, \varepsilon$ with the predicted noise
@@ -998,11 +948,6 @@ def ancestral_step(x, eps, k, betas, noise):
 
 
 # %% check="ancestral_step" points=4
-lab4.ancestral_step(ancestral_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.ancestral_step(ancestral_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A diffusion model, running.** Which network predicts the noise of this chain? We have trained none on the VP
@@ -1049,7 +994,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 12 · A bound on the likelihood (5 points, a challenge)
+# ### Exercise {exercise:elbo_terms} · A bound on the likelihood ({points:elbo_terms} points, a challenge)
 #
 # How likely is a data point under such a model? Not known, but bounded from below by the **ELBO**, a sum over the
 # chain of how well each step back imitates the posterior:
@@ -1061,7 +1006,7 @@ plots.describe(
 #
 # $$\mathrm{KL}_k = \mathrm{KL}\big( q(x_{k-1} \mid x_k, x_0) \,\big\|\, p(x_{k-1} \mid x_k) \big).$$
 #
-# The model's step is $p(x_{k-1} \mid x_k) = N(\hat\mu_k, \beta_k I)$, where $\hat\mu_k$ is the mean of exercise 11.
+# The model's step is $p(x_{k-1} \mid x_k) = N(\hat\mu_k, \beta_k I)$, where $\hat\mu_k$ is the mean of exercise {exercise:ancestral_step}.
 # Its variance is ours to choose; for the bound we take $\beta_k$, since $\tilde\beta_1 = 0$ would leave no density at
 # $k = 1$. Everything is Gaussian, and
 #
@@ -1070,7 +1015,7 @@ plots.describe(
 #
 # with $d$ the number of coordinates of a point. The means $\tilde\mu_k$ and $\hat\mu_k$ differ only in $\varepsilon$
 # against $\hat\varepsilon$, so $\| \tilde\mu_k - \hat\mu_k \|^2 / (2 \beta_k)$ is
-# $w_k \| \varepsilon - \hat\varepsilon \|^2$: exercise 2's loss, with the weight
+# $w_k \| \varepsilon - \hat\varepsilon \|^2$: exercise {exercise:noise_prediction_loss}'s loss, with the weight
 #
 # $$w_k = \frac{\beta_k}{2\, \alpha_k\, (1 - \bar\alpha_k)}. \tag{intro, § 4.5}$$
 #
@@ -1109,17 +1054,12 @@ def elbo_terms(x0, eps, betas, noises):
 
 
 # %% check="elbo_terms" points=5
-lab4.elbo_terms(elbo_terms)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab4 as hidden
-hidden.elbo_terms(elbo_terms)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **What each step costs.** The chain of 100 steps and 1000 data points. Left: the KL of each step, for the best
 # possible noise prediction and for the network. That it is not 0 is nobody's fault: even the best prediction does not
 # know $x_0$, and pays for what $x_k$ leaves open. The network pays more only where the cost is tiny. Right: the
-# weight $w_k$ that the bound gives to the error of step $k$; exercise 2 gives all steps the same. The bound weighs
+# weight $w_k$ that the bound gives to the error of step $k$; exercise {exercise:noise_prediction_loss} gives all steps the same. The bound weighs
 # the last steps before the data, where the finest details are decided, ten times as much as those in the middle.
 #
 # The sum is printed below. For the best prediction, what is missing to the true $\log p$ is due to the steps alone: a
@@ -1155,7 +1095,7 @@ axes[0].set(xlabel="step $k$ (data left, noise right)", ylabel="KL", title="cost
 axes[0].legend()
 weights = torch.tensor([chain.noise_mse_weight(int(k)) for k in ks])
 axes[1].semilogy(ks, weights, color=plots.BLUE, ls="-", label="in the bound, $w_k$")
-axes[1].axhline(1, color=plots.RED, ls="--", label="in exercise 2")
+axes[1].axhline(1, color=plots.RED, ls="--", label="in exercise {exercise:noise_prediction_loss}")
 axes[1].set(xlabel="step $k$", title=r"weight of $\|\varepsilon - \hat\varepsilon\|^2$")
 axes[1].legend()
 print(f"true log-likelihood of the data: {float(mixture.log_prob(z).mean()):.3f}")
@@ -1181,7 +1121,7 @@ lab4.progress()
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 13 · The singular ends (4 points)
+# ### Question {exercise:singular_ends} · The singular ends ({points:singular_ends} points)
 #
 # For $\alpha_t = t$, $\beta_t = 1 - t$: at which end is the target of denoising score matching singular, and what is
 # the variance of the target there? At which end is each of the two conversions singular? What does clipping the times
@@ -1203,7 +1143,7 @@ lab4.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 14 · Which σ? (3 points)
+# ### Question {exercise:which_sigma} · Which σ? ({points:which_sigma} points)
 #
 # With an exact field, exact score and infinitely many steps, what does the choice of $\sigma_t$ change, and what not?
 # With few steps? With an imperfect network? Say why a constant $\sigma$ is a bad choice near $t = 1$.

@@ -22,7 +22,7 @@
 # *meet* means the text [Diffusion Models Meet Flow Matching](https://diffusionflow.github.io/) in an early draft. It
 # runs time the other way, from data to noise, and writes $x, \sigma_t, z_t$ for our $z, \beta_t, x_t$; formulas below
 # are translated. Like every draft it has slips. Some of them cross our way, and there you will let numbers decide;
-# `docs/errata.md` has the full list. The lab is worth 50 points, 43 of them for code.
+# `docs/errata.md` has the full list. The lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import math
@@ -77,7 +77,7 @@ _ = torch.manual_seed(0)
 #
 # It rises from very negative (all noise) to very positive (all data).
 #
-# ### Exercise 1 · The log signal-to-noise ratio (2 points)
+# ### Exercise {exercise:log_snr} · The log signal-to-noise ratio ({points:log_snr} points)
 #
 # Write `log_snr(t, schedule)`, the $\lambda_t$ of [meet, noise schedule](#eq-log-snr), from `schedule.alpha` and
 # `schedule.beta`.
@@ -95,11 +95,6 @@ def log_snr(t, schedule):
 
 
 # %% check="log_snr" points=2
-lab5.log_snr(log_snr)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.log_snr(log_snr)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Four schedules.** On the left their weights, as curves in the plane of $\alpha$ and $\beta$; the dots mark $t =
@@ -128,7 +123,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 2 · One schedule in place of all (3 points)
+# ### Exercise {exercise:to_variance_preserving} · One schedule in place of all ({points:to_variance_preserving} points)
 #
 # Two schedules at equal $\lambda$ have equal ratios $\alpha/\beta$. Then their states differ by a factor that we
 # know, and no network cares about a known factor: it can be divided out at its input. The usual choice is to bring
@@ -159,11 +154,6 @@ def to_variance_preserving(x, t, schedule):
 
 
 # %% check="to_variance_preserving" points=3
-lab5.to_variance_preserving(to_variance_preserving)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.to_variance_preserving(to_variance_preserving)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Same $\lambda$, same state.** Data on two bumps and one set of noise, mixed by two schedules, each at the time at
@@ -236,7 +226,7 @@ widgets.noise_schedules()
 #
 # (An averaged guess such as $\mathbb E[z \mid x]$ obeys the same equations, since all of them are linear.)
 #
-# ### Exercise 3 · A dictionary (6 points)
+# ### Exercise {exercise:convert_output} · A dictionary ({points:convert_output} points)
 #
 # Write `convert_output(value, x, t, schedule, source, target)`: the output named `target`, from the `value` of the
 # output named `source` and [the state](#eq-state).
@@ -269,11 +259,6 @@ def convert_output(value, x, t, schedule, source, target):
 
 
 # %% check="convert_output" points=6
-lab5.convert_output(convert_output)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.convert_output(convert_output)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **One answer, five languages.** For data on two bumps the best possible vector field is known exactly. Here it is
@@ -304,7 +289,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 4 · What an error costs (4 points)
+# ### Exercise {exercise:x_mse_weight} · What an error costs ({points:x_mse_weight} points)
 #
 # If all outputs say the same, why does it matter which of them a network is trained on? Because the mean squared
 # error is taken in that language. Suppose a network's guess of the data is off by $\hat z - z$. Then, with the same
@@ -344,7 +329,7 @@ for output, formula in printed.items():
 #
 # <details><summary>Hint</summary>
 # Since $x = \alpha z + \beta\varepsilon$ is known, an error $e$ of $z$ comes with the error $-(\alpha/\beta)\, e$ of
-# $\varepsilon$. Put both into $a z + b\,\varepsilon$ with the rows of exercise 3, and square.
+# $\varepsilon$. Put both into $a z + b\,\varepsilon$ with the rows of exercise {exercise:convert_output}, and square.
 # </details>
 
 # %% exercise="x_mse_weight"
@@ -363,11 +348,6 @@ def x_mse_weight(output, t, schedule):
 
 
 # %% check="x_mse_weight" points=4
-lab5.x_mse_weight(x_mse_weight)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.x_mse_weight(x_mse_weight)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The same error in five languages,** over $\lambda$, with the cosine schedule. An error in the data counts as much
@@ -403,13 +383,13 @@ plots.describe(
 # \qquad \dot\lambda_t = 2 \Big( \frac{\dot\alpha_t}{\alpha_t} - \frac{\dot\beta_t}{\beta_t} \Big).
 # \tag{meet, training}$$
 #
-# The right-hand side is the substitution rule, and time has gone from it. Together with exercise 2 this means: **the
+# The right-hand side is the substitution rule, and time has gone from it. Together with exercise {exercise:to_variance_preserving} this means: **the
 # training loss does not depend on the schedule, only on $w$ and on the ends $\lambda_0, \lambda_1$.** (The source
 # prints the left side with the error of the data and the right side with that of the noise; they differ by
 # $e^\lambda$. And since in its time $\lambda$ falls, $d\lambda/dt$ would make its loss negative. Entries 9 and 10 of
 # the errata.)
 #
-# ### Exercise 5 · The loss over $\lambda$ (5 points)
+# ### Exercise {exercise:loss_over_log_snr} · The loss over $\lambda$ ({points:loss_over_log_snr} points)
 #
 # Write `loss_over_log_snr(model, z, noise, t, schedule, weight)`: the left-hand side of [meet, training](#eq-loss) for a
 # batch, that is, the mean over the batch, for given data, noise and times. The square $\|\cdot\|^2$ is the sum over all coordinates of a
@@ -438,11 +418,6 @@ def loss_over_log_snr(model, z, noise, t, schedule, weight):
 
 
 # %% check="loss_over_log_snr" points=5
-lab5.loss_over_log_snr(loss_over_log_snr)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.loss_over_log_snr(loss_over_log_snr)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The schedule drops out.** One network (here the best one for our two bumps), four schedules, and the weight
@@ -511,16 +486,16 @@ for name, schedule in SCHEDULES.items():
     print(f"{name:12s}   {mean:.2f} ± {scatter / 10:.2f}          {scatter:.2f}")
 
 # %% [markdown]
-# ### Exercise 6 · The weight in disguise (3 points)
+# ### Exercise {exercise:effective_weight} · The weight in disguise ({points:effective_weight} points)
 #
 # In practice nobody writes $\dot\lambda$. One takes the plain error of some output at uniform times, and in this way
 # chooses a $w(\lambda)$ without saying so. To find it, write the output's error in terms of the noise error (exercise
-# 4, twice), and compare with the loss of exercise 5:
+# {exercise:x_mse_weight}, twice), and compare with the loss of exercise {exercise:loss_over_log_snr}:
 #
 # <a id="eq-effective"></a>
 # $$\|\text{error of the output}\|^2 = w(\lambda_t)\, \dot\lambda_t\, \|\hat\varepsilon - \varepsilon\|^2.$$
 #
-# Write `effective_weight(output, t, schedule)`: [this $w$](#eq-effective), at the time $t$. fmlab's own version of exercise 4,
+# Write `effective_weight(output, t, schedule)`: [this $w$](#eq-effective), at the time $t$. fmlab's own version of exercise {exercise:x_mse_weight},
 # `conversions.x_mse_weight(output, t, schedule)`, is there for you to use.
 #
 # <details><summary>Hint</summary>
@@ -542,11 +517,6 @@ def effective_weight(output, t, schedule):
 
 
 # %% check="effective_weight" points=3
-lab5.effective_weight(effective_weight)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.effective_weight(effective_weight)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Flow matching is $v$-prediction with the cosine schedule.** On the left, the weights of four common recipes; only
@@ -618,7 +588,7 @@ print(f"flow matching loss, mean of the last 100 steps: {sum(network.history[-10
 # <a id="eq-ddim"></a>
 # $$x_s = \alpha_s \hat z + \beta_s \hat\varepsilon, \qquad x_t = \alpha_t \hat z + \beta_t \hat\varepsilon. \tag{meet, overview}$$
 #
-# ### Exercise 7 · One DDIM step (3 points)
+# ### Exercise {exercise:ddim_step} · One DDIM step ({points:ddim_step} points)
 #
 # Write `ddim_step(x, data, t, s, schedule)`: the states at $s$ of [meet, overview](#eq-ddim), from the states `x` at $t$ and the guess `data` of
 # $z$.
@@ -641,18 +611,13 @@ def ddim_step(x, data, t, s, schedule):
 
 
 # %% check="ddim_step" points=3
-lab5.ddim_step(ddim_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.ddim_step(ddim_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **DDIM on CondOT is Euler's method.** With $\alpha_t = t$ and $\beta_t = 1 - t$ the step is $x_s = x_t + (s -
 # t)(\hat z - \hat\varepsilon)$, and $\hat z - \hat\varepsilon$ is the vector field. (The source prints this step with
 # a minus sign, which walks back into the noise: entry 5.) On the cosine schedule the two differ: for the length of a
 # step, Euler holds the *velocity* of the state, and DDIM holds the guess. Our network only knows CondOT;
-# `data_prediction` lets it speak any schedule, with what you wrote in exercises 2 and 3.
+# `data_prediction` lets it speak any schedule, with what you wrote in exercises {exercise:to_variance_preserving} and {exercise:convert_output}.
 
 # %%
 ddim = lab5.answer_or(
@@ -723,7 +688,7 @@ for name, schedule in SCHEDULES.items():
     print(f"{name:10s} largest difference from the samples by CondOT: {difference:.1e}")
 
 # %% [markdown]
-# ### Exercise 8 · DDPM: overshoot and renoise (5 points)
+# ### Exercise {exercise:ddpm_step} · DDPM: overshoot and renoise ({points:ddpm_step} points)
 #
 # DDIM is deterministic; its older sibling **DDPM** draws noise at each step. Both are one idea. Let $\Delta\lambda =
 # \lambda_s - \lambda_t$. Let DDIM go *too far*, to a time $r$ with $\lambda_r = \lambda_s + c\,\Delta\lambda$, and
@@ -747,7 +712,7 @@ for name, schedule in SCHEDULES.items():
 # drawn for you.
 #
 # <details><summary>Hint</summary>
-# $\hat\varepsilon$ as in exercise 7. For $q$ no logarithm is needed: $e^{-\Delta\lambda/2} = \alpha_t \beta_s / (\beta_t \alpha_s)$.
+# $\hat\varepsilon$ as in exercise {exercise:ddim_step}. For $q$ no logarithm is needed: $e^{-\Delta\lambda/2} = \alpha_t \beta_s / (\beta_t \alpha_s)$.
 # </details>
 
 # %% exercise="ddpm_step"
@@ -767,11 +732,6 @@ def ddpm_step(x, data, t, s, schedule, noise, churn):
 
 
 # %% check="ddpm_step" points=5
-lab5.ddpm_step(ddpm_step)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.ddpm_step(ddpm_step)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **What churn does.** Thirty paths from *one* starting point, with the exact denoiser of our two bumps. Without churn
@@ -895,7 +855,7 @@ plots.describe(
 # The signs are those of our $t$; in the source's time $f = \partial_s \log \alpha$. (Its first formula for $g$ has the
 # square root, its summary has lost it: entry 4.)
 #
-# ### Exercise 9 · From a schedule to its diffusion (4 points)
+# ### Exercise {exercise:sde_from_schedule} · From a schedule to its diffusion ({points:sde_from_schedule} points)
 #
 # Write `sde_from_schedule(t, schedule)`, which returns $f$ and $g$ (not $g^2$) of [meet, how to relate](#eq-rates) at
 # $s = 1 - t$.
@@ -918,11 +878,6 @@ def sde_from_schedule(t, schedule):
 
 
 # %% check="sde_from_schedule" points=4
-lab5.sde_from_schedule(sde_from_schedule)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.sde_from_schedule(sde_from_schedule)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Rates.** How fast each diffusion shrinks the data ($-f$) and how fast it adds noise ($g^2$), over its own time.
@@ -949,7 +904,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 10 · From a diffusion to its schedule (5 points)
+# ### Exercise {exercise:schedule_from_sde} · From a diffusion to its schedule ({points:schedule_from_sde} points)
 #
 # Now the way back. What is left of a data point at time $s$ is $\alpha$; it shrinks at the rate $f$. The noise added
 # during $dr$ has variance $g^2(r)\, dr$, and shrinks from then on as the data do, by the factor
@@ -987,15 +942,10 @@ def schedule_from_sde(f, g_squared, s):
 
 
 # %% check="schedule_from_sde" points=5
-lab5.schedule_from_sde(schedule_from_sde)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.schedule_from_sde(schedule_from_sde)
-### END HIDDEN TESTS
 
 # %% [markdown]
-# **There and back.** From the schedule `LinearVP` to its diffusion (exercise 9), and back by integration (exercise
-# 10). On the right a new diffusion, with constant rates: the Ornstein–Uhlenbeck process of lab 1, whose exact law
+# **There and back.** From the schedule `LinearVP` to its diffusion (exercise {exercise:sde_from_schedule}), and back by integration (exercise
+# {exercise:schedule_from_sde}). On the right a new diffusion, with constant rates: the Ornstein–Uhlenbeck process of lab 1, whose exact law
 # decides between $\beta$ as corrected and $\beta$ as printed. Any such process is a schedule, and flow matching could
 # train on it. But on this one it should not: at $s = 1$ a good part of the data is left, while sampling starts from
 # pure noise.
@@ -1074,7 +1024,7 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 #
 # is 0 if all of them are straight and positive otherwise.
 #
-# ### Exercise 11 · Curvature (3 points)
+# ### Exercise {exercise:path_curvature} · Curvature ({points:path_curvature} points)
 #
 # Write `path_curvature(states)`, [this number](#eq-curvature) for states recorded at many times.
 #
@@ -1097,11 +1047,6 @@ def path_curvature(states):
 
 
 # %% check="path_curvature" points=3
-lab5.path_curvature(path_curvature)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab5 as hidden
-hidden.path_curvature(path_curvature)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Measured, three times.** The data are two clusters in the plane, and every field is exact.
@@ -1109,7 +1054,7 @@ hidden.path_curvature(path_curvature)
 # - *One pair:* the path $\alpha_t z + \beta_t \varepsilon$ from a fixed noise to a fixed data point, which is what flow matching is
 #   trained on.
 # - *The flow:* the trajectories of the marginal field, which is what a sampler follows.
-# - *Rescaled:* the same trajectories, brought to the variance-preserving schedule state by state (exercise 2).
+# - *Rescaled:* the same trajectories, brought to the variance-preserving schedule state by state (exercise {exercise:to_variance_preserving}).
 
 # %%
 curvature = lab5.answer_or("path_curvature", metrics.path_curvature)
@@ -1166,7 +1111,7 @@ lab5.progress()
 #
 # These two are read by a person.
 #
-# ### Question 12 · What matters? (4 points)
+# ### Question {exercise:what_matters} · What matters? ({points:what_matters} points)
 #
 # A colleague plans an experiment: "We compare our diffusion model, trained with noise prediction and a linear VP
 # schedule and sampled with DDPM, to flow matching, trained with CondOT and sampled with Euler." She changes four
@@ -1177,18 +1122,18 @@ lab5.progress()
 # %% [markdown] answer="what_matters" points=4
 # ### BEGIN SOLUTION
 # *Schedule.* In training it drops out of the loss, which depends on $w(\lambda)$ and the end points alone (exercise
-# 5: one curve over $\lambda$). It changes only the scatter of the estimates. In sampling it is a choice of times: at
+# {exercise:loss_over_log_snr}: one curve over $\lambda$). It changes only the scatter of the estimates. In sampling it is a choice of times: at
 # the same $\lambda$, DDIM gives the same samples with all four schedules. So it relabels, apart from efficiency and
 # discretisation.
 #
-# *Output.* The outputs translate into one another exactly (exercise 3), so the perfect network says the same in all
-# of them. But the plain error of an output is a weight on the error of the data (exercise 4). With the weight
+# *Output.* The outputs translate into one another exactly (exercise {exercise:convert_output}), so the perfect network says the same in all
+# of them. But the plain error of an output is a weight on the error of the data (exercise {exercise:x_mse_weight}). With the weight
 # corrected for, it only relabels; for a real network, it may still change how easy the function is to learn.
 #
 # *Weight.* This one is real: $w(\lambda)$ decides at which noise levels a network of limited size and training is
 # accurate. A perfect network would not notice even this, since at every $\lambda$ the same guess is best. Flow
 # matching with CondOT has the same $w$ as $v$-prediction with the cosine schedule, up to the constant $\pi/2$
-# (exercise 6).
+# (exercise {exercise:effective_weight}).
 #
 # *Sampler.* It does not touch the trained model, and with many steps and an exact model all samplers, with any churn,
 # have the same law. With few steps they differ (figure of the five samplers): order of the method and churn matter.
@@ -1198,9 +1143,9 @@ lab5.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 13 · Are the paths straight? (3 points)
+# ### Question {exercise:are_paths_straight} · Are the paths straight? ({points:are_paths_straight} points)
 #
-# Look at the table of exercise 11 row by row and column by column. In what sense is the sentence "flow matching paths
+# Look at the table of exercise {exercise:path_curvature} row by row and column by column. In what sense is the sentence "flow matching paths
 # are straight" true, and in what sense is it false? Why is the last column (nearly) constant, and what does that say
 # about straightness as a property of a *model*?
 
@@ -1213,7 +1158,7 @@ lab5.progress()
 # (0.01), although its single pairs are as straight as those of CondOT.
 #
 # The last column is constant because the trajectories of two schedules are the same up to a known factor, the one of
-# exercise 2. Rescaled to the same coordinates they are the same curves (VE begins only at $\lambda_0 = -6$, and so
+# exercise {exercise:to_variance_preserving}. Rescaled to the same coordinates they are the same curves (VE begins only at $\lambda_0 = -6$, and so
 # has a little less of them). Straightness is therefore not a property of the model but of the coordinates (the
 # schedule) in which its trajectories are drawn. It can be chosen after training, by the schedule used for sampling.
 # ### END SOLUTION

@@ -15,7 +15,7 @@
 # the path is the straight one, $x_t = t z + (1 - t)\,\varepsilon$. Images are states of shape
 # $(n, 1, \text{height}, \text{width})$ with pixels from −1 (black) to 1 (white). New is the **label** $y$: a whole
 # number, one for each image. *Notes* means [An Introduction to Flow Matching and Diffusion
-# Models](https://diffusion.csail.mit.edu/), *course labs* the labs of the same course. The lab is worth 50 points, 38
+# Models](https://diffusion.csail.mit.edu/), *course labs* the labs of the same course. The lab is worth {points:all} points, {points:code}
 # of them for code.
 
 # %%
@@ -64,7 +64,7 @@ _ = torch.manual_seed(0)
 # > **A trap.** Many papers and programs write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0 means no
 # > guidance, and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
 #
-# ### Exercise 1 · The guided field (5 points)
+# ### Exercise {exercise:guided_vector_field} · The guided field ({points:guided_vector_field} points)
 #
 # Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`. Here
 # `u(x, t, y)` knows all the fields: called with a label it is $u_t(x \mid y)$, and with the label `null` it is
@@ -88,11 +88,6 @@ def guided_vector_field(u, y, w, null):
 
 
 # %% check="guided_vector_field" points=5
-lab6.guided_vector_field(guided_vector_field)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.guided_vector_field(guided_vector_field)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Guidance without a network.** Three labels in the plane, each a mixture of two Gaussians, so that all fields are
@@ -201,7 +196,7 @@ plots.describe(
 # one in ten, chosen anew each time: it is replaced by a label of its own, `null`. For these images the network can only
 # learn what is true of all digits.
 #
-# ### Exercise 2 · Dropping labels (3 points)
+# ### Exercise {exercise:drop_labels} · Dropping labels ({points:drop_labels} points)
 #
 # Each label, independently of the others, becomes
 #
@@ -230,11 +225,6 @@ def drop_labels(y, p, null, uniform):
 
 
 # %% check="drop_labels" points=3
-lab6.drop_labels(drop_labels)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.drop_labels(drop_labels)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Who has lost a label?** About a tenth of each digit, and they all meet under the null label.
@@ -255,7 +245,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 3 · Guided flow matching (5 points)
+# ### Exercise {exercise:guided_flow_matching_loss} · Guided flow matching ({points:guided_flow_matching_loss} points)
 #
 # The loss is that of lab 3, for a network that is told the label as well:
 #
@@ -290,11 +280,6 @@ def guided_flow_matching_loss(u, z, y, t, noise):
 
 
 # %% check="guided_flow_matching_loss" points=5
-lab6.guided_flow_matching_loss(guided_flow_matching_loss)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.guided_flow_matching_loss(guided_flow_matching_loss)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Training.** The first network is a plain one, `models.MLP`: it takes an image as a list of 64 numbers and knows
@@ -350,7 +335,7 @@ plots.describe(
 #
 # ## 3 · Drawing digits
 #
-# ### Exercise 4 · Sampling with guidance (5 points)
+# ### Exercise {exercise:sample_guided} · Sampling with guidance ({points:sample_guided} points)
 #
 # Everything is in place: a field for every label, and a way to mix them. To draw, start from noise and follow the
 # guided field from $t = 0$ to $t = 1$ in equal steps of size $h$ with the **midpoint rule**. It looks twice per step,
@@ -385,11 +370,6 @@ def sample_guided(u, y, w, null, noise, steps):
 
 
 # %% check="sample_guided" points=5
-lab6.sample_guided(sample_guided)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.sample_guided(sample_guided)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Digits on request.** The columns ask for 0, 1, …, 9. All four pictures start from the same noise and differ in $w$
@@ -455,7 +435,7 @@ def classifier_loss(network):
 _ = training.train(classifier, classifier_loss, steps=1000, lr=3e-3)
 
 # %% [markdown]
-# ### Exercise 5 · Fidelity (3 points)
+# ### Exercise {exercise:fidelity} · Fidelity ({points:fidelity} points)
 #
 # **Fidelity** is the share of the images whose largest logit is the label's:
 #
@@ -477,11 +457,6 @@ def fidelity(logits, y):
 
 
 # %% check="fidelity" points=3
-lab6.fidelity(fidelity)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.fidelity(fidelity)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **Are the digits what we asked for?** The classifier errs too, so its score on real digits that it has not seen stands
@@ -512,7 +487,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 6 · Diversity (4 points)
+# ### Exercise {exercise:diversity} · Diversity ({points:diversity} points)
 #
 # A model that always drew the same perfect 7 would be recognised every time. So we also measure how much the images of
 # a label differ. **Diversity**: for each label that occurs, the mean Euclidean distance between two *different* images
@@ -543,11 +518,6 @@ def diversity(x, y):
 
 
 # %% check="diversity" points=4
-lab6.diversity(diversity)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.diversity(diversity)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The trade.** Up to $w = 2$ diversity falls, while fidelity rises. Beyond that the plain network fails in another
@@ -585,7 +555,7 @@ plots.describe(
 # every place, and a **U-Net** stacks convolutions at two sizes of the image, so that it sees both strokes and the
 # whole. You will write the two parts that tell it the time and the label.
 #
-# ### Exercise 7 · Time as waves (4 points)
+# ### Exercise {exercise:time_embedding} · Time as waves ({points:time_embedding} points)
 #
 # A single number $t$ is a poor input: the network should behave differently at different times, and a layer that
 # multiplies $t$ by a weight can do little with it. So $t$ is spread over a few waves, slow ones and faster ones:
@@ -613,11 +583,6 @@ def time_embedding(t, size):
 
 
 # %% check="time_embedding" points=4
-lab6.time_embedding(time_embedding)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.time_embedding(time_embedding)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **What the network sees.** Left, the first waves. Right, how alike the embeddings of two times $s$ and $t$ are, by
@@ -645,7 +610,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise 8 · The residual block (5 points)
+# ### Exercise {exercise:residual_block} · The residual block ({points:residual_block} points)
 #
 # The U-Net is built of one kind of block. It computes a *correction* to its input and adds it, so that a block which
 # has nothing to say can leave the image as it is. In the middle the embedding $c$ of time and label comes in: a linear
@@ -679,11 +644,6 @@ def residual_block(x, c, first, shift, second):
 
 
 # %% check="residual_block" points=5
-lab6.residual_block(residual_block)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.residual_block(residual_block)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **The whole U-Net.** Here it is, around your two functions: in, a block; down to half the size, with twice the
@@ -804,7 +764,7 @@ plots.describe(
 #
 # from their nearest neighbours among the training images $z_i$.
 #
-# ### Exercise 9 · The nearest neighbour (4 points)
+# ### Exercise {exercise:nearest_neighbour_distance} · The nearest neighbour ({points:nearest_neighbour_distance} points)
 #
 # Write `nearest_neighbour_distance(x, data)`: for each image of `x` the Euclidean distance [$d(x)$](#eq-nearest) to the
 # nearest image of `data`.
@@ -825,11 +785,6 @@ def nearest_neighbour_distance(x, data):
 
 
 # %% check="nearest_neighbour_distance" points=4
-lab6.nearest_neighbour_distance(nearest_neighbour_distance)
-### BEGIN HIDDEN TESTS
-from course.hidden import lab6 as hidden
-hidden.nearest_neighbour_distance(nearest_neighbour_distance)
-### END HIDDEN TESTS
 
 # %% [markdown]
 # **A model that does memorise.** What would the *perfect* minimiser of our training loss be? The training set is
@@ -912,7 +867,7 @@ lab6.progress()
 #
 # These two are read by a person. A few sentences each are enough.
 #
-# ### Question 10 · What guidance trades (6 points)
+# ### Question {exercise:what_guidance_trades} · What guidance trades ({points:what_guidance_trades} points)
 #
 # What becomes better as $w$ grows, what becomes worse, and which numbers and pictures of this lab show it? And why are
 # the samples at $w > 1$ not samples of $p(x \mid y)$, even when both fields are exact, as they were in section 1? What
@@ -935,7 +890,7 @@ lab6.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question 11 · Does it memorise? (6 points)
+# ### Question {exercise:does_it_memorise} · Does it memorise? ({points:does_it_memorise} points)
 #
 # Does your U-Net copy its training images? Say what you compare with what, and why the held-out images are needed for
 # it. Why are guided samples nearer to the training images than unguided ones, and is that a sign of copying? And what

@@ -3,59 +3,102 @@
 A call that raises, takes too long, prints without end, or changes what it was given ends in words that say so.
 """
 
+import inspect
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from fmlab.checks.compare import CheckFailed, describe, fail
+from fmlab.checks.compare import Stop, Wrong, describe, fail
+from fmlab.checks.reference import answering
 
 SECONDS = 10  # for one call on the small inputs of a check, unless the function brings a limit of its own
 SHOWN = 2000  # characters of what a function prints while it is checked
+NOT_THE_STUDENTS = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
 
 class Guarded:
-    """A student's object whose calls fail with a verdict instead of a bare exception."""
+    """A student's object whose calls end in a reason (`Wrong`) instead of a bare exception.
 
-    def __init__(self, answer):
+    what: how it is spoken of, if it is not the answer itself but a function that the answer returned.
+    """
+
+    def __init__(self, answer, what: str = "", output=None, dtype: torch.dtype | None = None):
         if not callable(answer):
-            fail(f"should be a function, found {describe(answer)}")
-        self.answer, self.output = answer, Output(sys.stdout)
+            fail(f"{what or 'the answer'} should be a function, found {describe(answer)}")
+        self.answer, self.what, self.output = answer, what, output or Output(sys.stdout)
+        self.dtype = dtype or torch.get_default_dtype()
         self.seconds = getattr(answer, "seconds", SECONDS)
 
     def __call__(self, *args):
         before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
         try:
-            with time_limit(self.seconds), redirect_stdout(self.output):
+            with time_limit(self.seconds), redirect_stdout(self.output), default_dtype(self.dtype), answering():
                 found = self.answer(*args)
-        except NotImplementedError:
-            fail("not solved yet; write your solution in the cell above, run it, then run this check again")
-        except CheckFailed:
+        except NotImplementedError as error:
+            raise Stop(self._unsolved(error)) from None
+        except Wrong:
             raise
         except TimeUp:
-            fail(f"did not finish within {self.seconds:g} seconds on a small input; does a loop never end?")
+            raise Stop(
+                f"{self.what}did not finish within {self.seconds:g} seconds on a small input; does a loop never end?"
+            ) from None
         except Exception as error:
-            fail(f"raised {type(error).__name__}: {error}{self._where(error)}\n  called with {_describe_all(before)}")
+            self._raised(error, before)
         for given, now in zip(before, args, strict=True):
             if isinstance(now, Tensor) and not given.equal(now):
                 fail("changed a tensor it was given; compute a new one instead (x + …, not x += …)")
         return found
 
+    def returned(self, function, what: str) -> "Guarded":
+        """A function that the answer returned, guarded as the answer is."""
+        if not callable(function):
+            fail(f"{what} should be a function, found {describe(function)}")
+        return Guarded(function, f"{what} ", self.output, self.dtype)
+
     def note(self) -> str:
         """What is to be said of the calls beside the verdict: that they printed more than is shown."""
-        hidden = self.output.hidden
-        return (
-            f"\n  It printed {hidden:,} more characters than are shown; is there a print in a loop?" if hidden else ""
-        )
+        hidden = getattr(self.output, "hidden", 0)
+        return f"It printed {hidden:,} more characters than are shown; is there a print in a loop?" if hidden else ""
 
-    def _where(self, error: Exception) -> str:
-        """The line of the student's code that raised."""
-        file = getattr(getattr(self.answer, "__code__", None), "co_filename", None)
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        return f"\n  in line {lines[-1].lineno}: {lines[-1].line}" if lines else ""
+    def _raised(self, error: Exception, args) -> None:
+        kind, said = type(error).__name__, str(error)
+        stop = isinstance(error, (ConnectionError, MemoryError, RecursionError))  # ConnectionError: its process is gone
+        reason = f"{self.what}raised {kind}: {said}{_line(error, self.answer)}\n  called with {_describe_all(args)}"
+        raise (Stop if stop else Wrong)(reason, (kind, said)) from None
+
+    def _unsolved(self, error: NotImplementedError) -> str:
+        """Which function is not written yet: this one, or one that it calls."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = getattr(inspect.unwrap(self.answer), "__name__", "")
+        inner = getattr(error, "function", "")  # told by the process of the student's code
+        if not inner and frames and not frames[-1].filename.startswith(NOT_THE_STUDENTS):
+            inner = frames[-1].name
+        if own.isidentifier() and inner.isidentifier() and inner != own:
+            return f"it calls {inner}, which is not solved yet; solve that first, or use the library's function"
+        return "not solved yet; write your solution in the cell above, run it, then run this check again"
+
+
+def _line(error: Exception, answer) -> str:
+    """The line of the student's code that raised: the last one in the answer's own file, or else in no library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = _file(answer)
+    own = [frame for frame in frames if frame.filename == file]
+    own = own or [frame for frame in frames if not frame.filename.startswith(NOT_THE_STUDENTS)]
+    where = f"in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
+    where = where or getattr(error, "where", "")
+    return f"\n  {where}" if where else ""
+
+
+def _file(answer) -> str | None:
+    """The file of an answer, whatever decorators are around it."""
+    return getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", None)
 
 
 class Output:
@@ -72,6 +115,17 @@ class Output:
 
     def flush(self) -> None:
         self.stream.flush()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype):
+    """Within the block, new tensors of numbers have this dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class TimeUp(BaseException):
@@ -98,4 +152,4 @@ def time_limit(seconds: float):
 
 
 def _describe_all(values) -> str:
-    return "; ".join("a function" if callable(value) else describe(value) for value in values)
+    return "; ".join(describe(value) for value in values)

@@ -1,67 +1,134 @@
-"""How a check compares what came back with what is right, and words the difference."""
+"""How a check compares what came back with what is right, and says where the two differ."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class CheckFailed(AssertionError):
-    """A verdict: the answer is not right (yet). Notebooks show its words alone, without a traceback."""
-
-    def _render_traceback_(self):
-        first, *others = str(self).splitlines()
-        return [f"\x1b[1m{first}\x1b[0m", *others]  # bold, in a notebook
+# Relative to the largest expected number, for every check, seen and unseen. Single-precision rounding of a number stays
+# below, and so does a guard of 1e-8 in a denominator; a guard of 1e-4 does not.
+TOLERANCE = 5e-5
 
 
-def fail(message: str):
-    """End a check with a verdict."""
-    raise CheckFailed(message)
+class Wrong(Exception):
+    """Why an answer is not right. key: what two answers that are wrong in the same way have in common."""
+
+    def __init__(self, reason: str, key: Any = None):
+        super().__init__(reason)
+        self.key = reason if key is None else key
 
 
-def require(condition, message: str) -> None:
-    """Fail with the message unless the condition holds."""
+class Stop(Wrong):
+    """There is no use in looking further: the answer is not written yet, or does not end."""
+
+
+def fail(reason: str):
+    """End a check: the answer is not right, for this reason."""
+    raise Wrong(reason)
+
+
+def require(condition, reason: str) -> None:
+    """Fail with the reason unless the condition holds."""
     if not condition:
-        fail(message)
+        fail(reason)
 
 
-def require_tensor(found, like: Tensor, what: str) -> None:
-    """Fail unless `found` is a tensor of the shape and dtype of `like`."""
-    if not isinstance(found, Tensor):
-        fail(f"{what} should be a tensor of shape {tuple(like.shape)}, found {describe(found)}")
-    if found.shape != like.shape:
-        fail(f"{what} should have shape {tuple(like.shape)}, found {tuple(found.shape)}")
-    if found.dtype != like.dtype:
-        fail(f"{what} should keep the dtype {like.dtype}, found {found.dtype}")
+class Look(NamedTuple):
+    """One thing that a judge looks at: what it is (singular: it "is not right"), as it was found and as it should be.
 
-
-def require_close(
-    found, expected: Tensor, what: str, mistakes: Mapping[str, Tensor] | None = None, tolerance: float | None = None
-) -> None:
-    """Fail unless `found` is the expected tensor; a match with a known mistake is named.
-
-    mistakes: words for a misconception → the tensor it leads to. tolerance: relative to the largest expected value;
-    by default a few hundred roundings of the dtype.
+    expected: a tensor, whose shape and dtype are asked for too; a number; or anything that can be equal. tolerance:
+    relative to the largest expected number; by default the exercise's. error: instead of it, how far each number may
+    be off, say six standard errors.
     """
-    require_tensor(found, expected, what)
-    if _close(found, expected, tolerance):
-        return
-    named = [words for words, wrong in (mistakes or {}).items() if _close(found, wrong, tolerance)]
-    reason = f"it looks as if {named[0]}" if named else "no common slip gives these numbers"
-    fail(f"{what} is not right; {reason}.\n  expected {_numbers(expected)}\n  found    {_numbers(found)}")
+
+    what: str
+    found: Any
+    expected: Any
+    tolerance: float | None = None
+    error: Tensor | float | None = None
 
 
-def require_number(found, expected: float, what: str, mistakes: Mapping[str, float] | None = None, tolerance=1e-4):
-    """`require_close` for one number, given as a Python number or as a tensor with one element."""
-    if (isinstance(found, Tensor) and found.numel() == 1) or isinstance(found, (int, float)):
-        found = torch.tensor(float(found), dtype=torch.float64)
-    elif not isinstance(found, Tensor) and hasattr(found, "item"):
-        found = torch.tensor(float(found.item()), dtype=torch.float64)
+class Difference(NamedTuple):
+    """Where an answer is not right: why, and what was expected and found at the place where the two differ most."""
+
+    reason: str
+    expected: str = ""
+    found: str = ""
+    where: str = ""
+
+
+def difference(look: Look, tolerance: float = TOLERANCE) -> Difference | None:
+    """What is wrong with what was found, if anything."""
+    what, found, expected = look.what, look.found, look.expected
+    if isinstance(expected, Tensor):
+        if reason := _unlike(what, found, expected):
+            return Difference(reason)
+    elif isinstance(expected, Real) and not isinstance(expected, bool):
+        if _number(found) is None:
+            return Difference(f"{what} should be one number, found {describe(found)}")
+        found = _number(found)
+    elif found != expected:
+        return Difference(f"{what} should be {expected}, found {describe(found) if found is None else found}")
     else:
-        fail(f"{what} should be one number, found {describe(found)}")
-    as_tensor = {words: torch.tensor(value, dtype=torch.float64) for words, value in (mistakes or {}).items()}
-    require_close(found, torch.tensor(expected, dtype=torch.float64), what, as_tensor, tolerance)
+        return None
+    if close(found, expected, look.tolerance or tolerance, look.error):
+        return None
+    return Difference(f"{what} is not right", *_farthest(found, expected))
+
+
+def close(found, expected, tolerance: float = TOLERANCE, error: Tensor | float | None = None) -> bool:
+    """Whether two values agree: numbers and tensors of one shape within a tolerance, anything else exactly."""
+    a, b = _values(found), _values(expected)
+    if a is None or b is None:
+        return _equal(found, expected, tolerance)
+    if a.shape != b.shape:
+        return False
+    if error is None:
+        largest = float(b.abs().max()) if b.numel() else 1.0
+        error = tolerance * (b.abs() + largest)
+    else:
+        error = torch.as_tensor(error, dtype=torch.float64)
+    return bool(((a - b).abs() <= error).all()) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _equal(found, expected, tolerance: float) -> bool:
+    """Whether two values that are no numbers agree: lists part by part, functions whatever they do."""
+    if type(found) is not type(expected):
+        return callable(found) and callable(expected)
+    if isinstance(found, (tuple, list)):
+        return len(found) == len(expected) and all(close(a, b, tolerance) for a, b in zip(found, expected))
+    return callable(found) or found is expected or (not isinstance(found, Tensor) and bool(found == expected))
+
+
+def relation(found, expected) -> str:
+    """What simple relation there is between what was found and expected, in words; "" if none is seen."""
+    a, b = _values(found), _values(expected)
+    if a is None or b is None or a.shape != b.shape or not b.numel():
+        return ""
+    if not a.isfinite().all():
+        return "some of the numbers are nan or inf"
+    largest = float(b.abs().max())
+    off = float((a - b).abs().max())
+    if off < 0.02 * largest:
+        size = f"{off / largest:.0e}".replace("e-0", "e-")
+        return (
+            f"it is nearly right, with a relative difference of {size}: is there a constant in a denominator, a "
+            "finite difference, or a rounding?"
+        )
+    if b.numel() < 2:
+        return ""
+    ratio = float((a * b).sum() / b.square().sum())
+    if ratio and close(a, ratio * b, 1e-4):
+        return f"each number is {ratio:.4g} times what it should be"
+    shift = float((a - b).mean())
+    if close(a, b + shift, 1e-4) and float(b.std()) > 1e-3 * abs(shift):
+        return f"each number is off by the same {shift:.4g}"
+    return ""
 
 
 def describe(value) -> str:
@@ -70,20 +137,65 @@ def describe(value) -> str:
         return "None (is there a return?)"
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, Real):
         return f"the number {value}"
-    return f"a {type(value).__name__}"
+    if isinstance(value, str):
+        return f"the text {value!r}" if len(value) < 40 else "a text"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Mapping):
+        return "a dictionary"
+    if type(value).__module__ == "numpy":
+        return f"a NumPy array of shape {getattr(value, 'shape', ())}"
+    return "a function" if callable(value) else f"a {type(value).__name__}"
 
 
-def _close(found: Tensor, expected: Tensor, tolerance: float | None) -> bool:
-    tolerance = tolerance or 300 * torch.finfo(expected.dtype).eps
-    scale = float(expected.detach().abs().max()) if expected.numel() else 1.0
-    near = torch.allclose(found.detach().to(expected), expected, rtol=tolerance, atol=tolerance * max(scale, 1e-30))
-    return found.shape == expected.shape and near and math.isfinite(scale)
+def _unlike(what: str, found, expected: Tensor) -> str:
+    """Why `found` is no tensor of the shape and dtype of the expected one; "" if it is."""
+    shape = tuple(expected.shape)
+    if not isinstance(found, Tensor):
+        kind = "a tensor with one number" if shape == () else f"a tensor of shape {shape}"
+        return f"{what} should be {kind}, found {describe(found)}"
+    if found.shape != expected.shape:
+        return f"{what} should have shape {shape}, found {tuple(found.shape)}"
+    if found.dtype != expected.dtype:
+        return f"{what} should have the dtype {expected.dtype}, found {found.dtype}"
+    return ""
 
 
-def _numbers(values: Tensor) -> str:
-    """The first few numbers of a tensor."""
-    flat = values.detach().flatten()
-    shown = ", ".join(f"{value:.5g}" for value in flat[:4].tolist())
-    return f"{shown}{', …' if flat.numel() > 4 else ''}   (shape {tuple(values.shape)})"
+def _number(found) -> float | None:
+    """One number, however it came; None if it is none."""
+    if isinstance(found, bool):
+        return None
+    if isinstance(found, Real):
+        return float(found)
+    if getattr(found, "size", None) == 1 or (isinstance(found, Tensor) and found.numel() == 1):
+        return float(found.item())
+    return None
+
+
+def _values(value) -> Tensor | None:
+    """Numbers in double precision, free of graph and subclass; None for anything else."""
+    if isinstance(value, Tensor):
+        plain = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
+        return plain.to("cpu", torch.float64) if not plain.is_complex() else None
+    if getattr(getattr(value, "dtype", None), "kind", "") in tuple("fiu"):  # a NumPy array
+        return torch.as_tensor(value.tolist(), dtype=torch.float64)
+    number = _number(value)
+    return None if number is None else torch.tensor(number, dtype=torch.float64)
+
+
+def _farthest(found, expected) -> tuple[str, str, str]:
+    """Expected and found number where they differ most, with digits that differ, and where that is."""
+    a, b = _values(found).reshape(-1), _values(expected).reshape(-1)
+    k = int((a - b).abs().nan_to_num(math.inf, math.inf).argmax())
+    wanted, had = float(b[k]), float(a[k])
+    digits = next((n for n in range(5, 18) if f"{wanted:.{n}g}" != f"{had:.{n}g}"), 17)
+    shape = tuple(_values(expected).shape)
+    place = ""
+    if shape:
+        index = [int(i) for i in torch.unravel_index(torch.tensor(k), shape)]
+        place = f"at {index} of shape {shape}, where the two differ most"
+    return f"{wanted:.{digits}g}", f"{had:.{digits}g}", place

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import importlib
 import os
 import re
 import sys
@@ -20,18 +19,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fmlab.checks.report import show
+from fmlab.checks.notebook import NotReady, find, points, read, shell
+from fmlab.checks.verdict import GREEN, MIME, RED, card, show
 from fmlab.training import progress_bar
 
 SECONDS = 300  # for one cell, as when it is graded
 SHOWN = 3  # cells that end with an error
 INSIDE = "FMLAB_SUBMISSION"  # set in the fresh process, where this is not begun once more
-VERDICT = re.compile(r"([✓✗]) (\w+): (.*)")
 UNANSWERED = ("", "*Write your answer here.*")
-
-
-class NotReady(Exception):
-    """There is nothing to examine; the words say what to do."""
 
 
 def submission(path: str | Path | None = None) -> None:
@@ -53,7 +48,9 @@ def examine(path: Path) -> Card:
     """The card on a notebook's file. Raises NotReady where the file is not what the open notebook says, or no lab."""
     nb = read(path)
     saved = time.strftime("%H:%M:%S", time.localtime(path.stat().st_mtime))
-    exercises = exercises_of(nb)
+    exercises = points(nb)
+    if not exercises:
+        raise NotReady("this is none of the labs: it has no check of an exercise")
     if unsaved := changed_since_saved(nb, exercises):
         raise NotReady(
             f"{path.name}, saved at {saved}, is older than what you see: {', '.join(unsaved)} ran with another text. "
@@ -68,45 +65,10 @@ def examine(path: Path) -> Card:
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-def find(path: str | Path | None = None) -> Path:
-    """The notebook's file: the one that is named, or the one that this process was started for."""
-    shell = _shell()
-    known = os.environ.get("JPY_SESSION_NAME") or (shell and shell.user_ns.get("__vsc_ipynb_file__"))  # or VS Code's
-    place = path or known
-    say = 'Say where it is: submission("folder/lab1_simulation.ipynb").'
-    if not place:
-        raise NotReady(f"which file this notebook is cannot be told from here. {say}")
-    place = Path(place).expanduser()
-    if not place.is_file():
-        raise NotReady(f"there is no file {place.name} in {place.parent}; has it been renamed or moved? {say}")
-    return place
-
-
-def read(path: Path):
-    """The notebook in a file."""
-    import nbformat
-
-    try:
-        return nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises errors of many kinds for what is no notebook
-        raise NotReady(f"{path.name} is not a notebook ({type(error).__name__})") from None
-
-
-def exercises_of(nb) -> dict:
-    """The exercises of the lab that a notebook is of, by name."""
-    sources = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "code")
-    lab = re.search(r"from fmlab\.checks import (lab\d+)", sources)
-    if not lab:
-        raise NotReady("this is none of the labs: no cell imports the checks of one")
-    checks = vars(importlib.import_module(f"fmlab.checks.{lab[1]}")).values()
-    own = [check.exercise for check in checks if hasattr(check, "exercise")]
-    return {exercise.name: exercise for exercise in own}
-
-
 def changed_since_saved(nb, exercises) -> list[str]:
     """The exercises whose function was last defined in this session by a cell that the file does not have."""
-    shell, saved = _shell(), {cell.source.strip() for cell in nb.cells}
-    ran = [source.strip() for source in shell.history_manager.input_hist_raw] if shell else []
+    open_, saved = shell(), {cell.source.strip() for cell in nb.cells}
+    ran = [source.strip() for source in open_.history_manager.input_hist_raw] if open_ else []
     latest = {
         name: source
         for source in ran
@@ -114,11 +76,6 @@ def changed_since_saved(nb, exercises) -> list[str]:
         if name in exercises
     }
     return [name for name, source in latest.items() if source not in saved]
-
-
-def _shell():
-    """The notebook that this process runs, if any."""
-    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
 # --- a fresh process --------------------------------------------------------------------------------------------------
@@ -192,14 +149,12 @@ class Outcome:
 
     def _note(self, output, number: int) -> None:
         """A verdict, or an error that is none."""
-        words = output.get("data", {}).get("text/plain", "")
-        if output.output_type == "error":
-            words = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[:1]))
-        if verdict := VERDICT.match(words):
-            sign, name, said = verdict.groups()
+        if verdict := output.get("data", {}).get(MIME):
+            name = verdict["exercise"]
             self.passed.pop(name, None), self.failed.pop(name, None)
-            (self.passed if sign == "✓" else self.failed)[name] = said
-        elif output.output_type == "error":
+            said = "; it looks as if ".join(filter(None, [verdict["reason"], verdict["mistake"]]))
+            (self.passed if verdict["passed"] else self.failed)[name] = said.split("\n")[0]
+        elif output.output_type == "error" and output.ename != "CheckFailed":
             self.broken.append(f"cell {number}: {_error(output)}")
 
 
@@ -227,10 +182,10 @@ def summary(name: str, took: str, exercises: dict, outcome: Outcome) -> Card:
 
 def _code(exercises: dict, outcome: Outcome) -> list[str]:
     """How many exercises pass, and what is wrong with each of the others."""
-    passed = [exercise for name, exercise in exercises.items() if name in outcome.passed]
-    points, most = (sum(exercise.points for exercise in some) for some in (passed, exercises.values()))
+    passed = [name for name in exercises if name in outcome.passed]
+    earned, most = sum(exercises[name] for name in passed), sum(exercises.values())
     absent = "its check is not in the notebook, or did not run"
-    return [f"exercises that pass: {len(passed)} of {len(exercises)}, {points} of {most} points for code"] + [
+    return [f"exercises that pass: {len(passed)} of {len(exercises)}, {earned:g} of {most:g} points for code"] + [
         f"✗ {name}: {outcome.failed.get(name, absent)}" for name in exercises if name not in outcome.passed
     ]
 
@@ -254,8 +209,6 @@ def _broken(cells: list[str]) -> list[str]:
 
 # --- the card ---------------------------------------------------------------------------------------------------------
 
-GREEN, RED = "#009E73", "#D55E00"
-
 
 @dataclass
 class Card:
@@ -273,6 +226,5 @@ class Card:
         return "\n  ".join([self.head, *self.lines])
 
     def _repr_html_(self):
-        style = f"border-left: 4px solid {self.color}; padding: 0.2em 0.8em"
         lines = "".join(f"<br>{html.escape(line)}" for line in self.lines)
-        return f'<div role="status" style="{style}"><b>{html.escape(self.head)}</b>{lines}</div>'
+        return card(f"<b>{html.escape(self.head)}</b>{lines}", self.color)

@@ -1,4 +1,4 @@
-"""Wrong answers to lab 0, each a misconception students really have.
+"""Wrong answers to lab 0, beside the mistakes on its cards.
 
 exercise → name of the misconception → (answer, words that the verdict must contain).
 """
@@ -28,38 +28,19 @@ def in_place(noise, data, t):
 
 WRONG = {
     "draw_noise": {
-        "uniform": (lambda n, d: torch.rand(n, d), "torch.rand;"),
-        "uniform about 0": (lambda n, d: torch.rand(n, d) - 0.5, "standard deviation 1"),
-        "uniform of spread 1": (lambda n, d: 12**0.5 * (torch.rand(n, d) - 0.5), "not normal"),
         "transposed": (lambda n, d: torch.randn(d, n), "a row for each point"),
         "one axis": (lambda n, d: torch.randn(n), "should have shape"),
         "plane only": (lambda n, d: torch.randn(n, 2), "should have shape"),
-        "one point": (lambda n, d: torch.randn(d).expand(n, d), "all points are the same"),
-        "one number per point": (lambda n, d: torch.randn(n, 1).expand(n, d).clone(), "independent"),
-        "zeros": (lambda n, d: torch.zeros(n, d), "all points are the same"),
-        "shifted": (lambda n, d: 1 + torch.randn(n, d), "mean 0"),
-        "too wide": (lambda n, d: 2 * torch.randn(n, d), "standard deviation 1"),
-        "the same each time": (seeded, "is the seed set inside"),
-        "double": (lambda n, d: torch.randn(n, d, dtype=torch.float64), "dtype"),
+        "one point": (lambda n, d: torch.randn(d).expand(n, d), "are the same"),
+        "zeros": (lambda n, d: torch.zeros(n, d), "are the same"),
+        "the same each time": (seeded, "is a seed set inside"),
+        "whole numbers": (lambda n, d: torch.randint(-2, 3, (n, d)), "floating-point"),
         "nothing": (lambda n, d: None, "is there a return"),
     },
     "interpolate": {
-        "exchanged": (lambda noise, data, t: t * noise + (1 - t) * data, "noise and data are exchanged"),
-        "noise stays": (lambda noise, data, t: noise + t * data, "does not fade"),
-        "data from the start": (lambda noise, data, t: (1 - t) * noise + data, "from the start"),
-        "same weight t": (lambda noise, data, t: t * (noise + data), "both have the weight t"),
-        "same weight 1 − t": (lambda noise, data, t: (1 - t) * (noise + data), "both have the weight 1"),
-        "minus": (lambda noise, data, t: (1 - t) * noise - t * data, "sign between"),
-        "always halfway": (lambda noise, data, t: (noise + data) / 2, "always the middle"),
-        "velocity": (lambda noise, data, t: data - noise, "this is the velocity"),
-        "wrong way": (lambda noise, data, t: noise + t * (noise - data), "walks away"),
-        "no start": (lambda noise, data, t: t * (data - noise), "the start is missing"),
-        "on a circle": (lambda noise, data, t: (1 - t**2) ** 0.5 * noise + t * data, "squares of the weights"),
-        "data": (lambda noise, data, t: data, "the data alone"),
-        "noise": (lambda noise, data, t: noise, "the noise alone"),
-        "a pair": (lambda noise, data, t: ((1 - t) * noise, t * data), "add the two parts"),
         "in place": (in_place, "changed a tensor"),
-        "points in the plane alone": (two_columns, ""),
-        "single precision": (single, "keep the dtype"),
+        "points in the plane alone": (two_columns, "IndexError"),
+        "single precision": (single, "should have the dtype"),
+        "a sum": (lambda noise, data, t: ((1 - t) * noise + t * data).sum(), "should have shape"),
     },
 }

@@ -1,0 +1,123 @@
+"""A lab: its exercises, and what a student sees of them beside verdicts: hints, progress, and their own figures."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from fmlab.checks import installation, notebook, submission
+from fmlab.checks.calls import default_dtype
+from fmlab.checks.exercise import Case, Exercise
+
+
+class Lab:
+    """The exercises of a lab by name, `lab2.conditional_score`, and the words of its notebook."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.exercises: dict[str, Exercise] = {}
+
+    def exercise(self, **card) -> Callable[[Callable[..., Case]], Exercise]:
+        """Make an exercise of a function from inputs to a `Case`; what stands on the card: see `Exercise`."""
+
+        def decorate(make: Callable[..., Case]) -> Exercise:
+            self.exercises[make.__name__] = Exercise(make, self.name, **card)
+            return self.exercises[make.__name__]
+
+        return decorate
+
+    def __getattr__(self, name: str) -> Exercise:
+        try:
+            return self.__dict__["exercises"][name]
+        except KeyError:
+            raise AttributeError(f"{self.__dict__.get('name', 'a lab')} has no exercise {name!r}") from None
+
+    def __iter__(self) -> Iterator[Exercise]:
+        return iter(self.exercises.values())
+
+    def __dir__(self):
+        return [*super().__dir__(), *self.exercises]
+
+    def __repr__(self) -> str:
+        return f"{self.name}, with the exercises {', '.join(self.exercises)}"
+
+    def answer_or(self, name: str) -> Callable:
+        """The student's answer to an exercise once its check has passed, else the library's.
+
+        Figures use it, so that every part of a lab works whatever was solved before it.
+        """
+        exercise = self._named(name)
+        if exercise.answer is None:
+            print(f"{name} has not passed its check yet: this cell uses fmlab's own instead.")
+        return exercise.answer or exercise.library
+
+    def hint(self, name: str = "") -> None:
+        """Show the next hint to an exercise; after the last one, all of them again."""
+        exercise = self._named(name)
+        k, count = exercise.hints_given, len(exercise.hints)
+        exercise.hints_given += 1
+        for number in (k + 1,) if k < count else range(1, count + 1):
+            print(f"{name}, hint {number} of {count}: {exercise.hints[number - 1]}")
+
+    def progress(self) -> None:
+        """Show which exercises of the open notebook have passed their check in this session, and the points so far."""
+        signs = {"passed": "✓", "not right yet": "✗", "not checked yet": "·"}
+        points = self.points()
+        exercises = [self.exercises[name] for name in points]
+        for e in exercises:
+            worth = f"{points[e.name] if e.answer else 0:g} of {points[e.name]:g}" if points[e.name] else ""
+            print(f"{signs[e.state]} {e.name:32}{e.state:18}{worth}".rstrip())
+        passed = [exercise for exercise in exercises if exercise.answer]
+        total = f": {sum(points[e.name] for e in passed):g} of {sum(points.values()):g} points for code"
+        print(f"{len(passed)} of {len(exercises)} exercises pass{total if sum(points.values()) else ''}")
+
+    def points(self) -> dict[str, float]:
+        """Points of the exercises of the open notebook, in its order; 0 where it cannot be told which one is open."""
+        try:
+            asked = notebook.points(notebook.read(notebook.find()))
+        except notebook.NotReady:
+            asked = {}
+        return {name: most for name, most in asked.items() if name in self.exercises} or dict.fromkeys(self.exercises, 0)
+
+    def submission(self, path: str | Path | None = None) -> None:
+        """Show what the notebook is worth as it is saved; see `fmlab.checks.submission`."""
+        submission.submission(path)
+
+    def self_test(self) -> None:
+        """Show whether the installation works; see `fmlab.checks.installation`."""
+        installation.self_test()
+
+    def _named(self, name: str) -> Exercise:
+        if name not in self.exercises:
+            raise ValueError(f"{self.name} has no exercise {name!r}; its exercises are: {', '.join(self.exercises)}")
+        return self.exercises[name]
+
+
+def load(name: str) -> Lab:
+    """The lab of this name, "lab2". Raises ModuleNotFoundError where there is none."""
+    with default_dtype(torch.float32):  # whatever the notebook has set
+        return importlib.import_module(f"fmlab.exercises.{name}").lab
+
+
+def loaded() -> Iterator[Lab]:
+    """The labs that are in use."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fmlab.exercises.lab") and hasattr(module, "lab"):
+            yield module.lab
+
+
+def _undefined(shell, kind, error: NameError, trace, tb_offset=None) -> None:
+    """Show that an exercise was checked before its cell was run; leave every other NameError as it is."""
+    if any(error.name in lab.exercises for lab in loaded()):
+        words = f"✗ {error.name}: not defined yet; run the cell above that defines it, then run this check again"
+        shell._showtraceback(kind, error, [words])
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+
+if "IPython" in sys.modules and (_shell := sys.modules["IPython"].get_ipython()):
+    _shell.set_custom_exc((NameError,), _undefined)

@@ -1,0 +1,1 @@
+"""The exercises of each lab, one card each: `from fmlab.checks import lab1` gives the lab."""

@@ -1,0 +1,920 @@
+"""Lab 1: simulating ordinary and stochastic differential equations.
+
+Truth comes from closed forms: the exact flow of a linear field, errors that follow a power of h by construction, the
+moments of Brownian motion, of the Ornstein–Uhlenbeck process and of geometric Brownian motion, sums in plain Python,
+and autograd for scores. Brownian paths are judged by their moments, at six standard errors and more.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmlab import metrics, processes, simulators
+from fmlab.checks import judges
+from fmlab.checks.compare import Look, close, fail, require
+from fmlab.checks.exercise import Case
+from fmlab.checks.inputs import Field, states, times
+from fmlab.checks.lab import Lab
+from fmlab.distributions import Gaussian, GaussianMixture
+from fmlab.schedules import coefficient
+
+lab = Lab("lab1")
+
+F32, F64 = torch.float32, torch.float64
+
+
+def swirl(x, t):
+    """A velocity that mixes coordinates, and is not the same in x as in t."""
+    return torch.cos(3 * t) * x.flip(-1) + t - 0.3 * x**2
+
+
+def at(t) -> str:
+    """When something is asked, in words."""
+    return f"at {len(t)} times" if getattr(t, "ndim", 0) else f"at t = {float(t):g}"
+
+
+# --- flows ------------------------------------------------------------------------------------------------------------
+
+
+def along_the_field(answer, case):
+    """`value`, of an answer that asks the field it is given."""
+    found = answer(*case.args)
+    require(case.args[0].calls, "the field was never asked; the velocity at x and t is u(x, t)")
+    yield from judges.parts(found, case)
+
+
+STEPS = [
+    ((5, 2), 0.3, 0.17, F32),
+    ((4, 1, 2, 3), times(4, dtype=F64), torch.tensor(0.08, dtype=F64), F64),
+    ((1, 3), torch.tensor(-0.6), -0.21, F32),
+]
+
+
+@lab.exercise(
+    reread=("eq-flow", "notes, eq. 1, and the lines below it"),
+    passed="one step along the field, of first order",
+    hints=(
+        "Velocity is displacement per time. Which velocity do you know at the start of the step?",
+        "The displacement in a time h is about h times the velocity at (x, t).",
+        "Call the field once, at x and t; add h times the result to x in a new tensor, and return that.",
+    ),
+    withhold=("simulators.Euler.step", "simulators.simulate"),
+    library=simulators.Euler().step,
+    judge=along_the_field,
+    visible=STEPS,
+    mistakes={
+        "the step size h is missing": lambda u, x, t, h: x + u(x, t),
+        "the step goes against the field": lambda u, x, t, h: x - h * u(x, t),
+        "only the increment is returned, without the state x itself": lambda u, x, t, h: h * u(x, t),
+        "the field was evaluated at t + h instead of t": lambda u, x, t, h: x + h * u(x, t + h),
+        "√h was used where Euler's method has h": lambda u, x, t, h: x + abs(h) ** 0.5 * u(x, t),
+        "the step was multiplied by t": lambda u, x, t, h: x + coefficient(t, x) * u(x, t),
+        "the velocity was divided by h; it is multiplied": lambda u, x, t, h: x + u(x, t) / h,
+        "h was added to x; it multiplies the velocity": lambda u, x, t, h: (x + h) * u(x, t),
+        "the velocity was added to x before h multiplied: parentheses": lambda u, x, t, h: h * (x + u(x, t)),
+        "the field itself is returned": lambda u, x, t, h: u(x, t),
+        "x and t are exchanged: the velocity is u(x, t)": lambda u, x, t, h: x + h * u(t, x),
+    },
+)
+def euler_step(shape, t, h, dtype):
+    u, x = Field(swirl), states(1, *shape, dtype=dtype)
+    return Case(f"the state of shape {shape} after one step", (u, x, t, h), x + h * u.value(x, t))
+
+
+@lab.exercise(
+    reread=("about-heun-step", "the text of the exercise"),
+    passed="the average of two slopes, of second order",
+    hints=(
+        "Euler trusts the slope at the start. Where could a second look at the field help?",
+        "Make Euler's step first, as a guess only; evaluate the field there, at the time t + h.",
+        "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
+    ),
+    withhold=("simulators.Heun.step", "simulators.simulate"),
+    library=simulators.Heun().step,
+    judge=along_the_field,
+    visible=STEPS,
+    terms=lambda u, x, t, h: (u, x, t, h, u(x, t), x + h * u(x, t)),
+    mistakes={
+        "this is still Euler's step: the second slope is missing": lambda u, x, t, h, now, guess: guess,
+        "the two slopes were added, but not averaged": lambda u, x, t, h, now, guess: x + h * (now + u(guess, t + h)),
+        "the second slope alone was used": lambda u, x, t, h, now, guess: x + h * u(guess, t + h),
+        "the second slope was evaluated at x instead of at the guess X'": lambda u, x, t, h, now, guess: (
+            x + h / 2 * (now + u(x, t + h))
+        ),
+        "the second slope was evaluated at t instead of t + h": lambda u, x, t, h, now, guess: (
+            x + h / 2 * (now + u(guess, t))
+        ),
+        "this is the midpoint rule": lambda u, x, t, h, now, guess: x + h * u(x + h / 2 * now, t + h / 2),
+        "the second step started from the guess X' instead of x": lambda u, x, t, h, now, guess: (
+            guess + h / 2 * (now + u(guess, t + h))
+        ),
+        "the guess has no step size: it is x + h u(x, t)": lambda u, x, t, h, now, guess: (
+            x + h / 2 * (now + u(x + now, t + h))
+        ),
+        "the guess is half a step; it is a whole one": lambda u, x, t, h, now, guess: (
+            x + h / 2 * (now + u(x + h / 2 * now, t + h))
+        ),
+        "h/2 multiplies the first slope only: parentheses": lambda u, x, t, h, now, guess: (
+            x + h / 2 * now + u(guess, t + h)
+        ),
+        "the second slope alone was halved: parentheses": lambda u, x, t, h, now, guess: (
+            x + h * (now + u(guess, t + h) / 2)
+        ),
+        "the slopes were averaged, but not multiplied by h": lambda u, x, t, h, now, guess: (
+            x + (now + u(guess, t + h)) / 2
+        ),
+        "the slopes were subtracted": lambda u, x, t, h, now, guess: x + h / 2 * (now - u(guess, t + h)),
+        "only the increment is returned, without the state x itself": lambda u, x, t, h, now, guess: (
+            h / 2 * (now + u(guess, t + h))
+        ),
+        "x and t are exchanged: the velocity is u(x, t)": lambda u, x, t, h, now, guess: x + h * u(t, x),
+    },
+)
+def heun_step(shape, t, h, dtype):
+    """Halfway between x and two of Euler's steps: that is Heun's."""
+    u, x = Field(swirl), states(2, *shape, dtype=dtype)
+    once = x + h * u.value(x, t)
+    twice = once + h * u.value(once, t + h)
+    return Case(f"the state of shape {shape} after one step", (u, x, t, h), (x + twice) / 2)
+
+
+class ExactStep:
+    """step(x, t, h) of the exact flow x_0 exp(t² − t_0²); it keeps the times and the sizes it is given."""
+
+    def __init__(self):
+        self.times, self.sizes = [], []
+
+    def __call__(self, x, t, h):
+        t, h = (torch.as_tensor(value, dtype=F64) for value in (t, h))
+        if t.shape not in ((), x.shape[:1]) or h.ndim:
+            raise ValueError(
+                f"step(x, t, h) takes t and h as numbers, got the shapes {tuple(t.shape)}, {tuple(h.shape)}"
+            )
+        self.times.append(t.mean())
+        self.sizes.append(h)
+        return x * coefficient(torch.exp((t + h) ** 2 - t**2), x).to(x)
+
+
+def trajectory(answer, case):
+    """One step per interval, each with its time and size, and all states."""
+    step, _, ts = case.args
+    found = answer(*case.args)
+    yield from judges.counted(step.times, len(ts) - 1, "the number of steps")
+    if len(step.times) == len(ts) - 1:
+        yield Look("the sequence of times t that step is given", torch.stack(step.times), ts[:-1].double())
+        yield Look("the sequence of sizes h that step is given", torch.stack(step.sizes), ts.diff().double())
+    yield Look("the tensor of all states", found, case.expected)
+
+
+def walk(time=lambda ts, k: ts[k], size=lambda ts, k: ts[k + 1] - ts[k], steps=lambda x0, ts: len(ts) - 1, fresh=False):
+    """`simulate` with other times, sizes or numbers of steps, or each step from the start."""
+
+    def simulate(step, x0, ts):
+        path = [x0]
+        for k in range(steps(x0, ts)):
+            path.append(step(x0 if fresh else path[-1], time(ts, k), size(ts, k)))
+        return torch.stack(path)
+
+    return simulate
+
+
+def joined(join):
+    """`simulate` that makes another thing of its states."""
+    return lambda step, x0, ts: join(list(walk()(step, x0, ts)))
+
+
+class Given(simulators.ODEMethod):
+    """A step(x, t, h) as a method of the library."""
+
+    def __init__(self, step):
+        self.step = lambda u, x, t, h: step(x, t, h)
+
+
+@lab.exercise(
+    reread=("about-simulate", "the text of the exercise"),
+    passed="every state from the first time to the last, on any time grid",
+    hints=(
+        "A trajectory is the start and then one state after each step. How many steps lie between len(ts) times?",
+        "Step k goes from ts[k] to ts[k + 1], so its size is the difference of the two; sizes may differ.",
+        "Begin a list with x0, append step(last state, ts[k], ts[k + 1] − ts[k]) for each k, and torch.stack the list.",
+    ),
+    withhold=("simulators.simulate",),
+    library=lambda step, x0, ts: simulators.simulate(processes.ODE(step), x0, ts, Given(step), record=True),
+    judge=trajectory,
+    visible=[
+        ((3, 2), [0.3, 0.4, 0.6, 0.9, 1.05, 1.1, 1.3], F32),
+        ((4, 1, 2, 3), [-0.7, -0.2, 0.1, 0.4], F64),
+        ((1, 3), [0.2, 0.7], F32),
+    ],
+    mistakes={
+        "the step was given the time it goes to instead of the time it starts from": walk(time=lambda ts, k: ts[k + 1]),
+        "the step was given a counter instead of a time": walk(time=lambda ts, k: float(k)),
+        "a clock of its own, which starts at 0, gives the times; they are those of ts": walk(
+            time=lambda ts, k: ts[k] - ts[0]
+        ),
+        "all steps have the size of the first": walk(size=lambda ts, k: ts[1] - ts[0]),
+        "the sizes were taken as if the times were evenly spaced": walk(
+            size=lambda ts, k: (ts[-1] - ts[0]) / (len(ts) - 1)
+        ),
+        "the sizes were taken as if the times went evenly from 0 to 1": walk(size=lambda ts, k: 1 / (len(ts) - 1)),
+        "the sizes have the wrong sign": walk(size=lambda ts, k: ts[k] - ts[k + 1]),
+        "the step was given the next time where it takes the step size": walk(size=lambda ts, k: ts[k + 1]),
+        "t and h are exchanged in step(x, t, h)": walk(lambda ts, k: ts[k + 1] - ts[k], lambda ts, k: ts[k]),
+        "each step starts from x0 again instead of from the last state": walk(fresh=True),
+        "the loop runs over the particles; it should run over the times": walk(
+            lambda ts, k: ts[min(k, len(ts) - 2)], lambda ts, k: ts[1] - ts[0], lambda x0, ts: len(x0)
+        ),
+        "the last step is missing": walk(steps=lambda x0, ts: len(ts) - 2),
+        "x0 itself is missing; it is the first of the states": joined(lambda path: torch.stack(path[1:])),
+        "the last state alone is returned; all of them are wanted": joined(lambda path: path[-1]),
+        "the states are in a list; torch.stack makes one tensor of them": joined(lambda path: path),
+        "the states were joined by torch.cat; torch.stack gives time an axis of its own": joined(torch.cat),
+        "time is the second axis; it comes first": joined(lambda path: torch.stack(path, 1)),
+    },
+)
+def simulate(shape, ts, dtype):
+    x0, ts = states(3, *shape, dtype=dtype), torch.tensor(ts, dtype=dtype)
+    growth = [math.exp(t**2 - float(ts[0]) ** 2) for t in ts.tolist()]
+    return Case("the trajectory", (ExactStep(), x0, ts), torch.stack([factor * x0 for factor in growth]))
+
+
+def in_its_precision(answer, case):
+    """`value`, in double precision where x0 and t came in it."""
+    found, (x0, t, _) = answer(*case.args), case.args
+    yield Look(case.what, found, case.expected)
+    if isinstance(t, Tensor) and t.dtype == x0.dtype == F64:
+        single = "the flow is right to 7 digits only, though x0 and t are in float64; is t made a float32 on the way?"
+        require(close(found, case.expected, 1e-10), single)
+
+
+@lab.exercise(
+    reread=("eq-linear", "notes, example 4"),
+    passed="the exact flow, a yardstick for simulators",
+    hints=(
+        "Which function is its own derivative, up to a factor −θ?",
+        "x_0 decays exponentially, by the factor e^{−θt}.",
+        "t may be a number: make it a tensor with torch.as_tensor before you use torch.exp.",
+    ),
+    withhold=("processes.LinearSDE.moments",),
+    library=lambda x0, t, theta: processes.LinearSDE(-theta, 0).moments(x0, t)[0],
+    judge=in_its_precision,
+    visible=[
+        ((5, 2), 0.7, 1.3, F32),
+        ((3, 1), torch.tensor(0.45), 4.2, F32),
+        ((2, 3), torch.tensor(0.7, dtype=F64), 1.5, F64),
+        ((1, 3), 1.3, -0.6, F64),
+        ((4, 1, 2, 3), 0.0, 0.8, F32),
+    ],
+    mistakes={
+        "the flow grows: the sign of θ is missing": lambda x0, t, theta: x0 * math.exp(theta * t),
+        "this is one Euler step, not the exact flow": lambda x0, t, theta: x0 * (1 - theta * t),
+        "θ is missing": lambda x0, t, theta: x0 * math.exp(-t),
+        "t is missing": lambda x0, t, theta: x0 * math.exp(-theta),
+        "the initial state x_0 is missing": lambda x0, t, theta: torch.full_like(x0, math.exp(-theta * t)),
+        "x_0 was added; it multiplies": lambda x0, t, theta: x0 + math.exp(-theta * t),
+        "x_0 stands in the exponent; it multiplies": lambda x0, t, theta: torch.exp(-theta * t * x0),
+        "t was divided by θ; the rate multiplies it": lambda x0, t, theta: x0 * math.exp(-t / theta),
+        "this is what has decayed, not what is left": lambda x0, t, theta: x0 * (1 - math.exp(-theta * t)),
+        "this is the vector field, not its flow": lambda x0, t, theta: -theta * x0,
+        "this is the velocity along the flow, not the state": lambda x0, t, theta: -theta * x0 * math.exp(-theta * t),
+    },
+)
+def linear_flow(shape, t, theta, dtype):
+    """Where t is in double precision θ has few digits, so that it may be made any tensor."""
+    x0 = states(4, *shape, dtype=dtype)
+    return Case(f"the flow for θ = {theta:g} {at(t)}", (x0, t, theta), math.exp(-theta * float(t)) * x0)
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def logs(hs, errors):
+    """log h, log error, and both without their means."""
+    a, b = hs.log(), errors.log()
+    return a, b, a - a.mean(), b - b.mean()
+
+
+@lab.exercise(
+    reread=("eq-order", "the straight line of log error over log h"),
+    passed="the slope on logarithmic axes",
+    hints=(
+        "If error = C h^p, how does log error depend on log h?",
+        "The slope of the least-squares line is the covariance of log h and log error over the variance of log h.",
+        "Subtract their means from both logarithms; divide the sum of products by the sum of squares of log h.",
+    ),
+    withhold=("metrics.convergence_order",),
+    library=metrics.convergence_order,
+    visible=[
+        (1.7, [0.4, 0.15, 0.1, 0.03, 0.007], 0.3, 0.0, F32),
+        (0.6, [0.012, 0.02, 0.07, 0.3], 20.0, 0.4, F64),
+        (3.4, [0.3, 0.2, 0.11, 0.05, 0.02, 0.013, 0.01], 5.0, 0.7, F32),
+    ],
+    mistakes={
+        "the axes are exchanged: log h was fitted as a function of log error": lambda hs, e: np.polyfit(
+            e.log(), hs.log(), 1
+        )[0],
+        "the sign is reversed": lambda hs, e: -np.polyfit(hs.log(), e.log(), 1)[0],
+        "the line was fitted to h and the error themselves, not to their logarithms": lambda hs, e: np.polyfit(
+            hs, e, 1
+        )[0],
+        "no logarithm of h was taken": lambda hs, e: np.polyfit(hs, e.log(), 1)[0],
+        "no logarithm of the errors was taken": lambda hs, e: np.polyfit(hs.log(), e, 1)[0],
+        "the intercept was returned instead of the slope": lambda hs, e: np.polyfit(hs.log(), e.log(), 1)[1],
+        "slope and intercept came back together; the slope alone is the order": lambda hs, e: np.polyfit(
+            hs.log(), e.log(), 1
+        ),
+        "only the first and the last error were used; fit a line through all of them": lambda hs, e: (
+            (e[0] / e[-1]).log() / (hs[0] / hs[-1]).log()
+        ),
+        "only the last two errors were used; fit a line through all of them": lambda hs, e: (
+            (e[-2] / e[-1]).log() / (hs[-2] / hs[-1]).log()
+        ),
+        "only the first two errors were used; fit a line through all of them": lambda hs, e: (
+            (e[0] / e[1]).log() / (hs[0] / hs[1]).log()
+        ),
+        "the slopes between neighbours were averaged; fit one line through all points": lambda hs, e: (
+            e.log().diff() / hs.log().diff()
+        ).mean(),
+        "the line was forced through the origin; log error = log C + p log h has an intercept": lambda hs, e: (
+            (hs.log() @ e.log()) / hs.log().square().sum()
+        ),
+        "the quotients of the logarithms were averaged; their line has an intercept": lambda hs, e: (
+            e.log() / hs.log()
+        ).mean(),
+        "the mean of log h was not subtracted in the denominator": lambda hs, e: (
+            (logs(hs, e)[2] @ logs(hs, e)[3]) / hs.log().square().sum()
+        ),
+        "this is the covariance; divide it by the variance of log h": lambda hs, e: (
+            logs(hs, e)[2] * logs(hs, e)[3]
+        ).mean(),
+        "this is the sum of products; divide it by the sum of squares of log h": lambda hs, e: (
+            logs(hs, e)[2] * logs(hs, e)[3]
+        ).sum(),
+        "mean() divides by m, var() by m − 1; divide both by the same": lambda hs, e: (
+            (logs(hs, e)[2] * logs(hs, e)[3]).mean() / hs.log().var()
+        ),
+        "the denominator has std() where the variance belongs": lambda hs, e: (
+            (logs(hs, e)[2] * logs(hs, e)[3]).mean() / hs.log().std(correction=0)
+        ),
+        "this is the correlation of the logarithms, not the slope": lambda hs, e: torch.corrcoef(
+            torch.stack(logs(hs, e)[:2])
+        )[0, 1],
+    },
+)
+def convergence_order(order, hs, constant, scatter, dtype):
+    """Errors C h^p times some whose logarithms are orthogonal to 1 and log h: their line has the slope p."""
+    hs = torch.tensor(hs, dtype=F64)
+    line, _ = torch.linalg.qr(torch.stack([torch.ones_like(hs), hs.log()], 1))
+    noise = states(5, len(hs), dtype=F64)
+    errors = constant * hs**order * torch.exp(scatter * (noise - line @ (line.T @ noise)))
+    around = "scattered around " if scatter else ""
+    what = f"the order of {len(hs)} errors {around}{constant:g} h^{order:g}"
+    return Case(what, (hs.to(dtype), errors.to(dtype)), order)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def brownian(answer, case):
+    """Paths from 0 with independent normal increments of variance σ²Δt, new ones at each call."""
+    n, ts, sigma = case.args
+    paths = answer(*case.args)
+    if isinstance(paths, Tensor) and paths.shape == (n, len(ts)):
+        fail(f"the paths should have shape (len(ts), n) = {(len(ts), n)}, found {(n, len(ts))}: time comes first")
+    if isinstance(paths, Tensor) and paths.shape == (len(ts) - 1, n):
+        fail(f"there should be {len(ts)} states of each path, found {len(ts) - 1}: the 0 at ts[0] is one of them")
+    judges.drawn(paths, (len(ts), n), "the tensor of paths")
+    paths, dt = paths.detach().double(), ts.diff().double()
+    require(not paths[0].any(), "each path should be 0 at ts[0], the first of the times, whatever that is")
+    require(bool((paths.std(1)[1:] > 1e-6).all()), "all paths are the same; each needs noise of its own")
+    scale, each = sigma * dt.sqrt(), judges.ERRORS / math.sqrt(n)
+    increments = paths.diff(dim=0)
+    yield Look("the mean of the increments", increments.mean(1), 0 * scale, error=each * scale)
+    yield Look("the standard deviation of the increments", increments.std(1), scale, error=each * scale)
+    normals = increments / scale[:, None]
+    size, error = math.sqrt(2 / math.pi), judges.ERRORS * math.sqrt((1 - 2 / math.pi) / normals.numel())
+    yield Look("the mean size of increments over σ√Δt", float(normals.abs().mean()), size, error=error)
+    between = (normals @ normals.T / n).fill_diagonal_(0)
+    yield Look("the correlation of increments over two intervals", between, torch.zeros_like(between), error=each)
+    neighbours, error = float((normals[:, 1:] * normals[:, :-1]).mean()), each / math.sqrt(len(dt))
+    yield Look("the correlation between neighbouring paths", neighbours, 0.0, error=error)
+    yield from judges.fresh(answer, case)
+
+
+def paths_of(scale, noise=torch.randn, summed=True):
+    """`brownian_paths` with increments scale(Δt, ts, σ) · noise."""
+
+    def brownian_paths(n, ts, sigma):
+        increments = scale(ts.diff()[:, None], ts[:, None], sigma) * noise(len(ts) - 1, n)
+        return torch.cat([torch.zeros(1, n), increments.cumsum(0) if summed else increments])
+
+    return brownian_paths
+
+
+def root(dt, ts, sigma):
+    return sigma * dt.sqrt()
+
+
+@lab.exercise(
+    reread=("eq-brownian", "notes, § 2.2, and the lines below it"),
+    passed="independent Gaussian increments of variance σ²Δt",
+    hints=(
+        "Brownian motion is the running sum of independent increments. What variance does one over Δt have?",
+        "Its variance is σ²Δt, so its standard deviation is σ√Δt, with a Δt of its own for each interval.",
+        "Draw (len(ts) − 1, n) normals, scale each row, sum with cumsum(0), and put a row of zeros in front.",
+    ),
+    withhold=("simulators.simulate",),
+    library=lambda n, ts, sigma: simulators.simulate(processes.brownian_motion(sigma), torch.zeros(n), ts, record=True),
+    judge=brownian,
+    visible=[
+        (20_000, [0.6, 1.0, 1.7, 2.2, 4.1, 5.4], 1.5, F32),
+        (12_000, [0.0, 0.4, 1.0, 1.7], 0.6, F64),
+        (15_000, [2.3, 3.5], 0.8, F32),
+    ],
+    mistakes={
+        "h was used where √h is needed": paths_of(lambda dt, ts, s: s * dt),
+        "σ is missing": paths_of(lambda dt, ts, s: dt.sqrt()),
+        "σ was used as a variance; it multiplies the noise": paths_of(lambda dt, ts, s: (s * dt).sqrt()),
+        "σ² was used as a standard deviation": paths_of(lambda dt, ts, s: s**2 * dt.sqrt()),
+        "the variance σ²h was used as a standard deviation": paths_of(lambda dt, ts, s: s**2 * dt),
+        "the step size is missing: every increment has the same spread": paths_of(lambda dt, ts, s: s),
+        "all steps have the size of the first": paths_of(lambda dt, ts, s: s * dt[0].sqrt()),
+        "the steps were taken as if the times were evenly spaced": paths_of(lambda dt, ts, s: s * dt.mean().sqrt()),
+        "the times were taken for the steps: an increment over h has the variance σ²h": paths_of(
+            lambda dt, ts, s: s * ts[1:].sqrt()
+        ),
+        "√h was divided by; it multiplies": paths_of(lambda dt, ts, s: s / dt.sqrt()),
+        "the increments were not summed: a path is their running total": paths_of(root, summed=False),
+        "each time has noise of its own, √t ε; a path is a running total of increments": paths_of(
+            lambda dt, ts, s: s * (ts[1:] - ts[0]).sqrt(), summed=False
+        ),
+        "the noise comes from torch.rand, evenly between 0 and 1; normal numbers come from torch.randn": paths_of(
+            root, torch.rand
+        ),
+        "the noise is uniform, scaled to spread 1; the increments are normal": paths_of(
+            root, lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5
+        ),
+        "noise is multiplied in twice": paths_of(root, lambda k, n: torch.randn(k, n) * torch.randn(k, n)),
+        "one normal number was drawn for each path, and used in all its intervals": paths_of(
+            root, lambda k, n: torch.randn(1, n).expand(k, n)
+        ),
+    },
+)
+def brownian_paths(n, ts, sigma, dtype):
+    return Case(f"the paths at {len(ts)} times", (n, torch.tensor(ts, dtype=dtype), sigma))
+
+
+# --- the Ornstein–Uhlenbeck process -----------------------------------------------------------------------------------
+
+
+@lab.exercise(
+    reread=("eq-ou", "notes, eq. 8"),
+    passed="a pull towards 0",
+    hints=(
+        "The process is pulled back to 0, the harder the farther it is. Which sign does that ask for?",
+        "The drift is linear in x, with the rate θ; it does not depend on t.",
+        "The force at x points to 0 and has the size θ |x|.",
+    ),
+    withhold=("processes.ornstein_uhlenbeck",),
+    library=lambda x, t, theta: processes.ornstein_uhlenbeck(theta, 0.0).drift(x, t),
+    visible=[
+        ((5, 2), torch.tensor(0.4), 0.8, F32),
+        ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64),
+        ((1, 3), 1.7, 0.3, F32),
+    ],
+    mistakes={
+        "the drift pushes away from 0: the sign is missing": lambda x, t, theta: theta * x,
+        "θ is missing": lambda x, t, theta: -x,
+        "the drift depends on t; θ alone sets the pull": lambda x, t, theta: -theta * coefficient(t, x) * x,
+        "this is the flow, not the drift": lambda x, t, theta: (
+            torch.exp(torch.as_tensor(-theta * coefficient(t, x))) * x
+        ),
+        "this is the state after a step of size 1, not the drift": lambda x, t, theta: x - theta * x,
+        "the pull is as strong everywhere; it grows with x": lambda x, t, theta: torch.full_like(x, -theta),
+        "x is missing: a number came back": lambda x, t, theta: -theta,
+        "the state is pulled to 1; it is pulled to 0": lambda x, t, theta: theta * (1 - x),
+        "the sign of x is lost: the pull has the size θ |x|, but points to 0": lambda x, t, theta: -theta * x.abs(),
+        "x was divided by θ; the rate multiplies it": lambda x, t, theta: -x / theta,
+    },
+)
+def ou_drift(shape, t, theta, dtype):
+    x = states(6, *shape, dtype=dtype)
+    return Case(f"the drift for θ = {theta:g} {at(t)}", (x, t, theta), -theta * x)
+
+
+def the_same_everywhere(answer, case):
+    """A number, or a tensor that multiplies the states; not random, and the same for all of them."""
+    found, again, x = answer(*case.args), answer(*case.args), case.args[0]
+    if not isinstance(found, Tensor):
+        yield Look(case.what, found, case.expected)
+        return
+    require(close(found, again, 0.0), "the coefficient is random; the noise itself is added by the simulator, once")
+    try:
+        found = found.double().expand_as(x)
+    except RuntimeError:
+        fail(f"{case.what} should be a number, or fit states {tuple(x.shape)}; found the shape {tuple(found.shape)}")
+    yield Look(case.what, found, torch.full_like(x, case.expected, dtype=F64))
+
+
+@lab.exercise(
+    reread=("eq-ou", "notes, eq. 8"),
+    passed="noise of the same strength everywhere",
+    hints=(
+        "Does the strength of the noise depend on where the state is?",
+        "The diffusion coefficient multiplies dW itself, not its variance.",
+        "It is the same number at every x and t.",
+    ),
+    withhold=("processes.ornstein_uhlenbeck",),
+    library=lambda x, t, sigma: processes.ornstein_uhlenbeck(0.0, sigma).diffusion(x, t),
+    judge=the_same_everywhere,
+    visible=[
+        ((5, 2), torch.tensor(0.4), 0.8, F32),
+        ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64),
+        ((1, 3), 1.7, 0.0, F32),
+    ],
+    terms=lambda x, t, sigma: (x, coefficient(t, x), sigma),
+    mistakes={
+        "σ was squared; it multiplies the noise, so it is a standard deviation": lambda x, t, sigma: sigma**2,
+        "√t was multiplied in; the simulator does that with √h": lambda x, t, sigma: sigma * t**0.5,
+        "σ was multiplied by t; it is the same at all times": lambda x, t, sigma: sigma * t,
+        "a root was taken of σ": lambda x, t, sigma: sigma**0.5,
+        "the noise was made proportional to the state": lambda x, t, sigma: sigma * x,
+        "σ is missing: this is 1": lambda x, t, sigma: 1.0,
+        "this is half of σ²; the coefficient is σ itself": lambda x, t, sigma: sigma**2 / 2,
+        "this is σ√2, which belongs to another process": lambda x, t, sigma: sigma * 2**0.5,
+        "σ has a minus sign": lambda x, t, sigma: -sigma,
+    },
+)
+def ou_diffusion(shape, t, sigma, dtype):
+    x = states(7, *shape, dtype=dtype)
+    return Case(f"the diffusion coefficient {at(t)}", (x, t, sigma), sigma)
+
+
+def mean_and_variance(answer, case):
+    """Both by name; the variance is a number, or a tensor like x0 with that number everywhere."""
+    found, x0 = answer(*case.args), case.args[0]
+    expected = dict(case.expected)
+    if isinstance(found, (tuple, list)) and len(found) == 2:
+        mean, variance = found
+        if isinstance(variance, Tensor) and variance.shape == x0.shape:
+            found = mean, variance.double()
+            expected["the variance"] = torch.full_like(x0, expected["the variance"], dtype=F64)
+    yield from judges.parts(found, Case(case.what, case.args, expected))
+
+
+def ou_law(x0, t, theta, sigma):
+    """The mean and the variance that mistakes begin with, and the decay e^{−θt}."""
+    decay = math.exp(-theta * t)
+    return x0, t, theta, sigma, decay, decay * x0, sigma**2 * (1 - decay**2) / (2 * theta)
+
+
+@lab.exercise(
+    reread=("eq-variance", "the equation for the variance, above the exercise"),
+    passed="the exact law at every time",
+    hints=(
+        "The mean follows the drift alone. The variance starts at 0 and tends to σ²/(2θ).",
+        "The mean is that of a linear flow, x_0 e^{−θt}; the variance approaches its limit at twice the rate.",
+        "With the decay a = e^{−θt}, the missing part of the variance is the share a².",
+    ),
+    withhold=("processes.LinearSDE.moments",),
+    library=lambda x0, t, theta, sigma: processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t),
+    judge=mean_and_variance,
+    visible=[
+        ((3, 2), 0.7, 0.6, 1.2, F32),
+        ((2, 3), torch.tensor(1.4, dtype=F64), 2.3, 0.7, F64),
+        ((1, 3), 0.0, 0.8, 1.7, F32),
+        ((4, 1, 2, 3), torch.tensor(30.0), 1.3, 0.4, F32),
+        ((1, 1), torch.tensor(0.3), 0.4, 0.0, F32),
+    ],
+    terms=ou_law,
+    mistakes={
+        "the mean grows: the sign of θ is missing": lambda x0, t, th, s, a, mean, var: (x0 / a, var),
+        "the mean has the rate 2θ of the variance": lambda x0, t, th, s, a, mean, var: (a * mean, var),
+        "the mean does not decay": lambda x0, t, th, s, a, mean, var: (x0, var),
+        "the mean is the limit 0, whatever t is": lambda x0, t, th, s, a, mean, var: (0 * x0, var),
+        "x_0 is missing in the mean": lambda x0, t, th, s, a, mean, var: (torch.full_like(x0, a), var),
+        "mean and variance are exchanged": lambda x0, t, th, s, a, mean, var: (torch.full_like(x0, var), mean),
+        "the standard deviation was returned": lambda x0, t, th, s, a, mean, var: (mean, var**0.5),
+        "the decay should be e^{−2θt}, not e^{−θt}": lambda x0, t, th, s, a, mean, var: (
+            mean,
+            s**2 * (1 - a) / (2 * th),
+        ),
+        "the stationary variance was returned, whatever t is": lambda x0, t, th, s, a, mean, var: (
+            mean,
+            s**2 / (2 * th),
+        ),
+        "the factor 1/(2θ) is wrong: it should be 2θ, not θ": lambda x0, t, th, s, a, mean, var: (mean, 2 * var),
+        "θ stands above the line: / 2 * θ divides by 2 alone; write / (2 * θ)": lambda x0, t, th, s, a, mean, var: (
+            mean,
+            th**2 * var,
+        ),
+        "the variance was not divided by 2θ": lambda x0, t, th, s, a, mean, var: (mean, 2 * th * var),
+        "σ was not squared": lambda x0, t, th, s, a, mean, var: (mean, s * (1 - a**2) / (2 * th)),
+        "σ is missing in the variance": lambda x0, t, th, s, a, mean, var: (mean, (1 - a**2) / (2 * th)),
+        "this is Brownian motion, without the pull of θ": lambda x0, t, th, s, a, mean, var: (mean, s**2 * t),
+        "the variance shrinks from its limit to 0: 1 − is missing": lambda x0, t, th, s, a, mean, var: (
+            mean,
+            s**2 * a**2 / (2 * th),
+        ),
+        "t is missing in the variance": lambda x0, t, th, s, a, mean, var: (
+            mean,
+            s**2 * (1 - math.exp(-2 * th)) / (2 * th),
+        ),
+    },
+)
+def ou_moments(shape, t, theta, sigma, dtype):
+    """The variance by expm1, from the equation of its distance to the limit."""
+    x0, time = states(8, *shape, dtype=dtype), float(t)
+    law = {
+        "the mean": x0 * math.exp(-theta * time),
+        "the variance": -(sigma**2) / (2 * theta) * math.expm1(-2 * theta * time),
+    }
+    return Case(f"for θ = {theta:g}, σ = {sigma:g} {at(t)}", (x0, t, theta, sigma), law)
+
+
+# --- simulating an SDE ------------------------------------------------------------------------------------------------
+
+
+def with_the_noise_given(answer, case):
+    """`repeatable`, and no random numbers are drawn, nor a seed set, on the way."""
+    torch.rand(())  # moves away from where a seed would lead
+    before = torch.get_rng_state()
+    answer(*case.args)
+    same = torch.equal(before, torch.get_rng_state())
+    require(same, "random numbers were drawn, or a seed was set; use the noise that is given, and draw no other")
+    yield from judges.repeatable(answer, case)
+
+
+def noisy_step(change):
+    """Euler–Maruyama as `change` has it: a formula of state, drift u, σ, h and noise."""
+    return lambda f, g, x, t, h, e: change(x, f(x, t), g(x, t), h, e)
+
+
+@lab.exercise(
+    reread=("about-euler-maruyama-step", "the text above the exercise"),
+    passed="Euler's step plus √h σ ε",
+    hints=(
+        "It is Euler's step and a random increment. How large is the increment of W over h?",
+        "An increment of W over h is √h times a standard normal number, which is given to you as noise.",
+        "Add three terms: the state, h times the drift, and √h times the diffusion times the noise.",
+    ),
+    withhold=("simulators.EulerMaruyama.step", "simulators.simulate"),
+    library=lambda drift, diffusion, x, t, h, noise: simulators.EulerMaruyama().step(
+        processes.SDE(drift, diffusion), x, t, h, noise
+    ),
+    judge=with_the_noise_given,
+    visible=[
+        ((5, 2), 0.4, 0.09, None, F32),
+        ((4, 1, 2, 3), times(4, dtype=F64), torch.tensor(0.17, dtype=F64), None, F64),
+        ((3, 1), torch.tensor(0.7), 0.3, 1.4, F32),
+        ((1, 3), 0.2, 0.05, 0.0, F32),
+    ],
+    mistakes={
+        "h was used where the noise needs √h": noisy_step(lambda x, u, s, h, e: x + h * u + h * s * e),
+        "√h is missing in front of the noise": noisy_step(lambda x, u, s, h, e: x + h * u + s * e),
+        "the diffusion coefficient is missing": noisy_step(lambda x, u, s, h, e: x + h * u + h**0.5 * e),
+        "the noise is missing": noisy_step(lambda x, u, s, h, e: x + h * u),
+        "the noise was replaced by its coefficient: ε is missing": noisy_step(
+            lambda x, u, s, h, e: x + h * u + h**0.5 * s
+        ),
+        "the drift has √h instead of h": noisy_step(lambda x, u, s, h, e: x + h**0.5 * (u + s * e)),
+        "the drift has no h": noisy_step(lambda x, u, s, h, e: x + u + h**0.5 * s * e),
+        "the drift is missing": noisy_step(lambda x, u, s, h, e: x + h**0.5 * s * e),
+        "the drift has the wrong sign": noisy_step(lambda x, u, s, h, e: x - h * u + h**0.5 * s * e),
+        "the noise was subtracted": noisy_step(lambda x, u, s, h, e: x + h * u - h**0.5 * s * e),
+        "σ was squared": noisy_step(lambda x, u, s, h, e: x + h * u + h**0.5 * s**2 * e),
+        "the variance hσ² was used as a standard deviation": noisy_step(lambda x, u, s, h, e: x + h * u + h * s**2 * e),
+        "a root was taken of σ, too": noisy_step(
+            lambda x, u, s, h, e: x + h * u + h**0.5 * torch.as_tensor(s).abs().to(x) ** 0.5 * e
+        ),
+        "only the increment is returned, without the state x itself": noisy_step(
+            lambda x, u, s, h, e: h * u + h**0.5 * s * e
+        ),
+        "drift and diffusion are exchanged": noisy_step(lambda x, u, s, h, e: x + h * s + h**0.5 * u * e),
+        "σ was evaluated at the state after the drift; Itô's rule takes it before": lambda f, g, x, t, h, e: (
+            x + h * f(x, t) + h**0.5 * g(x + h * f(x, t), t) * e
+        ),
+        "both coefficients were evaluated at t + h instead of t": lambda f, g, x, t, h, e: (
+            x + h * f(x, t + h) + h**0.5 * g(x, t + h) * e
+        ),
+        "the drift was evaluated at t + h instead of t": lambda f, g, x, t, h, e: (
+            x + h * f(x, t + h) + h**0.5 * g(x, t) * e
+        ),
+        "σ was evaluated at t + h instead of t": lambda f, g, x, t, h, e: x + h * f(x, t) + h**0.5 * g(x, t + h) * e,
+        "x and t are exchanged: drift and diffusion take (x, t)": lambda f, g, x, t, h, e: (
+            x + h * f(t, x) + h**0.5 * g(t, x) * e
+        ),
+    },
+)
+def euler_maruyama_step(shape, t, h, sigma, dtype):
+    """sigma: a number as the coefficient; None for one that depends on state and time."""
+    x, noise = states(9, *shape, dtype=dtype), states(10, *shape, dtype=dtype)
+    drift, diffusion = Field(swirl), Field(lambda x, t: 0.5 + t**2 + 0.2 * x**2)
+    known = diffusion.value(x, t) if sigma is None else sigma
+    args = drift, diffusion if sigma is None else lambda x, t: sigma, x, t, h, noise
+    expected = torch.addcmul(x, noise, torch.as_tensor(known).to(x) * h**0.5) + h * drift.value(x, t)
+    return Case(f"the state of shape {shape} after one step", args, expected)
+
+
+# --- errors of an SDE -------------------------------------------------------------------------------------------------
+
+
+@lab.exercise(
+    reread=("eq-gbm", "the equation and Itô's correction, above the exercise"),
+    passed="an exact solution with multiplicative noise",
+    hints=(
+        "The logarithm of the state is Brownian motion with a drift.",
+        "log X_t = log x_0 + (μ − σ²/2) t + σ W_t, where W_t is given to you as w.",
+        "Take the exponential of both sides; only x_0 stays outside.",
+    ),
+    withhold=("processes.GeometricBrownianMotion.solution",),
+    library=lambda x0, t, w, mu, sigma: processes.GeometricBrownianMotion(mu, sigma).solution(x0, t, w),
+    visible=[
+        (6, 0.8, 0.3, 0.9, F32),
+        (5, times(5, 0.3, 2.7, dtype=F64), -0.7, 0.6, F64),
+        (1, torch.tensor(1.6), 0.4, 1.3, F32),
+        (3, 2.2, 0.8, 0.0, F32),
+    ],
+    mistakes={
+        "Itô's correction −σ²/2 is missing": lambda x0, t, w, m, s: x0 * torch.exp(m * t + s * w),
+        "Itô's correction has the wrong sign": lambda x0, t, w, m, s: x0 * torch.exp((m + s**2 / 2) * t + s * w),
+        "Itô's correction is σ²/2, not σ²": lambda x0, t, w, m, s: x0 * torch.exp((m - s**2) * t + s * w),
+        "Itô's correction is σ²/2, not σ/2": lambda x0, t, w, m, s: x0 * torch.exp((m - s / 2) * t + s * w),
+        "the whole of μ − σ² was halved: parentheses": lambda x0, t, w, m, s: (
+            x0 * torch.exp((m - s**2) / 2 * t + s * w)
+        ),
+        "Itô's correction was not multiplied by t: parentheses": lambda x0, t, w, m, s: (
+            x0 * torch.exp(m * t - s**2 / 2 + s * w)
+        ),
+        "μ was not multiplied by t: parentheses": lambda x0, t, w, m, s: x0 * torch.exp(m - s**2 / 2 * t + s * w),
+        "t is missing": lambda x0, t, w, m, s: x0 * torch.exp(m - s**2 / 2 + s * w),
+        "μ is missing": lambda x0, t, w, m, s: x0 * torch.exp(-(s**2) / 2 * t + s * w),
+        "σ is missing in front of w": lambda x0, t, w, m, s: x0 * torch.exp((m - s**2 / 2) * t + w),
+        "w is missing": lambda x0, t, w, m, s: x0 * torch.exp((m - s**2 / 2) * t + 0 * w),
+        "w was used as the time": lambda x0, t, w, m, s: x0 * torch.exp((m - s**2 / 2) * w + s * t),
+        "√t was multiplied in; W_t already has variance t": lambda x0, t, w, m, s: (
+            x0 * torch.exp((m - s**2 / 2) * t + s * t**0.5 * w)
+        ),
+        "the exponential is missing": lambda x0, t, w, m, s: x0 * (1 + (m - s**2 / 2) * t + s * w),
+        "this is the logarithm of the solution": lambda x0, t, w, m, s: x0.log() + (m - s**2 / 2) * t + s * w,
+        "the initial state x_0 is missing": lambda x0, t, w, m, s: torch.exp((m - s**2 / 2) * t + s * w),
+        "x_0 was added; it multiplies": lambda x0, t, w, m, s: x0 + torch.exp((m - s**2 / 2) * t + s * w),
+    },
+)
+def geometric_brownian_motion(n, t, mu, sigma, dtype):
+    """The mean x_0 e^{μt} times the exponential martingale."""
+    x0, w = 0.2 + states(11, n, dtype=dtype).abs(), states(12, n, dtype=dtype)
+    mean = x0 * torch.exp(mu * torch.as_tensor(t)).to(x0)
+    return Case(f"the solution {at(t)}", (x0, t, w, mu, sigma), mean * torch.exp(sigma * w - sigma**2 * t / 2))
+
+
+def samples(n, shift, dtype):
+    """Two sets of samples of both signs, of the means shift and 0, or nearly."""
+    return shift + states(13, n, dtype=dtype), states(14, n, dtype=dtype)
+
+
+ERRORS = [(7, -0.6, F32), (45, 1.7, F64), (1, 0.8, F32)]
+
+
+@lab.exercise(
+    reread=("eq-strong", "the strong error"),
+    passed="how far each path is from its own solution",
+    hints=(
+        "It asks how far a path is from its own exact path.",
+        "Take the distance of each pair first.",
+        "Then take the mean over all pairs.",
+    ),
+    withhold=("metrics.strong_error",),
+    library=metrics.strong_error,
+    visible=ERRORS,
+    mistakes={
+        "this is the weak error: the absolute value belongs inside the mean": lambda x, y: (x - y).mean().abs(),
+        "the absolute value is missing": lambda x, y: (x - y).mean(),
+        "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
+        "the absolute values of X and of Y were subtracted; take that of X − Y": lambda x, y: (
+            x.abs() - y.abs()
+        ).mean(),
+        "the sizes |X| and |Y| were compared; take the size of X − Y": lambda x, y: (x.abs() - y.abs()).abs().mean(),
+        "X and Y were added": lambda x, y: (x + y).abs().mean(),
+        "the errors were summed, not averaged": lambda x, y: (x - y).abs().sum(),
+        "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
+        "squares were used; the strong error here is the mean of |X − Y|": lambda x, y: (x - y).square().mean(),
+        "the root of the mean square was used; the strong error here is the mean of |X − Y|": lambda x, y: (
+            (x - y).square().mean().sqrt()
+        ),
+        "this is the length of the vector X − Y, the root of a sum of squares": lambda x, y: (x - y).norm(),
+        "the mean of roots was taken": lambda x, y: (x - y).abs().sqrt().mean(),
+        "the median error was used instead of the mean": lambda x, y: (x - y).abs().median(),
+        "the largest error was used instead of the mean": lambda x, y: (x - y).abs().max(),
+        "the errors were divided by the size of Y": lambda x, y: ((x - y).abs() / y.abs()).mean(),
+        "this is the spread of X − Y, not its mean size": lambda x, y: (x - y).std(),
+    },
+)
+def strong_error(n, shift, dtype):
+    x, y = samples(n, shift, dtype)
+    return Case(
+        f"the strong error of {n} paths", (x, y), math.fsum(abs(a - b) for a, b in zip(x.tolist(), y.tolist())) / n
+    )
+
+
+@lab.exercise(
+    reread=("eq-weak", "the weak error"),
+    passed="how far the mean is from the mean of the solution",
+    hints=(
+        "It asks only whether the averages agree.",
+        "Take the mean of each set first.",
+        "Then take the distance between the two numbers; a distance is never negative.",
+    ),
+    withhold=("metrics.weak_error",),
+    library=metrics.weak_error,
+    visible=ERRORS,
+    mistakes={
+        "this is the strong error: take the mean first, then the absolute value": lambda x, y: (x - y).abs().mean(),
+        "the absolute value is missing": lambda x, y: (x - y).mean(),
+        "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
+        "the mean sizes |X| and |Y| were compared; the means of X and Y have signs": lambda x, y: (
+            x.abs().mean() - y.abs().mean()
+        ).abs(),
+        "the sizes of both means were compared; take the size of their difference": lambda x, y: (
+            x.mean().abs() - y.mean().abs()
+        ).abs(),
+        "the means were added": lambda x, y: (x.mean() + y.mean()).abs(),
+        "the values were summed, not averaged": lambda x, y: (x - y).sum().abs(),
+        "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
+        "the difference was squared": lambda x, y: (x - y).mean().square(),
+        "a root was taken of the difference": lambda x, y: (x - y).mean().abs().sqrt(),
+        "squares were averaged; take the mean first": lambda x, y: (x - y).square().mean(),
+        "the root of the mean square was used; take the mean first": lambda x, y: (x - y).square().mean().sqrt(),
+        "the medians were compared instead of the means": lambda x, y: (x.median() - y.median()).abs(),
+        "the median of the differences was taken instead of the mean": lambda x, y: (x - y).median().abs(),
+        "the largest difference was used instead of the mean": lambda x, y: (x - y).abs().max(),
+        "the spreads were compared instead of the means": lambda x, y: (x.std() - y.std()).abs(),
+        "the difference was divided by the mean of Y": lambda x, y: ((x - y).mean() / y.mean()).abs(),
+    },
+)
+def weak_error(n, shift, dtype):
+    x, y = samples(n, shift, dtype)
+    return Case(f"the weak error of {n} paths", (x, y), abs(math.fsum(x.tolist()) - math.fsum(y.tolist())) / n)
+
+
+# --- Langevin dynamics ------------------------------------------------------------------------------------------------
+
+
+def drift_of_its_own(answer, case):
+    """`function`, and a drift that was made before another one keeps its own score and σ."""
+    yield from judges.function(answer, case)
+    first = answer.returned(answer(*case.args), "the function that is returned")
+    answer(lambda x: 0 * x, 7.3)
+    what, args, expected = case.calls[0]
+    yield Look(f"{what}, asked after another drift was made,", first(*args), expected)
+
+
+def drift(factor):
+    """`langevin_drift` with another factor in front of the score."""
+    return lambda score, sigma: lambda x, t: factor(sigma) * score(x)
+
+
+@lab.exercise(
+    reread=("eq-langevin", "summary, § 3.3"),
+    passed="a drift that leaves the distribution invariant",
+    hints=(
+        "The drift climbs towards likely states: which vector says where that is?",
+        "The factor is tied to the noise: half of σ squared.",
+        "Return a function of (x, t), a lambda or an inner def, that multiplies score(x) by ½σ².",
+    ),
+    withhold=("processes.langevin",),
+    library=lambda score, sigma: processes.langevin(score, sigma).drift,
+    judge=drift_of_its_own,
+    visible=[
+        (Gaussian([1.0, -1.0], [[1.0, 0.5], [0.5, 2.0]]), 6, [0.7, torch.tensor(0.4)], 1.6, F32),
+        (GaussianMixture([[1.0, 0.0, 2.0], [-1.0, 2.0, 0.3]], [0.5, 1.5]), 4, [times(4, dtype=F64)], 0.3, F64),
+        (GaussianMixture([[-0.4], [1.3]], [0.2, 0.7], [0.3, 0.7]), 1, [1.3], 2.7, F32),
+    ],
+    mistakes={
+        "the factor ½ is missing": drift(lambda s: s**2),
+        "σ was not squared": drift(lambda s: s / 2),
+        "σ stands in place of ½σ²": drift(lambda s: s),
+        "σ is missing": drift(lambda s: 0.5),
+        "the ½ was squared, too": drift(lambda s: (s / 2) ** 2),
+        "the sign is reversed: the drift climbs towards likelier states": drift(lambda s: -(s**2) / 2),
+        "the score was returned as it is": drift(lambda s: 1.0),
+        "the factor is σ²/2, not 2/σ²": drift(lambda s: 2 / s**2),
+        "√2 σ was used; that belongs to another time scale": drift(lambda s: math.sqrt(2) * s),
+        "the drift was multiplied by t": lambda score, s: lambda x, t: s**2 / 2 * coefficient(t, x) * score(x),
+        "the score is missing: this is ½σ² x": lambda score, s: lambda x, t: s**2 / 2 * x,
+        "the score was asked about (x, t); it takes x alone": lambda score, s: lambda x, t: s**2 / 2 * score(x, t),
+        "the function score itself was multiplied; what it returns is meant, score(x)": lambda score, s: (
+            s**2 / 2 * score
+        ),
+        "the factor was added; it multiplies the score": lambda score, s: lambda x, t: s**2 / 2 + score(x),
+    },
+)
+def langevin_drift(p, n, ts, sigma, dtype):
+    """The score by autograd of the density."""
+    x = states(15, n, len(p.mean), dtype=dtype)
+    y = x.clone().requires_grad_()
+    score = torch.autograd.grad(p.log_prob(y).sum(), y)[0]
+    calls = [(f"the drift {at(t)}", (x, t), sigma**2 / 2 * score) for t in ts]
+    return Case("the drift", (p.score, sigma), calls=calls)

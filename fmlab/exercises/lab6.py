@@ -1,0 +1,833 @@
+"""Lab 6: guidance, networks with labels, and measures of what they draw.
+
+Truth comes from elsewhere than the formulas asked for: the test network is affine in its label, so a guided field is its
+own at a label beyond; losses are added up image by image; samples are those of the library's tested simulators; measures
+are counted pair by pair.
+"""
+
+import math
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, silu
+
+from fmlab import guidance, losses, metrics, models, paths, samplers
+from fmlab.checks import judges
+from fmlab.checks.compare import Look, describe, fail, require
+from fmlab.checks.exercise import Case
+from fmlab.checks.inputs import Field, states, times
+from fmlab.checks.lab import Lab
+from fmlab.processes import ODE
+from fmlab.schedules import coefficient
+from fmlab.simulators import Midpoint, simulate
+
+lab = Lab("lab6")
+
+DOUBLE = torch.float64
+
+
+class Quiet:
+    """An answer that has to leave random numbers alone: nothing here draws any, and a seed would spoil the notebook's."""
+
+    def __init__(self, answer):
+        self.answer, self.returned = answer, answer.returned
+
+    def __call__(self, *args):
+        before = torch.get_rng_state()
+        found = self.answer(*args)
+        same = torch.equal(before, torch.get_rng_state())
+        require(same, "it draws random numbers of its own, or sets a seed; use what is given, and leave seeds alone")
+        return found
+
+
+def quiet(judge):
+    """The same judge, of an answer that leaves random numbers alone."""
+    return lambda answer, case: judge(Quiet(answer), case)
+
+
+class Labelled(nn.Module):
+    """A network u(x, t, y) = a(x, t) + y b(x, t) with two weights, in which neighbouring pixels meet.
+
+    As the library's networks it takes t as a number, of shape () or (n,), and labels, whole numbers, one or (n,).
+    """
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.7, -0.2], dtype=dtype))
+        self.field = Field(self._formula)
+
+    def _formula(self, x, t, y):
+        a = torch.sin(x + 2 * t) + t * x.roll(1, -1)
+        return self.weights[0] * a + self.weights[1] * y * (torch.cos(2 * x) - t**2)
+
+    def forward(self, x, t, y):
+        y = torch.as_tensor(y)
+        if y.is_floating_point() or y.ndim > 1:
+            raise ValueError(f"labels are whole numbers, one for all states or in the shape (n,), got {describe(y)}")
+        return self.field(x, t, y)
+
+    def guided(self, x, t, y, w, null) -> Tensor:
+        """The guided field: on the way from the null label to y, and beyond."""
+        return self.field.value(x, t, null + w * (torch.as_tensor(y, dtype=DOUBLE) - null)).detach()
+
+
+# --- guided fields ----------------------------------------------------------------------------------------------------
+
+
+def mixed(weights=lambda w: (1 - w, w), null=lambda null: null, label=lambda y: y, time=lambda t: t):
+    """A guided field with other weights of the field without label and the one with it, other labels, or other times."""
+
+    def guided_vector_field(u, y, w, empty):
+        free, shown = weights(w)
+        return lambda x, t: free * u(x, time(t), null(empty)) + shown * u(x, time(t), label(y))
+
+    return guided_vector_field
+
+
+def own_field(answer, case):
+    """The field that comes back, asked again after another one was made."""
+    yield from judges.function(answer, case)
+    _, args, _ = case.calls[0]
+    made = answer.returned(answer(*case.args), "the function that is returned")
+    before = made(*args)
+    answer(*case.other)
+    changed = "the field is another one once a second field was made; each keeps its own label and scale"
+    require(torch.equal(before, made(*args)), changed)
+
+
+@lab.exercise(
+    reread=("eq-guided", "the guided field (course labs); w = 1 is no guidance"),
+    passed="from ∅ through y, and beyond",
+    hints=(
+        "What does the result have to be at w = 0, and what at w = 1?",
+        "It is a weighted sum of two calls of u, one with the label and one with null; the weights add up to 1.",
+        "Define a function of (x, t) inside yours that calls u twice, and return that function.",
+    ),
+    withhold=("guidance.guided_vector_field",),
+    library=guidance.guided_vector_field,
+    judge=quiet(own_field),
+    visible=[
+        ((5, 2), 0.3, torch.tensor([0, 1, 2, 1, 0]), 2.5, 4),
+        ((4, 1, 2, 3), times(4), 3, -0.7, 6),
+        ((3, 1, 3, 2), torch.tensor(1.0, dtype=DOUBLE), torch.tensor([4, 0, 2]), 0.35, 5, DOUBLE),
+        ((1, 3), 0.0, 2, 1.6, 8),
+    ],
+    mistakes={
+        "w is counted from 0, with weights −w and 1 + w; here w = 1 is the field of the label": mixed(
+            lambda w: (-w, 1 + w)
+        ),
+        "the weights w and 1 − w are exchanged": mixed(lambda w: (w, 1 - w)),
+        "the field without label lost its weight 1 − w": mixed(lambda w: (1, w)),
+        "the weight of the field without label has the wrong sign": mixed(lambda w: (w - 1, w)),
+        "the weight of the field with the label has the wrong sign": mixed(lambda w: (1 - w, -w)),
+        "w is not used: this is the field of the label alone": mixed(lambda w: (0, 1)),
+        "the label is not used: this is the field without label": mixed(lambda w: (1, 0)),
+        "only the difference of the two fields is returned": mixed(lambda w: (-w, w)),
+        "the two fields were averaged": mixed(lambda w: (1 / (1 + w), w / (1 + w))),
+        "w was cut off at 1; beyond 1 it exaggerates": mixed(lambda w: (1 - min(w, 1), min(w, 1))),
+        "parentheses are missing around 1 − w": lambda u, y, w, null: lambda x, t: 1 - w * u(x, t, null) + w * u(x, t, y),
+        "label 0 was taken for the null label": mixed(null=lambda null: 0),
+        "the null label is off by one: it is null, not null + 1": mixed(null=lambda null: null + 1),
+        "the null label is off by one: it is null, not null − 1": mixed(null=lambda null: null - 1),
+        "the labels were shifted by one": mixed(label=lambda y: y + 1),
+        "all points were given the label of the first": mixed(label=lambda y: int(torch.as_tensor(y).flatten()[0])),
+        "the fields were asked at time 0, whatever the time": mixed(time=lambda t: 0.0),
+        "the fields were asked at the time 1 − t": mixed(time=lambda t: 1 - t),
+        "all points were given the time of the first": mixed(time=lambda t: torch.as_tensor(t).flatten()[0]),
+        "x and t are exchanged: u takes the state first, and so does the field": lambda u, y, w, null: lambda x, t: (
+            (1 - w) * u(t, x, null) + w * u(t, x, y)
+        ),
+    },
+)
+def guided_vector_field(shape, t, y, w, null, dtype=torch.float32):
+    u, x = Labelled(dtype), states(1, *shape, dtype=dtype)
+    asked = (f"the guided field at w = {w:g} for shape {shape}", (x, t), u.guided(x, t, y, w, null))
+    return Case(asked[0], (u, y, w, null), calls=[asked], other=(u, y + 1, w - 1, null + 2))
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def replaced(answer, case):
+    """Labels come back, as many and of the kind that were given."""
+    found = answer(*case.args)
+    if isinstance(found, Tensor) and found.dtype == torch.bool:
+        fail("what came back says which labels to drop; the labels themselves are wanted, some of them replaced")
+    if isinstance(found, Tensor) and found.ndim == 1 and len(found) < len(case.args[0]):
+        fail("dropped labels were taken out; they should be replaced, so that each image keeps a label")
+    yield Look(case.what, found, case.expected)
+
+
+def first_dropped(y, p, null, uniform):
+    dropped = torch.arange(len(y)) < max(1, round(p * len(y)))
+    return torch.where(dropped, null, y)
+
+
+@lab.exercise(
+    reread=("eq-drop", "the text above the exercise: a label whose number is below p is dropped"),
+    passed="a few labels forgotten, most kept",
+    hints=(
+        "Each label has a random number of its own. For which share of uniform numbers should the label be forgotten?",
+        "A uniform number is below p with probability p.",
+        "torch.where(condition, value where true, value where false) makes a new tensor and leaves y as it is.",
+    ),
+    withhold=("losses.drop_labels",),
+    library=lambda y, p, null, uniform: torch.where(uniform < p, torch.full_like(y, null), y),
+    judge=quiet(replaced),
+    visible=[
+        (12, 0.3, 7),
+        (30, 0.65, 12, torch.int32, DOUBLE),
+        (20, 0.07, 23),
+        (1, 0.9, 5),
+        (6, 0.0, 11),
+        (5, 1.0, 9),
+    ],
+    mistakes={
+        "it keeps a share p of the labels, those below p, and drops the others": lambda y, p, null, r: torch.where(
+            r < p, y, null
+        ),
+        "it keeps a share p of the labels: 1 − p stands where p should": lambda y, p, null, r: torch.where(
+            r < 1 - p, null, y
+        ),
+        "labels with numbers above 1 − p are dropped; as many, but those below p are asked for": (
+            lambda y, p, null, r: torch.where(r >= 1 - p, null, y)
+        ),
+        "dropped labels became 0, which is a digit; the null label says `no label`": lambda y, p, null, r: torch.where(
+            r < p, 0, y
+        ),
+        "dropped labels became −1 instead of the null label": lambda y, p, null, r: torch.where(r < p, -1, y),
+        "10 is written in where null should be used": lambda y, p, null, r: torch.where(r < p, 10, y),
+        "the null label is off by one: it is null, not null + 1": lambda y, p, null, r: torch.where(r < p, null + 1, y),
+        "the null label is off by one: it is null, not null − 1": lambda y, p, null, r: torch.where(r < p, null - 1, y),
+        "0.1 is written in where p should be used": lambda y, p, null, r: torch.where(r < 0.1, null, y),
+        "one number decided for all labels; each has its own": lambda y, p, null, r: torch.where(r[0] < p, null, y),
+        "nothing was dropped": lambda y, p, null, r: y,
+        "everything was dropped": lambda y, p, null, r: torch.full_like(y, null),
+        "the first labels were dropped, whatever their numbers": first_dropped,
+        "dropped labels were given another label, not the null label": lambda y, p, null, r: torch.where(r < p, y[0], y),
+        "the null label was added to a dropped label; it takes its place": lambda y, p, null, r: y + null * (r < p),
+    },
+)
+def drop_labels(n, p, null, kind=torch.int64, dtype=torch.float32):
+    y = (torch.arange(n) * 3 + 2).remainder(7).to(kind)
+    uniform = torch.rand(n, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    kept = [null if number < p else label for number, label in zip(uniform.tolist(), y.tolist())]
+    return Case(f"the tensor of labels for p = {p:g}", (y, p, null, uniform), torch.tensor(kept, dtype=kind))
+
+
+def squares(error: Tensor) -> Tensor:
+    return error.square().flatten(1).sum(1).mean()
+
+
+def misread(
+    x=lambda z, e, s: s * z + (1 - s) * e,
+    target=lambda z, e, s: z - e,
+    total=squares,
+    time=lambda t: t,
+    label=lambda y: y,
+    shape=coefficient,
+):
+    """The loss with another state, target, norm, time or label, or with times in another shape."""
+
+    def guided_flow_matching_loss(u, z, y, t, noise):
+        s = shape(t, z)
+        return total(u(x(z, noise, s), time(t), label(y)) - target(z, noise, s))
+
+    return guided_flow_matching_loss
+
+
+@lab.exercise(
+    reread=("eq-loss", "notes, eq. 31 (the loss)"),
+    passed="flow matching, with the label as an input",
+    hints=(
+        "It is the flow matching loss of lab 3, for a network that takes one argument more.",
+        "Shape t as (n, 1, …, 1) to make x_t; hand the network t as it came, and the labels.",
+        "Subtract the velocity z − ε from u(x_t, t, y), square, sum over all but the first axis, and take the mean.",
+    ),
+    withhold=("losses.guided_flow_matching_loss", "losses.flow_matching_loss"),
+    library=lambda u, z, y, t, noise: losses.flow_matching_loss(
+        lambda x, s: u(x, s, y), paths.GaussianPath(), z, x0=noise, times=lambda n, generator: t
+    ),
+    judge=quiet(judges.loss),
+    visible=[
+        ((5, 3), times(5), torch.tensor([4, 0, 1, 1, 3])),
+        ((4, 1, 3, 4), times(4), torch.tensor([2, 0, 1, 5])),
+        ((3, 2, 2, 3), torch.tensor([1.0, 0.35, 0.0], dtype=DOUBLE), torch.tensor([3, 6, 2]), DOUBLE),
+        ((1, 4), times(1), torch.tensor([2])),
+    ],
+    mistakes={
+        "the squares were averaged over the pixels; sum them, and average over the batch": misread(
+            total=lambda e: e.square().mean()
+        ),
+        "the squares were summed over the second axis alone; flatten(1) first": misread(
+            total=lambda e: e.square().sum(1).mean()
+        ),
+        "the squares were summed over the last axis alone; flatten(1) first": misread(
+            total=lambda e: e.square().sum(-1).mean()
+        ),
+        "the losses of the batch were summed, not averaged": misread(total=lambda e: e.square().sum()),
+        "there is a factor ½": misread(total=lambda e: squares(e) / 2),
+        "the norm was not squared": misread(total=lambda e: e.flatten(1).norm(dim=1).mean()),
+        "absolute values were summed instead of squares": misread(total=lambda e: e.abs().flatten(1).sum(1).mean()),
+        "the errors were summed before they were squared": misread(total=lambda e: e.flatten(1).sum(1).square().mean()),
+        "the target is ε − z, the way back to noise": misread(target=lambda z, e, s: e - z),
+        "the target is z; flow matching learns the velocity": misread(target=lambda z, e, s: z),
+        "the target is ε; flow matching learns the velocity": misread(target=lambda z, e, s: e),
+        "the target is z + ε: are there parentheses missing around z − ε?": misread(target=lambda z, e, s: z + e),
+        "the target is z − x_t, which is not the velocity": misread(target=lambda z, e, s: (1 - s) * (z - e)),
+        "nothing was subtracted from the output of the network": misread(target=lambda z, e, s: 0),
+        "t and 1 − t are exchanged in x_t": misread(x=lambda z, e, s: (1 - s) * z + s * e),
+        "the noise does not fade in x_t: its weight is 1 − t": misread(x=lambda z, e, s: s * z + e),
+        "the data is there from the start in x_t: its weight is t": misread(x=lambda z, e, s: z + (1 - s) * e),
+        "the network was shown the clean data z instead of x_t": misread(x=lambda z, e, s: z),
+        "the network was shown pure noise instead of x_t": misread(x=lambda z, e, s: e),
+        "t was spread along the last axis of z; it needs the shape (n, 1, …, 1)": misread(shape=lambda t, z: t),
+        "t was shaped for images alone; coefficient(t, z) shapes it for any z": misread(
+            shape=lambda t, z: t[:, None, None, None]
+        ),
+        "t was shaped for points alone; coefficient(t, z) shapes it for any z": misread(shape=lambda t, z: t[:, None]),
+        "x_t of all images was made with the first time": misread(shape=lambda t, z: t[0]),
+        "the network was given the first time for all images": misread(time=lambda t: t[0]),
+        "the network was given the time 0, whatever the time": misread(time=lambda t: 0.0),
+        "the network was given 1 − t": misread(time=lambda t: 1 - t),
+        "the network was given the same label for all images, not y": misread(label=lambda y: torch.full_like(y, 10)),
+        "the network was given the first label for all images": misread(label=lambda y: int(y[0])),
+        "the network was given the label 0 for all images": misread(label=lambda y: 0),
+        "the labels were shifted by one": misread(label=lambda y: y + 1),
+    },
+)
+def guided_flow_matching_loss(shape, t, y, dtype=torch.float32):
+    u, z, noise = Labelled(dtype), states(2, *shape, dtype=dtype), states(3, *shape, dtype=dtype)
+    each = [
+        (u(s * data + (1 - s) * e, s, label) - (data - e)).square().sum()
+        for data, e, s, label in zip(z.split(1), noise.split(1), t, y)
+    ]
+    return Case(f"the loss for shape {shape}", (u, z, y, t, noise), sum(each) / len(each), weights=u.weights)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def midpoint(u, x, t, h):
+    return x + h * u(x + h / 2 * u(x, t), t + h / 2)
+
+
+def walk(step=midpoint, field=mixed(), start=lambda noise: noise, times=lambda n: [k / n for k in range(n)], count=None):
+    """Sampling by another step, with another field, or from another start. times: those of the steps. count: their
+    number as 1/h, if not `steps`."""
+
+    def sample_guided(u, y, w, null, noise, steps):
+        steps = count(steps) if count else steps
+        guided, x = field(u, y, w, null), start(noise)
+        for t in times(steps):
+            x = step(guided, x, t, 1 / steps)
+        return x
+
+    return sample_guided
+
+
+def clock(steps):
+    """The times of a loop `while t < 1`."""
+    ts = [0.0]
+    while ts[-1] < 1:
+        ts.append(ts[-1] + 1 / steps)
+    return ts[:-1]
+
+
+def unguided_second_look(u, y, w, null, noise, steps):
+    guided, x, h = mixed()(u, y, w, null), noise, 1 / steps
+    for k in range(steps):
+        x = x + h * u(x + h / 2 * guided(x, k * h), (k + 0.5) * h, y)
+    return x
+
+
+def last_state(answer, case):
+    """The samples at t = 1, and not all states on the way."""
+    found = answer(*case.args)
+    *_, noise, steps = case.args
+    if isinstance(found, (list, tuple)) or (isinstance(found, Tensor) and found.shape == (steps + 1, *noise.shape)):
+        fail("all states came back; only the last one, at t = 1, is wanted")
+    yield Look(case.what, found, case.expected)
+
+
+@lab.exercise(
+    reread=("eq-midpoint", "the midpoint rule, above the exercise"),
+    passed="from noise to the label asked for",
+    hints=(
+        "It is a simulation as in lab 1, with the guided field as the vector field and noise as the start.",
+        "With h = 1/steps, step k starts at t = k h; one look at the field leads half a step ahead, another moves.",
+        "In a loop: half = x + h/2 · field(x, t), then x becomes x + h · field(half, t + h/2), in a new tensor.",
+    ),
+    withhold=("samplers.sample_flow",),
+    library=lambda u, y, w, null, noise, steps: samplers.sample_flow(
+        guidance.guided_vector_field(u, y, w, null), noise, steps
+    ),
+    judge=quiet(last_state),
+    visible=[
+        ((6, 2), torch.tensor([0, 1, 2, 2, 1, 0]), 2.5, 3, 7),
+        ((3, 1, 2, 3), 4, 1.6, 2, 10, DOUBLE),
+        ((1, 3), 1, 0.35, 5, 3),
+        ((2, 2), torch.tensor([3, 1]), -0.7, 4, 49, DOUBLE),
+        ((2, 1, 3, 2), 2, 1.8, 1, 1),
+    ],
+    mistakes={
+        "these are Euler's steps; the midpoint rule looks a second time, half a step ahead": walk(
+            lambda u, x, t, h: x + h * u(x, t)
+        ),
+        "these are Heun's steps; the midpoint rule uses the slope in the middle alone": walk(
+            lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x + h * u(x, t), t + h))
+        ),
+        "the second look is at the time t instead of t + h/2": walk(
+            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, t), t)
+        ),
+        "the second look is at the time t + h instead of t + h/2": walk(
+            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, t), t + h)
+        ),
+        "the second look is at x; it should be at x', half a step ahead": walk(
+            lambda u, x, t, h: x + h * u(x, t + h / 2)
+        ),
+        "x' is a whole step ahead; the second look is half a step ahead": walk(
+            lambda u, x, t, h: x + h * u(x + h * u(x, t), t + h / 2)
+        ),
+        "x' is moved a whole step; the step starts from x": walk(
+            lambda u, x, t, h: x + h / 2 * u(x, t) + h * u(x + h / 2 * u(x, t), t + h / 2)
+        ),
+        "x is moved by half a step; the second look moves it by h": walk(
+            lambda u, x, t, h: x + h / 2 * u(x + h / 2 * u(x, t), t + h / 2)
+        ),
+        "the first step starts at t = h instead of 0": walk(times=lambda n: [(k + 1) / n for k in range(n)]),
+        "the steps were counted 0, 1, 2, … where the field needs times": walk(
+            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, round(t / h)), round(t / h) + 0.5)
+        ),
+        "all steps start at t = 0": walk(times=lambda n: [0.0] * n),
+        "there is one step too few": walk(times=lambda n: [k / n for k in range(n - 1)]),
+        "there is one step too many": walk(times=lambda n: [k / n for k in range(n + 1)]),
+        "there is one step too few, and all are too long": walk(count=lambda n: n - 1),
+        "there is one step too many, and all are too short": walk(count=lambda n: n + 1),
+        "a loop as long as t < 1 makes a step too many where the sum of the h falls short of 1 by a rounding": walk(
+            times=clock
+        ),
+        "10 steps are written in; steps is not used": walk(count=lambda n: 10),
+        "the second look is not guided": unguided_second_look,
+        "w is not used": walk(field=mixed(lambda w: (0, 1))),
+        "the label is not used": walk(field=mixed(lambda w: (1, 0))),
+        "w is counted from 0, with weights −w and 1 + w": walk(field=mixed(lambda w: (-w, 1 + w))),
+        "the weights w and 1 − w are exchanged": walk(field=mixed(lambda w: (w, 1 - w))),
+        "label 0 was taken for the null label": walk(field=mixed(null=lambda null: 0)),
+        "10 is written in where null should be used": walk(field=mixed(null=lambda null: 10)),
+        "the null label is off by one: it is null, not null + 1": walk(field=mixed(null=lambda null: null + 1)),
+        "the null label is off by one: it is null, not null − 1": walk(field=mixed(null=lambda null: null - 1)),
+        "the flow was run backwards, from t = 1 to 0": walk(
+            lambda u, x, t, h: x - h * u(x - h / 2 * u(x, 1 - t), 1 - t - h / 2)
+        ),
+        "the steps have the wrong sign": walk(lambda u, x, t, h: x - h * u(x - h / 2 * u(x, t), t + h / 2)),
+        "the samples did not start from the given noise, but from 0": walk(start=torch.zeros_like),
+        "nothing moved": walk(times=lambda n: []),
+    },
+)
+def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
+    u, noise = Labelled(dtype), states(4, *shape, dtype=dtype)
+    field, ts = ODE(lambda x, t: u.guided(x, t, y, w, null)), torch.linspace(0, 1, steps + 1, dtype=dtype)
+    end = simulate(field, noise, ts, Midpoint())
+    return Case(f"the state after steps = {steps}, at w = {w:g}", (u, y, w, null, noise, steps), end)
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+@lab.exercise(
+    reread=("eq-fidelity", "the share, above the exercise"),
+    passed="the share of images that are recognised",
+    hints=(
+        "Which label does the classifier choose for an image, given its logits?",
+        "Compare the position of the largest logit of each row with y.",
+        "The mean of a comparison, made a float, is the share where it is true.",
+    ),
+    withhold=("metrics.fidelity",),
+    library=metrics.fidelity,
+    judge=quiet(judges.value),
+    visible=[(11, 4, 0.8), (57, 10, 1.3, DOUBLE), (5, 3, 9.0), (6, 2, -9.0), (1, 6, 9.0)],
+    mistakes={
+        "this is the share of errors": lambda logits, y: (logits.argmax(1) != y).float().mean(),
+        "the images recognised were counted; divide by their number": lambda logits, y: (logits.argmax(1) == y).sum(),
+        "this is a percentage; a share is between 0 and 1": lambda logits, y: (
+            100 * (logits.argmax(1) == y).float().mean()
+        ),
+        "the number recognised was divided by the number of labels, not of images": lambda logits, y: (
+            (logits.argmax(1) == y).sum() / logits.shape[1]
+        ),
+        "probabilities were averaged; count how often the largest logit is the label's": lambda logits, y: (
+            logits.softmax(1)[range(len(y)), y].mean()
+        ),
+        "the largest probabilities were averaged, whatever the label": lambda logits, y: (
+            logits.softmax(1).amax(1).mean()
+        ),
+        "the mean of the label's logits was returned": lambda logits, y: logits[range(len(y)), y].mean(),
+        "the smallest logit was taken instead of the largest": lambda logits, y: (
+            (logits.argmin(1) == y).float().mean()
+        ),
+        "there is a softmax over the images (axis 0) before the largest is sought; each row is an image": (
+            lambda logits, y: (logits.softmax(0).argmax(1) == y).float().mean()
+        ),
+        "the largest logit was sought along the images (axis 0), not along the labels": lambda logits, y: (
+            (logits.argmax(0) == y).float().mean()
+        ),
+        "labels were counted from 1; the first is 0": lambda logits, y: (logits.argmax(1) + 1 == y).float().mean(),
+        "the share was taken for each label, and then their mean": lambda logits, y: fmean(
+            float((logits[y == k].argmax(1) == k).float().mean()) for k in y.unique()
+        ),
+        "the share was rounded to a whole number": lambda logits, y: (logits.argmax(1) == y).float().mean().round(),
+    },
+)
+def fidelity(n, labels, lift, dtype=torch.float32):
+    """lift: how much larger the label's logit is than the others, on average."""
+    y = states(32, n).mul(labels).abs().long() % labels
+    logits = states(31, n, labels, dtype=dtype)
+    logits[range(n), y] += lift
+    hits = [row.index(max(row)) == label for row, label in zip(logits.tolist(), y.tolist())]
+    return Case(f"the share recognised of {n}, {labels} labels", (logits, y), sum(hits) / n)
+
+
+def distances(images: Tensor) -> Tensor:
+    """Of all pairs of different images of a class, each pair once."""
+    return torch.pdist(images.flatten(1))
+
+
+def within(of_class, over=fmean, labels=lambda y: y.unique().tolist()):
+    """A diversity with another number for each class, put together in another way, or for other labels."""
+    return lambda x, y: over([float(of_class(x[y == label])) for label in labels(y)])
+
+
+def pooled(x, y):
+    same = (y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool)
+    return torch.cdist(x.flatten(1), x.flatten(1))[same].mean()
+
+
+def differences(images: Tensor) -> Tensor:
+    """Of all pairs of different images of a class, (pairs, *shape)."""
+    first, second = torch.combinations(torch.arange(len(images))).T
+    return images[first] - images[second]
+
+
+@lab.exercise(
+    reread=("eq-diversity", "the mean of means, above the exercise: pairs within a class"),
+    passed="how much samples of one class differ",
+    hints=(
+        "Take one class first: which pairs are there, and how many?",
+        "torch.pdist gives the distances of all pairs of different rows, each pair once.",
+        "For each label in y.unique(), flatten its images and take the mean of pdist; then average these means.",
+    ),
+    withhold=("metrics.diversity",),
+    library=metrics.diversity,
+    judge=quiet(judges.value),
+    visible=[
+        ((9, 1, 3, 2), [2, 5, 5, 2, 5, 8, 8, 2, 5]),
+        ((13, 2), [1, 11, 4, 4, 1, 4, 11, 4, 1, 4, 4, 11, 11], DOUBLE),
+        ((5, 2, 2, 3), [3, 3, 3, 3, 3]),
+    ],
+    mistakes={
+        "images were paired with themselves, at distance 0": within(
+            lambda z: torch.cdist(z.flatten(1), z.flatten(1)).mean()
+        ),
+        "all pairs were thrown together; average within each class first, then over the classes": pooled,
+        "pairs from different classes were counted too": lambda x, y: distances(x).mean(),
+        "the labels were not used, and images were paired with themselves": lambda x, y: torch.cdist(
+            x.flatten(1), x.flatten(1)
+        ).mean(),
+        "squared distances were averaged": within(lambda z: distances(z).square().mean()),
+        "this is the root of a mean square; average the distances themselves": within(
+            lambda z: distances(z).square().mean().sqrt()
+        ),
+        "the distances were summed, not averaged": within(lambda z: distances(z).sum()),
+        "the means were summed over the classes, not averaged": within(lambda z: distances(z).mean(), sum),
+        "each distance was halved or each pair counted half": within(lambda z: distances(z).mean() / 2),
+        "this is the distance from the mean of the class, not between two images": within(
+            lambda z: (z - z.mean(0)).flatten(1).norm(dim=1).mean()
+        ),
+        "this is a standard deviation, not a distance": within(lambda z: z.flatten(1).std(0).mean()),
+        "this is the largest distance in a class, not the mean": within(lambda z: distances(z).max()),
+        "only images that follow one another were compared": within(lambda z: z.diff(dim=0).flatten(1).norm(dim=1).mean()),
+        "absolute values of the pixels' differences were summed; take the Euclidean norm": within(
+            lambda z: differences(z).abs().flatten(1).sum(1).mean()
+        ),
+        "absolute values of the pixels' differences were averaged; take the Euclidean norm": within(
+            lambda z: differences(z).abs().mean()
+        ),
+        "the squares were averaged over the pixels; sum them": within(
+            lambda z: differences(z).square().flatten(1).mean(1).sqrt().mean()
+        ),
+        "these are distances between rows of pixels, within one image; flatten(1) the images first": within(
+            lambda z: torch.cdist(z, z).mean()
+        ),
+        "these are distances between rows of pixels, of two images; flatten(1) the images first": within(
+            lambda z: differences(z).norm(dim=-1).mean()
+        ),
+        "these are distances between all rows of pixels; flatten(1) the images, and no more": within(
+            lambda z: torch.pdist(z.flatten(0, -2)).mean()
+        ),
+        "classes were numbered from 0, also those that do not occur, whose mean is nan": within(
+            lambda z: distances(z).mean(), labels=lambda y: range(10)
+        ),
+        "classes were numbered from 0, also those that do not occur, with 0 for their mean": within(
+            lambda z: distances(z).mean() if len(z) else 0.0, labels=lambda y: range(int(y.max()) + 1)
+        ),
+        "classes were numbered 0 … 9, so that larger labels are left out": within(
+            lambda z: distances(z).mean(), labels=lambda y: [k for k in y.unique().tolist() if k < 10]
+        ),
+        "this is the first class alone; average over the classes": within(
+            lambda z: distances(z).mean(), over=lambda means: means[0]
+        ),
+    },
+)
+def diversity(shape, labels, dtype=torch.float32):
+    x, y = states(36, *shape, dtype=dtype) + 0.5, torch.tensor(labels)
+    x = x * (1 + coefficient(y, x) / 5)  # so that classes differ
+    means = []
+    for label in set(labels):
+        rows = [row for row, other in zip(x, labels) if other == label]
+        means.append(fmean(float((a - b).norm()) for k, a in enumerate(rows) for b in rows[:k]))
+    return Case(f"the mean distance within a class for shape {shape}", (x, y), fmean(means))
+
+
+# --- the U-Net --------------------------------------------------------------------------------------------------------
+
+
+def waves(frequencies=lambda k, size: math.pi * k, functions=(torch.cos, torch.sin)):
+    """The embedding with other frequencies, of (k, size), or other functions of the angles."""
+
+    def time_embedding(t, size):
+        angles = t[:, None] * frequencies(torch.arange(1, size // 2 + 1).to(t), size)
+        return torch.cat([function(angles) for function in functions], dim=1)
+
+    return time_embedding
+
+
+def transformer(k, size):
+    return 1e4 ** (-2 * (k - 1) / size)
+
+
+def embedded(answer, case):
+    """As many numbers as asked for, in a row for each time."""
+    found = answer(*case.args)
+    (n, size), shape = case.expected.shape, getattr(found, "shape", ())
+    if tuple(shape) == (size, n) != (n, size):
+        fail(f"the embedding should have shape (n, size) = {(n, size)}, found {(size, n)}: times come first")
+    if tuple(shape) == (n, 2 * size):
+        fail("there are twice as many waves as asked for: size/2 cosines and size/2 sines make size numbers")
+    yield Look(case.what, found, case.expected)
+
+
+@lab.exercise(
+    reread=("eq-waves", "the waves e(t), above the exercise"),
+    passed="one number spread over a few smooth waves",
+    hints=(
+        "Make a table of angles first, a row for each time and a column for each k.",
+        "torch.arange(1, size // 2 + 1) holds the k; t[:, None] makes a column of the times.",
+        "Take cosine and sine of the table, and join the two along the second axis.",
+    ),
+    withhold=("models.time_embedding",),
+    library=models.time_embedding,
+    judge=quiet(embedded),
+    visible=[
+        (torch.tensor([0.0, 0.13, 0.35, 0.81, 1.0]), 6),
+        (times(3, dtype=DOUBLE), 10),
+        (torch.tensor([0.27]), 2),
+    ],
+    mistakes={
+        "sines come first; cosines should": waves(functions=(torch.sin, torch.cos)),
+        "k runs from 0; the first wave should be k = 1": waves(lambda k, size: math.pi * (k - 1)),
+        "π is missing": waves(lambda k, size: k),
+        "the frequencies are 2πk instead of πk": waves(lambda k, size: 2 * math.pi * k),
+        "all waves have the frequency π: k is missing": waves(lambda k, size: math.pi * k**0),
+        "k multiplies the waves, not the angle": lambda t, size: (
+            waves(lambda k, size: math.pi * k**0)(t, size) * torch.arange(1, size // 2 + 1).repeat(2)
+        ),
+        "the waves are powers of the first one": lambda t, size: (
+            waves(lambda k, size: math.pi * k**0)(t, size) ** torch.arange(1, size // 2 + 1).repeat(2)
+        ),
+        "sines and cosines alternate; all cosines should come before all sines": lambda t, size: (
+            waves()(t, size).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
+        ),
+        "the frequencies are those of a text transformer, not πk": waves(transformer),
+        "the frequencies are those of a text transformer, not πk, and sines come first": waves(
+            transformer, (torch.sin, torch.cos)
+        ),
+        "frequencies double from wave to wave; they should be πk": waves(lambda k, size: math.pi * 2 ** (k - 1)),
+        "all waves are sines": waves(functions=(torch.sin, torch.sin)),
+        "all waves are cosines": waves(functions=(torch.cos, torch.cos)),
+        "the sines have the wrong sign": waves(lambda k, size: -math.pi * k),
+        "16 is written in; size is not used": lambda t, size: waves()(t, 16),
+    },
+)
+def time_embedding(t, size):
+    rows = [[f(math.pi * k * s) for f in (math.cos, math.sin) for k in range(1, size // 2 + 1)] for s in t.tolist()]
+    return Case(f"the embedding of size {size}", (t, size), torch.tensor(rows, dtype=t.dtype))
+
+
+def layers(channels: int, size: int, normed: bool, dtype: torch.dtype) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Two convolutions and a linear layer as in the lab's U-Net, with weights that are always the same."""
+    made = [nn.Sequential(), nn.Sequential(), nn.utils.skip_init(nn.Linear, size, channels)]
+    for convolution in made[:2]:
+        if normed:
+            convolution.append(nn.utils.skip_init(nn.GroupNorm, 2, channels))
+        convolution.append(nn.utils.skip_init(nn.Conv2d, channels, channels, 3, padding=1))
+    for k, weight in enumerate(parameter for layer in made for parameter in layer.parameters()):
+        weight.data = 0.4 * states(60 + k, *weight.shape, dtype=dtype)
+    return tuple(made)
+
+
+def swish(x: Tensor) -> Tensor:
+    return x / (1 + torch.exp(-x))
+
+
+def block(formula):
+    """A block as a formula of x, the shift as (n, channels, 1, 1), first and second."""
+    return lambda x, c, first, shift, second: formula(x, shift(c)[:, :, None, None], first, second)
+
+
+def spread(index):
+    """The block with the shift along other axes."""
+    return lambda x, c, f, shift, g: x + g(silu(f(silu(x)) + shift(c)[index]))
+
+
+def learning(answer, case):
+    """The output, and its gradient in all weights of the layers, the image and the embedding."""
+    found = answer(*case.args)
+    yield Look(case.what, found, case.expected.detach())
+    total = case.expected.square().sum()
+    yield from judges.loss_of(found.square().sum(), total, case.weights, f"the sum of squares of {case.what}")
+
+
+@lab.exercise(
+    reread=("eq-block", "the block, above the exercise"),
+    passed="the image, and a correction that knows time and label",
+    hints=(
+        "Follow the formula from the inside out. Where does the embedding come in?",
+        "shift(c) is one number for each image and channel; the features have height and width as well.",
+        "Index the shift with [:, :, None, None] before you add it, and do not forget to add x at the end.",
+    ),
+    library=block(lambda x, s, f, g: x + g(silu(f(silu(x)) + s))),
+    judge=quiet(learning),
+    visible=[
+        ((4, 4, 4, 4), 3, False),  # as many images as channels, rows and columns: what is spread along a wrong axis fits
+        ((3, 4, 2, 5), 6, True),
+        ((1, 2, 3, 2), 5, True, DOUBLE),
+    ],
+    mistakes={
+        "the input x is not added at the end": block(lambda x, s, f, g: g(silu(f(silu(x)) + s))),
+        "the embedding is not used": block(lambda x, s, f, g: x + g(silu(f(silu(x))))),
+        "the first silu is missing": block(lambda x, s, f, g: x + g(silu(f(x) + s))),
+        "the second silu is missing": block(lambda x, s, f, g: x + g(f(silu(x)) + s)),
+        "both silu are missing": block(lambda x, s, f, g: x + g(f(x) + s)),
+        "relu was used instead of silu": block(lambda x, s, f, g: x + g((f(x.relu()) + s).relu())),
+        "gelu was used instead of silu": block(lambda x, s, f, g: x + g(gelu(f(gelu(x)) + s))),
+        "sigmoid was used instead of silu": block(lambda x, s, f, g: x + g((f(x.sigmoid()) + s).sigmoid())),
+        "silu has the wrong sign in its exponent: it is a/(1 + e^(−a))": block(
+            lambda x, s, f, g: x - g(-silu(-f(-silu(-x)) - s))
+        ),
+        "silu comes after the convolutions; it should come before each": block(
+            lambda x, s, f, g: x + silu(g(silu(f(x) + s)))
+        ),
+        "the shift was added after the second convolution": block(lambda x, s, f, g: x + g(silu(f(silu(x)))) + s),
+        "the shift was added before the first convolution": block(lambda x, s, f, g: x + g(silu(f(silu(x) + s)))),
+        "the shift was added after the silu; it belongs inside": block(lambda x, s, f, g: x + g(silu(f(silu(x))) + s)),
+        "the shift multiplies; it should be added": block(lambda x, s, f, g: x + g(silu(f(silu(x)) * s))),
+        "the shift was subtracted": block(lambda x, s, f, g: x + g(silu(f(silu(x)) - s))),
+        "the embedding went through silu before the shift": lambda x, c, f, shift, g: (
+            x + g(silu(f(silu(x)) + shift(silu(c))[:, :, None, None]))
+        ),
+        "the shift was spread along the wrong axes: one number for each image and channel": spread(...),
+        "the shift was spread along the columns: one number for each image and channel": spread(
+            (slice(None), None, None)
+        ),
+        "the shift was spread along the rows: one number for each image and channel": spread(
+            (slice(None), None, slice(None), None)
+        ),
+        "the shift of other images was added; each image has its own": lambda x, c, f, shift, g: (
+            x + g(silu(f(silu(x)) + shift(c).T[:, :, None, None]))
+        ),
+        "one shift was taken for all channels of an image": block(
+            lambda x, s, f, g: x + g(silu(f(silu(x)) + s.mean(1, keepdim=True)))
+        ),
+        "silu(x) was added at the end instead of x": block(lambda x, s, f, g: silu(x) + g(silu(f(silu(x)) + s))),
+        "the correction was subtracted": block(lambda x, s, f, g: x - g(silu(f(silu(x)) + s))),
+        "the two convolutions are exchanged": block(lambda x, s, f, g: x + f(silu(g(silu(x)) + s))),
+        "the first convolution was used twice": block(lambda x, s, f, g: x + f(silu(f(silu(x)) + s))),
+        "the second convolution is missing": block(lambda x, s, f, g: x + silu(f(silu(x)) + s)),
+    },
+)
+def residual_block(shape, size, normed, dtype=torch.float32):
+    first, second, shift = layers(shape[1], size, normed, dtype)
+    x, c = states(43, *shape, dtype=dtype).requires_grad_(), states(44, shape[0], size, dtype=dtype).requires_grad_()
+    moved = torch.einsum("nc,nchw->nchw", shift(c), torch.ones_like(x))
+    expected = x + second(swish(first(swish(x)) + moved))
+    weights = [x, c, *(weight for layer in (first, second, shift) for weight in layer.parameters())]
+    return Case(f"the output for shape {shape}", (x, c, first, shift, second), expected, weights=weights)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def one_each(answer, case):
+    """A distance for each image of x, and nothing else."""
+    found, (x, data) = answer(*case.args), case.args
+    if len(x) > 1 and (isinstance(found, (int, float)) or (isinstance(found, Tensor) and found.numel() == 1)):
+        fail("each image should get a distance of its own, (n,); found one number: was a mean taken?")
+    if isinstance(found, tuple) and len(found) == 2:
+        fail("both came back, the distances and which images are nearest; only the distances are wanted")
+    if isinstance(found, Tensor) and not found.is_floating_point():
+        fail("what came back says which image is nearest; the distance to it is wanted")
+    if isinstance(found, Tensor) and found.shape == data.shape[:1] != x.shape[:1]:
+        fail("a distance for each of the data came back; one for each image of x is wanted")
+    yield Look(case.what, found, case.expected)
+
+
+def between(x: Tensor, data: Tensor) -> Tensor:
+    """Differences of all images of x from all of the data, (n, N, pixels)."""
+    return x.flatten(1)[:, None] - data.flatten(1)
+
+
+@lab.exercise(
+    reread=("eq-nearest", "the distance d(x), above the exercise"),
+    passed="how far each image is from what was learned",
+    hints=(
+        "Imagine a table with the distance of every image of x from every image of the data. What is wanted of a row?",
+        "torch.cdist makes that table from two sets of flattened images.",
+        "Flatten both with flatten(1), take torch.cdist, and the minimum along the axis of the data.",
+    ),
+    withhold=("metrics.nearest_neighbour_distance",),
+    library=metrics.nearest_neighbour_distance,
+    judge=quiet(one_each),
+    visible=[((1, 3, 2), 4, 6), ((2, 2, 3), 7, 5, DOUBLE), ((2,), 3, 8), ((3,), 1, 4)],
+    mistakes={
+        "this is the distance to the farthest image": lambda x, data: between(x, data).norm(dim=2).amax(1),
+        "this is the mean distance to all images": lambda x, data: between(x, data).norm(dim=2).mean(1),
+        "this is the distance to the second nearest image": lambda x, data: (
+            between(x, data).norm(dim=2).sort(1).values[:, 1]
+        ),
+        "the distances are squared": lambda x, data: between(x, data).square().sum(2).amin(1),
+        "absolute values of the differences were summed; take the Euclidean norm": lambda x, data: (
+            between(x, data).abs().sum(2).amin(1)
+        ),
+        "the largest difference of a pixel was taken; take the Euclidean norm": lambda x, data: (
+            between(x, data).abs().amax(2).amin(1)
+        ),
+        "the squares were averaged over the pixels; sum them": lambda x, data: (
+            between(x, data).square().mean(2).sqrt().amin(1)
+        ),
+        "the nearest was sought for each pixel by itself": lambda x, data: between(x, data).abs().amin(1).norm(dim=1),
+        "images were compared row by row with the data": lambda x, data: (
+            (x - data[: len(x)]).flatten(1).norm(dim=1)
+        ),
+        "this is the distance to the mean of the data": lambda x, data: (x - data.mean(0)).flatten(1).norm(dim=1),
+        "this is the distance to the first of the data": lambda x, data: (x - data[0]).flatten(1).norm(dim=1),
+        "these are lengths of the images themselves": lambda x, data: x.flatten(1).norm(dim=1),
+    },
+)
+def nearest_neighbour_distance(shape, n, many, dtype=torch.float32):
+    x, data = states(37, n, *shape, dtype=dtype), states(38, many, *shape, dtype=dtype) + 0.3
+    if dtype is DOUBLE:  # where distances by ‖x‖² + ‖z‖² − 2xᵀz, too, are near enough to 0
+        x[1] = data[2]  # a copy
+    nearest = [min(float((a - b).norm()) for b in data) for a in x]
+    return Case(f"the distance to the nearest of {many} for shape {shape}", (x, data), torch.tensor(nearest, dtype=dtype))
