@@ -9,17 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Rows, at_least, at_most, targets
-from course import build
-from course.judge import Desk, Patience, examine, hidden, visible
+from course import build, hidden
+from course.judge import Desk, Patience, examine
 from course.sandbox import Sandbox
+from fmlab.checks import lab1
 from tests import submissions
 from tests.classroom import copy_checkout, environment, nbgrader, write
-from tests.labs import modules, solutions
+from tests.labs import solutions
 
 LAB = "lab1_simulation"
 (SOURCE,) = build.sources([LAB])
@@ -100,25 +100,26 @@ def crossing(quick: bool) -> Rows:
     sandbox = Sandbox()
     atexit.register(sandbox.close)
     desk = Desk(sandbox, Patience(), math.inf)
-    full = build.read(SOURCE)
-    checks = {cell.metadata.nbgrader.grade_id: cell.source for cell in full.cells if build.is_check(cell)}
     for cell in submissions.solved(LAB).cells:
         runs = cell.cell_type == "code" and not build.is_check(cell)
         if runs and ("import" in cell.source or build.is_solution(cell)):
             desk.run(cell.source)
-    return {"in one process": _here, "across the wall": partial(_there, desk, checks)}
+    return {"in one process": _here, "across the wall": partial(_there, desk)}
 
 
 def _here() -> None:
-    for exercise, answer in solutions(SOURCE).items():
-        for module in modules("lab1")[:2]:
-            with redirect_stdout(None):
-                getattr(module, exercise)(answer)
+    for name, answer in solutions(SOURCE).items():
+        exercise = lab1.exercises[name]
+        for inputs in exercise.visible, hidden.inputs(exercise):
+            _passed(exercise.examine(answer, inputs))
 
 
-def _there(desk: Desk, checks: dict[str, str]) -> None:
-    for name, source in checks.items():
-        for who, part in ("visible", visible), ("hidden", hidden):
-            verdict = examine(desk, "lab1", name, who, part(source))
-            if verdict.by:
-                raise RuntimeError(verdict.words)
+def _there(desk: Desk) -> None:
+    for exercise in lab1:
+        for who in "visible", "hidden":
+            _passed(examine(desk, exercise, who).verdict)
+
+
+def _passed(verdict) -> None:
+    if not verdict.passed:
+        raise RuntimeError(str(verdict))

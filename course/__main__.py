@@ -81,7 +81,8 @@ def _new(args: argparse.Namespace) -> int:
 
     for path, text in new.begin(args.lab, args.name).items():
         print(f"{path.relative_to(build.ROOT).as_posix()}: {text.count('TODO')} times TODO")
-    print(f"Write what says TODO, and move the cells to their place. What is missing: python -m course build {args.lab}")
+    print("Write what says TODO, and move the cells to their place in the notebook. What is still missing is told by:")
+    print(f"python -m course build {args.lab}")
     return 0
 
 

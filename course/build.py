@@ -74,7 +74,7 @@ class BuildError(Exception):
 # --- source -> full notebook ------------------------------------------------------------------------------------------
 
 CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown"}
-REGION = {"exercise": "SOLUTION", "answer": "SOLUTION"}
+SOLVED = ("exercise", "answer")  # cells with a region SOLUTION
 LAYOUT = {"cell_marker", "lines_to_next_cell"}  # jupytext's own notes on how the script looked
 
 
@@ -146,10 +146,10 @@ def _faults(cell: Cell) -> Iterator[str]:
         marks = re.findall(rf"(BEGIN|END) {region}", cell.source)
         if marks != ["BEGIN", "END"] * (len(marks) // 2):
             yield f"BEGIN {region} and END {region} do not pair up"
-        if marks and REGION.get(cell.kind) != region:
+        if marks and (region != "SOLUTION" or cell.kind not in SOLVED):
             here = f"the {cell.kind} {cell.name!r}" if cell.kind else "a plain cell"
             yield f"a region {region} has no place in {here}"
-    if REGION.get(cell.kind) == "SOLUTION" and "BEGIN SOLUTION" not in cell.source:
+    if cell.kind in SOLVED and "BEGIN SOLUTION" not in cell.source:
         yield f"the {cell.kind} {cell.name!r} has no region BEGIN SOLUTION ... END SOLUTION"
 
 
@@ -235,7 +235,7 @@ def _numbers_of(folder: Path, lab: str) -> dict[str, int]:
 
 
 def short(stem: str) -> str:
-    """ "lab1" of "lab1_simulation": the name of the lab's cards, hidden inputs and checks."""
+    """Of "lab1_simulation" "lab1": the name of the lab's cards, hidden inputs and checks."""
     return stem.split("_")[0]
 
 

@@ -1,8 +1,8 @@
-"""Begin an exercise: `python -m course new lab2 name` puts its five parts where they belong, with what to write marked TODO.
+"""Begin an exercise: `python -m course new lab2 name` puts its parts where they belong and marks what to write TODO.
 
     fmlab/exercises/lab2.py        the card: what is right, which inputs students see, which mistakes are known
     course/hidden/lab2.py          inputs that they do not see
-    course/sources/lab2_*.py       text, exercise, check and figure, at the end of the notebook; move them to their place
+    course/sources/lab2_*.py       text, exercise, check and figure, at the end; move them to their place
     tests/wrong_answers/lab2.py    answers to be rejected, beside the mistakes on the card
     tests/right_answers/lab2.py    answers to be accepted
 
@@ -54,24 +54,25 @@ answer = {lab}.answer_or("{name}")
 plots.describe("TODO: one or two sentences on what is to be seen, for those who cannot see it.")
 '''
 
-CARD = '''
+CARD = """
 
 @lab.exercise(
-    reread=("{anchor}", "TODO: the equation's name, as students read it"),
+    reread=("{anchor}", "TODO: the equation's name"),
     passed="TODO: what a right answer does, in a few words",
     hints=("TODO: up to three hints, each more of a help than the one before.",),
     library=lambda x: x,  # TODO: the library's answer, which figures use until there is another
-    visible=[],  # TODO: a tuple of arguments for the function below, for each kind of input that the docstring promises
+    visible=[],  # TODO: tuples of arguments for the function below, one for each kind of input that is promised
     mistakes={{
         "TODO: what went wrong, in words a student understands": lambda x: -x,
     }},
 )
 def {name}(x):
     return Case("TODO: what comes back", (x,), x)  # TODO: what is right, not by the formula that is asked for
-'''
+"""
 
 HIDDEN = """
-{name} = []  # TODO: inputs of all the kinds on the card, none of which stands there
+# TODO: inputs of all the kinds on the card, none of which stands there
+{name} = []
 """
 
 WRONG = """\
@@ -86,11 +87,11 @@ RIGHT = """\
     ],
 """
 
-# What a lab's first exercise begins its files with.
+# How the files of a lab begin.
+LAB = "from fmlab.checks.lab import Lab\n"
 HEADS = {
     "card": '''"""Lab {number}."""
 
-from fmlab.checks.exercise import Case
 from fmlab.checks.lab import Lab
 
 lab = Lab("{lab}")
@@ -108,8 +109,8 @@ WRONG = {{}}
 
 
 def begin(lab: str, name: str, root: Path = build.ROOT) -> dict[Path, str]:
-    """Write the parts of a new exercise and return what was added, by file. Raises BuildError, and writes nothing, where
-    the name is taken or none."""
+    """Write the parts of a new exercise; returns what was added, by file. Raises BuildError, and writes nothing, where
+    the name is taken or is none."""
     (source,) = build.sources([lab], root)
     lab = build.short(source.stem)
     paths = {
@@ -125,6 +126,8 @@ def begin(lab: str, name: str, root: Path = build.ROOT) -> dict[Path, str]:
         for part, path in paths.items()
     }
     _refuse(name, {paths[part].relative_to(root).as_posix(): text for part, text in old.items()})
+    if "Case" not in _names(old["card"]):
+        old["card"] = old["card"].replace(LAB, "from fmlab.checks.exercise import Case\n" + LAB, 1)
     if f'id="{words["anchor"]}"' in old["text"]:
         words["anchor"] += "-too"
     parts = {"card": CARD, "hidden": HIDDEN, "text": TEXT, "wrong": WRONG, "right": RIGHT}

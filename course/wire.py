@@ -254,11 +254,13 @@ class Peer:
         blobs = [self._read(*struct.unpack("<Q", self._read(8, left)), left) for _ in range(count)]
         try:
             message = self._decode(json.loads(text), blobs)
-            kind, _, *others = message
+            kind, first, *others = message
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
         shapes = {"call": [list, dict, dict], "return": [dict], "raise": [str, str, str]}
         if kind not in shapes or [type(other) for other in others] != shapes[kind]:
+            raise Broken("a message that makes no sense")
+        if kind == "raise" and not isinstance(first, str):
             raise Broken("a message that makes no sense")
         return message
 
@@ -427,6 +429,6 @@ def _error(name: str, words: str, where: str, function: str) -> Exception:
         error = NotImplementedError(words)
         error.function = function
         return error
-    error = type(re.sub(r"\W", "_", str(name))[:60] or "_", (RemoteError,), {})(words)
+    error = type(re.sub(r"\W", "_", name)[:60] or "_", (RemoteError,), {})(words)
     error.where = where
     return error

@@ -39,17 +39,25 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, t, y=None) -> Tensor:
         """u_θ(x, t | y), or u_θ(x, t) without y. Raises ValueError for times or labels that do not fit x."""
+        return self.field(x, self._embedding(self._times(t, x), y, x).expand(len(x), -1))
+
+    def _times(self, t, x: Tensor) -> Tensor:
+        """t like x, (n,) or (1,)."""
         if not x.is_floating_point():
             raise ValueError(f"x must be floating point, got {x.dtype}")
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
         if t.ndim and t.shape != x.shape[:1]:
             raise ValueError(f"t must be a scalar or have shape ({len(x)},), got {tuple(t.shape)}")
-        c = self.time(time_embedding(t.reshape(-1), self._features))
+        return t.reshape(-1)
+
+    def _embedding(self, t: Tensor, y, x: Tensor) -> Tensor:
+        """Time and label as one vector of `size` numbers: (n, size) or (1, size)."""
+        c = self.time(time_embedding(t, self._features))
         if self.label is not None:
-            c = c + self.label(self._labels(y, x))
-        elif y is not None:
+            return c + self.label(self._labels(y, x))
+        if y is not None:
             raise ValueError("this network knows no labels; build it with labels=… (the number of classes)")
-        return self.field(x, c.expand(len(x), -1))
+        return c
 
     def field(self, x: Tensor, c: Tensor) -> Tensor:
         raise NotImplementedError
@@ -72,10 +80,19 @@ class MLP(Network):
 
     dim: number of coordinates of a point (images are flattened and shaped back). width, depth: units in, and number of,
     hidden layers. labels: number of classes, if any. scale: typical size of the inputs, which divides them.
+    features: of the time (even); few where derivatives with respect to it are learned from.
     """
 
-    def __init__(self, dim: int, width: int = 64, depth: int = 4, labels: int | None = None, scale: float = 1.0):
-        super().__init__(width, labels, features=16)
+    def __init__(
+        self,
+        dim: int,
+        width: int = 64,
+        depth: int = 4,
+        labels: int | None = None,
+        scale: float = 1.0,
+        features: int = 16,
+    ):
+        super().__init__(width, labels, features)
         self.dim, self.scale = dim, float(scale)
         self.first = nn.Linear(dim, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
@@ -90,15 +107,32 @@ class MLP(Network):
         return self.last(h).reshape(x.shape)
 
 
+class TwoTimeMLP(MLP):
+    """The average velocity v(x, s, t) of a flow map, or v(x, s, t, y): an MLP that is told s and t − s.
+
+    s, t: scalars or (n,), the times that a state is at and that it is to go to. With 16 features of a time, cos and sin
+    up to 8 half turns, derivatives with respect to s and t are too large to learn from; 2 are enough.
+    """
+
+    def __init__(self, dim: int, width: int = 80, depth: int = 4, labels: int | None = None, features: int = 2):
+        super().__init__(dim, width, depth, labels, features=features)
+        self.gap = nn.Linear(features, width)
+
+    def forward(self, x, s, t, y=None):
+        s, t = self._times(s, x), self._times(t, x)
+        c = self._embedding(s, y, x) + self.gap(time_embedding(t - s, self._features))
+        return self.field(x, c.expand(len(x), -1))
+
+
 class UNet(Network):
     """Small residual U-Net for images: down to half the size, with twice the channels, and up again.
 
-    channels: of an image. width: channels of the first level. labels: number of classes, if any.
-    Images are (n, channels, height, width) with even height and width.
+    channels: of an image. width: channels of the first level, a multiple of 8. labels: number of classes, if any.
+    features: of the time. Images are (n, channels, height, width) with even height and width.
     """
 
-    def __init__(self, channels: int = 1, width: int = 16, labels: int | None = None):
-        super().__init__(4 * width, labels, features=16)
+    def __init__(self, channels: int = 1, width: int = 16, labels: int | None = None, features: int = 16):
+        super().__init__(4 * width, labels, features)
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.down = Residual(width, width, 4 * width)
         self.coarser = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)

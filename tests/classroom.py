@@ -14,12 +14,9 @@ from nbgrader.api import Grade, Gradebook
 from course import build
 
 
-def graded(root: Path, lab: str, submissions: Mapping[str, NotebookNode], *more: str) -> Path:
-    """The course at `root`, once each student's submission of the lab went through nbgrader's commands.
-
-    more: what the submissions import beside fmlab.
-    """
-    copy_checkout(root, "nbgrader_config.py", "course", "fmlab", *more)
+def graded(root: Path, lab: str, submissions: Mapping[str, NotebookNode]) -> Path:
+    """The course at `root`, once each student's submission of the lab went through nbgrader's commands."""
+    copy_checkout(root, "nbgrader_config.py", "course", "fmlab")
     (source,) = build.sources([lab], root)
     build.write_release(build.read(source), lab, root)
     nbgrader(root, "generate_assignment", lab)

@@ -2,10 +2,13 @@
 
 _SLOPE = "a constant added to log error moves the line but not its slope, since log h has its mean subtracted"
 _SHAPE = "a coefficient is shaped like the states or like the data points, which have as many axes"
-_DTYPE = "times, both ends and the mean have one dtype and as many axes; a number as a time takes that of the states"
 _RECORDS = "the copy that records is then the tensor itself, whose values stay as they are"
 _ALPHA_BETA = "alpha, beta = (coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x))"
 
+_WEIGHTS_OF_A_STEP = (
+    "alpha, beta, *_ = schedule.weights(t, x)",
+    "alpha_s, beta_s, *_ = schedule.weights(s, x)",
+)
 _ANGLES = "angles = math.pi * t[:, None] * torch.arange(1, size // 2 + 1, device=t.device)"
 
 
@@ -29,6 +32,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "errors.log() - hs.log().mean()",
         )
     },
+    "brownian_paths": {"single precision at the end": "paths may come in any precision: they are drawn, not computed"},
     "sample_conditional_path": _replaced(
         "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
         _SHAPE,
@@ -62,19 +66,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         _ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), data"), ("beta(t), x", "beta(t), data")
     ),
     "fokker_planck_residual": {"t = t.detach().requires_grad_() → t = t.requires_grad_()": _RECORDS},
-    "conditional_flow_matching_loss": _replaced("return coefficient(f(t), z)", _SHAPE, ("z)", "noise)")),
+    "conditional_flow_matching_loss": _replaced(
+        "alpha, beta, alpha_dot, beta_dot = schedule.weights(t, z)", _SHAPE, ("(t, z)", "(t, noise)")
+    ),
     "marginal_flow_matching_loss": _replaced(
-        "x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise",
-        _SHAPE,
-        ("alpha(t), z", "alpha(t), noise"),
-        ("beta(t), z", "beta(t), noise"),
+        "alpha, beta, _, _ = schedule.weights(t, z)", _SHAPE, ("(t, z)", "(t, noise)")
     ),
-    "optimal_vector_field": _replaced(
-        "t = coefficient(torch.as_tensor(t, dtype=x.dtype), x)",
-        _DTYPE,
-        (", dtype=x.dtype", ""),
-        ("x.dtype", "mean.dtype"),
-    ),
+    "train_step": {
+        "optimizer.zero_grad() → model.zero_grad()": "the optimiser moves all weights of the model, and no others"
+    },
     "sample_flow": {
         "for t, t_next in zip(ts[:-1], ts[1:]): → for t, t_next in zip(ts, ts[1:]):": "zip ends with the shorter one",
     },
@@ -103,13 +103,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("0.0, 1.0", "0, 1.0"),
         ),
     },
-    "linear_path": _replaced(
-        "t = coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)",
-        _DTYPE,
-        (", dtype=x0.dtype", ""),
-        ("), x0)", "), x1)"),
-        ("x0.dtype", "x1.dtype"),
-    ),
+    "linear_path": _replaced("t = coefficient(t, x0)", _SHAPE, ("x0)", "x1)")),
     "denoising_score_matching_loss": _replaced(
         "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
         _SHAPE,
@@ -144,13 +138,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         ),
     },
     "convert_output": {
-        **_replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), value"), ("beta(t), x", "beta(t), value")),
-        **_replaced(
-            "dots = (coefficient(schedule.alpha_dot(t), x), coefficient(schedule.beta_dot(t), x))",
-            _SHAPE,
-            ("alpha_dot(t), x", "alpha_dot(t), value"),
-            ("beta_dot(t), x", "beta_dot(t), value"),
-        ),
+        **_replaced("alpha, beta, *dots = schedule.weights(t, x)", _SHAPE, ("x)", "value)")),
         **_replaced(
             "rows = {'data': (1, 0), 'noise': (0, 1), 'velocity': (-beta, alpha)}",
             "0 is 0",
@@ -172,36 +160,18 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("(0,", "(0.0,"),
         ),
     },
-    "loss_over_log_snr": _replaced(
-        "x = coefficient(alpha, z) * z + coefficient(beta, z) * noise",
-        _SHAPE,
-        ("alpha, z", "alpha, noise"),
-        ("beta, z", "beta, noise"),
-    ),
+    "loss_over_log_snr": _replaced("alpha, beta, *_ = schedule.weights(t, z)", _SHAPE, ("z)", "noise)")),
     "ddim_step": {
-        **_replaced(
-            "noise = (x - coefficient(schedule.alpha(t), x) * data) / coefficient(schedule.beta(t), x)",
-            _SHAPE,
-            ("alpha(t), x", "alpha(t), data"),
-            ("beta(t), x", "beta(t), data"),
-        ),
-        **_replaced(
-            "return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * noise",
-            _SHAPE,
-            ("alpha(s), x", "alpha(s), data"),
-            ("beta(s), x", "beta(s), data"),
-        ),
+        change: why for line in _WEIGHTS_OF_A_STEP for change, why in _replaced(line, _SHAPE, ("x)", "data)")).items()
     },
     "ddpm_step": {
         change: why
-        for name in ("data", "noise")
-        for before in (_ALPHA_BETA, _ALPHA_BETA.replace("(t)", "(s)").replace("alpha, beta", "alpha_s, beta_s"))
-        for change, why in _replaced(
-            before,
-            _SHAPE,
-            *((f"{weight}({time}), x", f"{weight}({time}), {name}") for weight in ("alpha", "beta") for time in "ts"),
-        ).items()
-        if change != f"{before} → {before}"
+        for line in _WEIGHTS_OF_A_STEP
+        for change, why in _replaced(line, _SHAPE, ("x)", "data)"), ("x)", "noise)")).items()
+    },
+    "schedule_from_sde": {
+        "1 − s: s": "of the s of new_zeros, only the dtype is used",
+        "later than s: s": "of the s of new_zeros, only the dtype is used, of that of the integrals, only differences",
     },
     "guided_flow_matching_loss": _replaced("s = coefficient(t, z)", _SHAPE, ("z)", "noise)")),
     "time_embedding": {
@@ -212,5 +182,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("size // 2 + 1", "size / 2 + 1"),
             ("size // 2 + 1", "size // 2 + 0.5"),
         ),
+        **{
+            f"{time}: t": "the t whose device is asked for; what is made from it is on the same one"
+            for time in ("1 − t", "later than t", "the first t for all")
+        },
     },
+    "sample_guided": {"detached at the end": "no gradient is promised: samples are drawn under no_grad"},
 }

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from course import build
+from course.hidden import lab1 as hidden
 from tests import submissions
 
 LAB = "lab1_simulation"
@@ -122,12 +123,20 @@ ATTACKS = {
         "step size h is missing",
     ),
     "checks that pass": (
-        "from fmlab.checks import compare\ncompare.require_close = compare.fail = lambda *a, **k: None\n"
-        "lab1.require_close = compare.fail\nlab1.euler_step = print",
+        "from fmlab.checks import compare, exercise, verdict\ncompare.close = lambda *a, **k: True\n"
+        "exercise.difference = compare.difference = lambda *a, **k: None\n"
+        "exercise.Exercise.examine = lambda *a, **k: verdict.Verdict('euler_step', True, 'right')\n"
+        "lab1.euler_step = lab1.exercises['euler_step'] = print",
         "step size h is missing",
     ),
     "a check module of one's own": (
-        "import types, sys\nlab1 = sys.modules['fmlab.checks.lab1'] = types.SimpleNamespace(euler_step=print)",
+        "import types, sys\nlab1 = types.SimpleNamespace(euler_step=print)\n"
+        "sys.modules['fmlab.exercises.lab1'] = types.SimpleNamespace(lab=lab1)",
+        "step size h is missing",
+    ),
+    "nothing withheld": (
+        "from fmlab.checks import reference\nreference.withheld = reference.Original.__call__ = print\n"
+        "reference._originals.clear()\nreference._judged.clear()",
         "step size h is missing",
     ),
     "asserts that vanish": (
@@ -188,7 +197,7 @@ ATTACKS = {
     ),
     "a hand in the gradebook": (
         "import os\nfor path in ('PLACE/gradebook.db', 'PLACE/results/honest-00/lab1_simulation/record.json',\n"
-        "             '../gradebook.db', '/office/fmlab/checks/lab1.py', '/tmp/mine'):\n"
+        "             '../gradebook.db', '/office/fmlab/exercises/lab1.py', '/tmp/mine'):\n"
         "    for attempt in (lambda: open(path, 'w').write('mine'), lambda: os.remove(path)):\n"
         "        try: attempt()\n        except OSError: pass",
         "step size h is missing",
@@ -239,7 +248,7 @@ FUNCTIONS = {
     ),
     "it returns a huge array": ("return torch.zeros(300, 2**20)", ""),
     "it returns NaN": ("return x * float('nan')", "is not right"),
-    "it returns infinities of the other kind": ("return torch.full(x.shape, complex('inf'))", "should keep the dtype"),
+    "it returns infinities of the other kind": ("return torch.full(x.shape, complex('inf'))", "should have the dtype"),
     "it returns what is nested deeply": (
         "deep = x\n    for _ in range(100000): deep = [deep]\n    return deep",
         "raised RecursionError",
@@ -250,8 +259,21 @@ FUNCTIONS = {
     "it calls with nonsense": ("return u(u, u)", ""),
     "it looks for its caller": ("import sys\n    return sys._getframe(50)", ""),
     "it raises the grader's own error": (
-        "from fmlab.checks.compare import CheckFailed\n    raise CheckFailed('✓ euler_step: right')",
+        "from fmlab.checks.verdict import CheckFailed, Verdict\n"
+        "    raise CheckFailed(Verdict('euler_step', True, 'right'))",
         "raised CheckFailed",
+    ),
+    "it raises what ends a check": (
+        "from fmlab.checks.compare import Stop\n    raise Stop('right')",
+        "raised Stop",
+    ),
+    "it calls something else unsolved": (
+        "error = NotImplementedError()\n    error.function = 'x'.join(['<script>'] * 10**6)\n    raise error",
+        "not solved yet",
+    ),
+    "it returns a schedule": (
+        "from fmlab.schedules import Cosine\n    return Cosine()",
+        "should be a tensor",
     ),
     "it raises the end": ("raise SystemExit", ""),
     "it knows a notebook from a grader": (
@@ -295,7 +317,7 @@ MESSAGES = {
     "a message that nests": "send(raw=struct.pack('<QQ', 900000, 0) + b'{\"list\":[' * 100000)",
 }
 
-HIDDEN_SHAPE = "3, 1, 4, 4"  # of the states in hidden tests of the first exercise
+HIDDEN_SHAPE = str(max((shape for shape, *_ in hidden.euler_step), key=len))[1:-1]  # of states in the first exercise
 SPY = "seen = []\ndef euler_step(u, x, t, h):\n    seen.append((tuple(x.shape), t, h))\n    return x + h * u(x, t)"
 
 
@@ -333,6 +355,9 @@ BORROWING = {
     "ou_moments": "def ou_moments(x0, t, theta, sigma):\n"
     "    mean, variance = processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t)\n"
     "    return mean, variance.flatten()[0]",
+    "linear_flow": "linear_flow = lab1.linear_flow.library",
+    "ou_drift": "def ou_drift(x, t, theta):\n"
+    "    return lab1.exercises['ou_drift'].make(tuple(x.shape), t, theta, x.dtype).expected",
 }
 FOR_GRADERS = """
 import sys

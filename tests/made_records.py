@@ -2,32 +2,45 @@
 
 import ast
 import functools
-import importlib
 import random
+from dataclasses import asdict
 
-from course import answers
-from fmlab.checks.compare import CheckFailed
+from course import answers, hidden
+from fmlab.checks import lab1
+from fmlab.checks.verdict import Verdict
 from tests import submissions
+from tests.labs import wrong
 
 LAB = "lab1_simulation"
 POINTS, WRITTEN = submissions.points(LAB), submissions.written(LAB)
 HOSTILE = "</pre></td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&lt;{{ 7 * 7 }}"
 
+Rejection = tuple[str, Verdict]  # by whom, and what is found
+
 
 @functools.cache
-def rejected() -> dict[str, list[tuple[str, str]]]:
-    """What the real checks say of the wrong answers to each exercise: who rejects it, in which words."""
-    wrong = importlib.import_module("tests.wrong_answers.lab1").WRONG
-    return {name: [verdict_on(name, answer) for answer, _ in entries.values()] for name, entries in wrong.items()}
+def rejected() -> dict[str, list[Rejection]]:
+    """What the real checks say of wrong answers to each exercise: of mistakes on its card, the first one also as if it
+    had passed on the visible inputs, and of others."""
+    return {exercise.name: list(_rejections(exercise)) for exercise in lab1}
 
 
-def verdict_on(exercise, answer):
-    for by, module in ("visible", "fmlab.checks.lab1"), ("hidden", "course.hidden.lab1"):
-        try:
-            getattr(importlib.import_module(module), exercise)(answer)
-        except CheckFailed as failure:
-            return by, str(failure)
-    raise AssertionError(f"{exercise}: a wrong answer passes")
+def _rejections(exercise):
+    answers = [exercise.mistaken(mistake) for mistake in exercise.mistakes.values()]
+    yield "hidden", exercise.examine(answers[0], hidden.inputs(exercise))
+    for answer in [*answers, *(answer for answer, _ in wrong("lab1").get(exercise.name, {}).values())]:
+        yield "visible", exercise.examine(answer)
+
+
+def verdict_on(name: str, answer) -> Rejection:
+    verdict = getattr(lab1, name).examine(answer)
+    assert not verdict.passed
+    return "visible", verdict
+
+
+def saying(name: str, by: str, reason: str) -> Rejection:
+    """A rejection in these words."""
+    return by, Verdict(name, False, reason)
 
 
 @functools.cache
@@ -38,12 +51,14 @@ def stubs() -> dict[str, str]:
 
 def record(student, wrong=None, written=2.5, **more):
     """wrong: exercise → (by, verdict). Every other answer is the official one, and right."""
+    right = {name: asdict(Verdict(name, True, getattr(lab1, name).passed)) for name in POINTS}
     exercises = {
-        name: {"points": float(points), "score": float(points), "by": "", "verdict": "", "answer": answer}
+        name: {"points": float(points), "score": float(points), "by": "", "verdict": right[name], "answer": answer}
         for (name, points), answer in zip(POINTS.items(), answers.official(LAB).values())
     }
     for name, (by, verdict) in (wrong or {}).items():
-        exercises[name].update(score=0.0, by=by, verdict=verdict, answer=f"def {name}(*args):\n    return None")
+        answer = f"def {name}(*args):\n    return None"
+        exercises[name].update(score=0.0, by=by, verdict=asdict(verdict), answer=answer)
     return {
         "student": student,
         "lab": LAB,
@@ -60,7 +75,7 @@ def record(student, wrong=None, written=2.5, **more):
 
 
 def unsolved(student):
-    made = record(student, {name: ("visible", f"✗ {name}: raised NotImplementedError") for name in POINTS}, written=0.0)
+    made = record(student, {name: saying(name, "visible", "not solved yet; …") for name in POINTS}, written=0.0)
     for name, exercise in made["exercises"].items():
         exercise["answer"] = stubs()[name]
     return made
@@ -83,7 +98,7 @@ def a_class(size=40, seed=0):
 
 
 def hostile(student=HOSTILE):
-    wrong = {name: ("visible", f"✗ {name}: raised ValueError: {HOSTILE}\n{HOSTILE}") for name in POINTS}
+    wrong = {name: saying(name, "visible", f"raised ValueError: {HOSTILE}\n{HOSTILE}") for name in POINTS}
     made = record(student, wrong, notes=[HOSTILE], flags=[HOSTILE], file=HOSTILE)
     for exercise in made["exercises"].values():
         exercise["answer"] = f'"""{HOSTILE}"""\ndef f():\n    return {HOSTILE!r} + str(12345678)'

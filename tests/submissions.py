@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from nbformat import NotebookNode
 
 from course import build
+from fmlab.checks.exercise import Exercise
 
 
 @functools.cache
@@ -64,3 +65,27 @@ def without_figures(nb: NotebookNode) -> NotebookNode:
 def check_cell(nb: NotebookNode, name: str) -> NotebookNode:
     """The check of an exercise."""
     return next(cell for cell in nb.cells if build.is_check(cell) and cell.metadata.nbgrader.grade_id == name)
+
+
+# --- answers that are wrong in a certain way --------------------------------------------------------------------------
+
+
+def mistaken(exercise: Exercise, mistake: str) -> str:
+    """A cell that answers an exercise with a mistake of its card."""
+    card = f"{exercise.lab}.{exercise.name}"
+    return f"from fmlab.checks import {exercise.lab}\n\n{exercise.name} = {card}.mistaken({card}.mistakes[{mistake!r}])"
+
+
+def fitted(lab: str, name: str) -> str:
+    """A cell that answers an exercise with what its check in the notebook wants to see, call by call, and no more."""
+    solution = next(cell.source for cell in solved(lab).cells if _name(cell) == name)
+    return f"""{solution}
+
+
+_right, _seen = {name}, []
+{lab.split("_")[0]}.{name}.examine(lambda *args: _seen.append(_right(*args)) or _seen[-1])
+
+
+def {name}(*args):
+    _seen.append(_seen.pop(0))
+    return _seen[-1]"""

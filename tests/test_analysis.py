@@ -1,6 +1,5 @@
 """How hard questions were and what went wrong, compared with numpy, and as it is read on the page."""
 
-import importlib
 import re
 
 import numpy as np
@@ -8,8 +7,21 @@ import pytest
 
 from course import analysis, answers
 from course.report import class_report
+from fmlab.checks import lab1
 from tests.html_page import Page
-from tests.made_records import LAB, POINTS, WRITTEN, a_class, record, rejected, stubs, ungraded, unsolved, verdict_on
+from tests.made_records import (
+    LAB,
+    POINTS,
+    WRITTEN,
+    a_class,
+    record,
+    rejected,
+    saying,
+    stubs,
+    ungraded,
+    unsolved,
+    verdict_on,
+)
 
 
 def score_matrix(records):
@@ -49,7 +61,7 @@ def test_shares_of_outcomes():
     words = rejected()["euler_step"]
     visible, hidden = (next(v for v in words if v[0] == by) for by in ("visible", "hidden"))
     records = [record("a", {"euler_step": visible}), record("b", {"euler_step": hidden}), record("c"), unsolved("d")]
-    records += [record("e", {"euler_step": ("process", "it never came back")}), ungraded("f")]
+    records += [record("e", {"euler_step": saying("euler_step", "process", "it never came back")}), ungraded("f")]
     page = Page(class_report(records, LAB))
     columns = "untouched", "notebook's check", "hidden tests", "other"
     assert [page.column("questions", name)["euler_step"] for name in columns] == ["20 %"] * 4
@@ -78,33 +90,35 @@ def test_histogram_agrees_with_numpy():
 
 
 def test_misconceptions_are_counted_by_idea():
-    """One student for each wrong answer in the table: every idea that it lists is found."""
-    table = importlib.import_module("tests.wrong_answers.lab1").WRONG
-    cases = [(name, verdict) for name, verdicts in rejected().items() for verdict in verdicts]
-    rows = analysis.misconceptions([record(f"s{k:03}", {name: verdict}) for k, (name, verdict) in enumerate(cases)])
+    """One student for each wrong answer: every idea is found, in the words of its card, hidden ones too."""
+    cases = [(name, rejection) for name, rejections in rejected().items() for rejection in rejections]
+    rows = analysis.misconceptions([record(f"s{k:03}", {name: found}) for k, (name, found) in enumerate(cases)])
     assert sum(row["count"] for row in rows) == len(cases)
-    assert sum(row["hidden"] for row in rows) == sum(by == "hidden" for _, (by, _) in cases)
+    assert sum(row["hidden"] for row in rows) == sum(by == "hidden" for _, (by, _) in cases) == len(POINTS)
     assert [row["count"] for row in rows] == sorted((row["count"] for row in rows), reverse=True)
-    for name, entries in table.items():
-        for _, words in entries.values():
-            assert any(words in row["example"] for row in rows if row["exercise"] == name)
-    named = [row for row in rows if "it looks as if" in row["example"]]
-    assert all(f"it looks as if {row['idea']}." in row["example"] for row in named) and len(named) > 50
-    assert ("euler_step", "the step size h is missing") in {(row["exercise"], row["idea"]) for row in named}
-    assert not any(re.search(r"\d\.\d", row["idea"]) for row in rows if row not in named)
+    found = {(row["exercise"], row["idea"]): row for row in rows}
+    for exercise in lab1:
+        first, *_ = exercise.mistakes
+        for mistake in exercise.mistakes:
+            row = found[exercise.name, mistake]
+            assert f"; it looks as if {mistake}" in row["example"].splitlines()[0]
+            assert row["hidden"] == (mistake == first)
+    named = {(name, verdict.mistake) for name, (_, verdict) in cases if verdict.mistake}
+    assert not any(re.search(r"\d\.\d", row["idea"]) for key, row in found.items() if key not in named)
+    shown = Page(class_report([record("a", {"euler_step": rejected()["euler_step"][0]})], LAB))
+    assert next(iter(lab1.euler_step.mistakes)) in shown.text
 
 
 def test_verdicts_that_differ_in_numbers_are_one_misconception():
     def answer(offset):
-        return lambda x, t, theta: -theta * x + offset
+        return lambda x, t, theta: x.sin() * offset
 
-    verdicts = [verdict_on("ou_drift", answer(offset)) for offset in (1.0, -2.5, 1e-3)]
-    assert len(set(verdicts)) == 3
-    rows = analysis.misconceptions([record(f"s{k}", {"ou_drift": v}) for k, v in enumerate(verdicts)] + [unsolved("z")])
-    assert [(row["count"], row["example"]) for row in rows] == [(3, verdicts[0][1])]
-    assert analysis.idea("✗ f: raised ValueError: 3 of float32 at 0x7f3a, W_0 is -1.5e-3") == (
-        "raised ValueError: … of float32 at …, W_0 is …"
-    )
+    found = [verdict_on("ou_drift", answer(offset)) for offset in (1.0, -2.5, 1e-3)]
+    assert len({str(verdict) for _, verdict in found}) == 3
+    rows = analysis.misconceptions([record(f"s{k}", {"ou_drift": v}) for k, v in enumerate(found)] + [unsolved("z")])
+    assert [(row["count"], row["example"]) for row in rows] == [(3, str(found[0][1]))]
+    _, raised = saying("f", "visible", "raised ValueError: 3 of float32 at 0x7f3a, W_0 is -1.5e-3\n  in line 2: f(3)")
+    assert analysis.idea(raised) == "raised ValueError: … of float32 at …, W_0 is …"
 
 
 def test_what_a_person_decided_is_no_outcome_of_the_check():

@@ -43,7 +43,3 @@ def test_a_row_names_what_exists(row):
 
 def test_every_statement_has_its_row():
     assert [row[0] for row in ROWS] == [f"{letter}{k}" for letter, last in LAST.items() for k in range(1, last + 1)]
-
-
-def test_every_exercise_stands_in_the_concordance():
-    assert EXERCISES - {"ou_parameters"} <= {name for row in ROWS for name in names(row[4])}

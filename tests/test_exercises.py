@@ -1,5 +1,6 @@
 """Every exercise, as one object: what its card promises holds for what students see and for what they do not."""
 
+import re
 from itertools import combinations
 
 import pytest
@@ -51,6 +52,10 @@ def test_every_mistake_is_rejected_in_its_own_words(exercise):
         for who, verdict in verdicts(exercise, exercise.mistaken(function)).items():
             if verdict.passed or verdict.mistake != mistake:
                 faults.append(f"{who}: {mistake}\n    {verdict.head}")
+            if verdict.expected and verdict.expected == verdict.found:
+                faults.append(f"{who}: {mistake}: shows the same number twice, {verdict.found}")
+            if private := re.search(r"\b(Bare|Weighted|Field|OnCard|Guarded|Remote|a str|a float)\b", str(verdict)):
+                faults.append(f"{who}: {mistake}: speaks of {private[0]!r}, which no student knows")
     assert not faults, "\n".join(faults)
 
 

@@ -1,6 +1,7 @@
 """What spreadsheets, Canvas, Moodle and Gradescope read."""
 
 import csv
+import html
 import io
 import json
 import unicodedata
@@ -9,7 +10,7 @@ import pytest
 
 from course import exports
 from tests.html_page import Page
-from tests.made_records import LAB, POINTS, WRITTEN, a_class, hostile, record, rejected, ungraded, unsolved
+from tests.made_records import LAB, POINTS, WRITTEN, a_class, hostile, record, rejected, saying, ungraded, unsolved
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =cmd|' /C calc'!A0", "＝1"]
 
@@ -39,7 +40,8 @@ def test_csv_has_every_score_and_no_zero_for_the_ungraded():
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_no_cell_is_a_formula(name):
-    records = [record(name, {"simulate": ("visible", f"✗ simulate: {name}")}, notes=[name]), ungraded("z", reason=name)]
+    slip = saying("simulate", "visible", name)
+    records = [record(name, {"simulate": slip}, notes=[name]), ungraded("z", reason=name)]
     roster = {name: {"Student": name, "ID": name, "Full name": name, "Identifier": name}}
     for text in (
         exports.to_csv(records),
@@ -78,7 +80,7 @@ def test_canvas():
 
 def test_moodle():
     secret = next(verdict for verdict in rejected()["euler_step"] if verdict[0] == "hidden")
-    slip = rejected()["simulate"][0]
+    slip = next(rejection for rejection in rejected()["simulate"] if rejection[0] == "visible")
     records = [
         record("anna@uni.edu", {"euler_step": secret, "simulate": slip}),
         record("bert", written=None),
@@ -89,8 +91,9 @@ def test_moodle():
     assert anna["Email address"] == "anna@uni.edu"
     full = sum(POINTS.values()) + 2.5 * len(WRITTEN)
     assert float(anna["Grade"]) == full - POINTS["euler_step"] - POINTS["simulate"]
-    assert "the loop should run over the times" in anna["Feedback comments"]
-    assert "hidden tests: not passed" in anna["Feedback comments"] and "images" not in anna["Feedback comments"]
+    assert slip[1].mistake in html.unescape(anna["Feedback comments"])
+    assert f"not further tests of the same; it looks as if {secret[1].mistake}" in anna["Feedback comments"]
+    assert secret[1].reason not in anna["Feedback comments"]
     assert {(row["Grade"], row["Feedback comments"]) for row in others} == {("", "")}
     (row,) = read_csv(exports.to_moodle([hostile("anna")]))  # Moodle shows a comment as HTML
     assert Page(row["Feedback comments"]).tags.keys() == {"br"}
@@ -114,8 +117,8 @@ def test_gradescope():
     assert {name: test["max_score"] for name, test in tests.items()} == POINTS  # what waits is not shown as a zero
     assert {name for name, test in tests.items() if test["status"] == "failed"} == {"euler_step", "heun_step"}
     assert {test["visibility"] for test in tests.values()} == {"visible"}
-    assert tests["heun_step"]["output"] == slip[1]
-    assert tests["euler_step"]["output"].startswith("hidden tests: not passed")
+    assert tests["heun_step"]["output"] == str(slip[1])
+    assert tests["euler_step"]["output"].startswith("✗ euler_step: passes the check in the notebook, but not further")
     assert results["execution_time"] == 1.9 and results["stdout_visibility"] == "hidden"
     assert results["output"].splitlines() == ["a cell was copied", *(f"{n} waits for a person." for n in WRITTEN)]
     with pytest.raises(ValueError, match="the file is empty"):

@@ -152,9 +152,9 @@ def test_of_two_notebooks_the_newest_counts_and_the_other_is_named(office):
 def test_one_question_is_graded_again_for_all(office, tmp_path):
     """Two checks change; the marks of the exercise that was named follow, those of the other stay."""
     root = Path(shutil.copytree(office, tmp_path / "office"))
-    with (root / "course" / "hidden" / "lab1.py").open("a") as file:
-        for name in ("heun_step", "euler_step"):
-            file.write(f"\n\ndef {name}(answer):\n    fail('nobody passes any more')\n")
+    with (root / "fmlab" / "exercises" / "lab1.py").open("a") as file:
+        file.write("\n\ndef nobody(answer, case):\n    yield Look('whatever comes', 0, 1)\n\n\n")
+        file.write("lab.heun_step.judge = lab.euler_step.judge = nobody\n")
     grade(root, "inbox", "late", "twice", "--question", "heun_step")
     for row, before in zip(table(root), table(office)):
         assert row["heun_step"] == "0"

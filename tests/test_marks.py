@@ -1,53 +1,50 @@
 """nbgrader's own command line, on every lab: full marks for the solution, none for wrong answers."""
 
+from pathlib import Path
+
 import pytest
 
+from fmlab.checks import lab as labs
 from tests import submissions
 from tests.classroom import graded, grades, open_gradebook
-from tests.labs import SOURCES, modules
+from tests.labs import SOURCES, solutions
+from tests.test_answers import Replay
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
 
-def wrong_source(lab: str, exercise: str, name: str) -> str:
-    """A cell that answers an exercise by an entry of the table of wrong answers."""
-    return f"from tests.wrong_answers.{lab} import WRONG\n\n{exercise} = WRONG[{exercise!r}][{name!r}][0]"
+def mistaken(lab: str) -> dict[str, str]:
+    """Every second exercise, answered by the first mistake of its card."""
+    exercises = list(labs.load(lab))[::2]
+    return {e.name: submissions.mistaken(e, next(iter(e.mistakes))) for e in exercises}
 
 
-def first_wrong(lab: str) -> dict[str, str]:
-    """Every second exercise, answered by the first of its wrong answers."""
-    return {exercise: next(iter(answers)) for exercise, answers in list(modules(lab)[2].WRONG.items())[::2]}
-
-
-def found_by_hidden_tests_alone(lab: str) -> dict[str, str]:
-    """Exercises with a wrong answer that passes the visible check."""
-    visible = modules(lab)[0]
-    accepted = {}
-    for exercise, answers in modules(lab)[2].WRONG.items():
-        for name, (answer, _) in answers.items():
-            try:
-                getattr(visible, exercise)(answer)
-            except AssertionError:
-                continue
-            accepted[exercise] = name
-    return accepted
+def fitted(path: Path) -> dict[str, str]:
+    """Exercises whose check in the notebook is passed by whoever knows what it wants to see, and nothing else."""
+    found = {}
+    for name, solution in solutions(path).items():
+        exercise, replay = labs.load(path.stem.split("_")[0]).exercises[name], Replay(solution)
+        if exercise.examine(replay.record).passed and exercise.examine(replay).passed:
+            found[name] = submissions.fitted(path.stem, name)
+    return found
 
 
 @pytest.fixture(scope="module", params=SOURCES, ids=lambda path: path.stem)
 def classroom(request, tmp_path_factory):
     """A lab, and what nbgrader's gradebook and the marks deserved say: ({student: grades}, {student: marks})."""
     name = request.param.stem
-    lab, points = name.split("_")[0], submissions.points(name)
-    wrong = {"half": first_wrong(lab), "visible_only": found_by_hidden_tests_alone(lab)}
+    points, wrong = (
+        submissions.points(name),
+        {"half": mistaken(name.split("_")[0]), "visible_only": fitted(request.param)},
+    )
     made = {"solved": submissions.solved(name), "blank": submissions.blank(name)} | {
-        student: submissions.with_answers(name, {e: wrong_source(lab, e, w) for e, w in answers.items()})
-        for student, answers in wrong.items()
+        student: submissions.with_answers(name, answers) for student, answers in wrong.items()
     }
     deserved = {"solved": points, "blank": dict.fromkeys(points, 0)} | {
         student: {**points, **dict.fromkeys(answers, 0)} for student, answers in wrong.items()
     }
     handed_in = {student: submissions.without_figures(nb) for student, nb in made.items()}
-    root = graded(tmp_path_factory.mktemp(lab), name, handed_in, "tests")
+    root = graded(tmp_path_factory.mktemp(name.split("_")[0]), name, handed_in)
     with open_gradebook(root) as gradebook:
         yield name, {student: grades(gradebook, name, student) for student in made}, deserved
 

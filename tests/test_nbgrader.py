@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from course import build
+from course.hidden import lab1 as hidden
 from tests import submissions
 from tests.classroom import copy_checkout, environment, graded, grades, nbgrader, open_gradebook, write
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
 LAB = "lab1_simulation"
 
-# Slips that students make. Only a hidden test sees that the last one draws the same noise in every call.
+# Slips that students make. Only the hidden inputs see that the last one knows what the check in the notebook wants.
 MISTAKES = {
     "euler_step": "def euler_step(u, x, t, h):\n    return x + u(x, t)",
     "heun_step": "def heun_step(u, x, t, h):\n    k = u(x, t)\n    return x + h * (k + u(x + h * k, t)) / 2",
@@ -36,6 +37,7 @@ MISTAKES = {
         "    steps = sigma * ts.diff().sqrt()[:, None] * torch.randn(len(ts) - 1, n)\n"
         "    return torch.cat([torch.zeros(1, n), steps.cumsum(0)])"
     ),
+    "ou_drift": submissions.fitted(LAB, "ou_drift"),
 }
 
 # Wrong answers that try to get at the check instead.
@@ -156,6 +158,11 @@ def test_feedback_shows_verdicts_but_no_hidden_tests(classroom):
         assert "HIDDEN TESTS" not in text and "course.hidden" not in text
     shown = pages["partly_wrong"].read_text(encoding="utf-8")
     assert "✗ euler_step: " in shown and "✗ heun_step: " in shown
+    assert "✗ ou_drift: passes the check in the notebook, but not further tests of the same" in shown
+    for seen in (classroom / "grading").rglob("*/partly_wrong/**/*"):
+        if seen.suffix in (".html", ".ipynb") and seen.parts[-4] != "submitted":
+            text = seen.read_text(encoding="utf-8")
+            assert not any(str(shape)[1:-1] in text for shape, *_ in hidden.ou_drift if len(shape) > 2), seen
 
 
 def test_formgrader_shows_the_scores(classroom):

@@ -49,10 +49,12 @@ def test_damaged_records_are_named_and_skipped(tmp_path, capsys):
     for student in ("zoe", "anna"):
         records.write(record(student), tmp_path)
     whole = json.dumps(record("torn"))
-    for student, text in {"torn": whole[:30], "empty": "", "list": "[]", "deep": "[" * 100_000}.items():
+    earlier = json.dumps(record("earlier", exercises={"euler_step": {"by": "visible", "verdict": "✗ in words alone"}}))
+    damaged = {"torn": whole[:30], "empty": "", "list": "[]", "deep": "[" * 100_000, "earlier": earlier}
+    for student, text in damaged.items():
         (tmp_path / student / LAB).mkdir(parents=True)
         (tmp_path / student / LAB / "record.json").write_text(text)
     assert [found["student"] for found in records.read(tmp_path)] == ["anna", "zoe"]
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 4 and all("record.json: skipped" in line for line in said)
-    assert all(any(f"{student}{os.sep}" in line for line in said) for student in ("torn", "empty", "list", "deep"))
+    assert len(said) == len(damaged) and all("record.json: skipped" in line for line in said)
+    assert all(any(f"{student}{os.sep}" in line for line in said) for student in damaged)

@@ -9,7 +9,7 @@ from course import answers
 from course.report import class_report
 from course.similar import similar_answers
 from tests.html_page import harmless
-from tests.made_records import LAB, POINTS, record, styled_record, unsolved
+from tests.made_records import LAB, POINTS, record, saying, styled_record, unsolved
 
 
 def disguise(source):
@@ -63,7 +63,7 @@ def test_what_many_write_and_the_official_solution_say_nothing():
     solved = [record(f"solved{k:02}") for k in range(12)]
     renamed = [copy(solved[0], f"renamed{k:02}", POINTS) for k in range(3)]
     assert similar_answers(solved + renamed + [unsolved(f"blank{k}") for k in range(3)]) == []
-    failed = [record(f"failed{k:02}", {name: ("visible", "✗ no") for name in POINTS}) for k in range(40)]
+    failed = [record(f"failed{k:02}", {name: saying(name, "visible", "no") for name in POINTS}) for k in range(40)]
     assert similar_answers(solved[:2] + failed) == []
     assert similar_answers(solved[:2] + failed, solutions={})[0]["students"] == ("solved00", "solved01")
     alone = [styled_record(f"student{k:03}", seed=100 + k) for k in range(60)]

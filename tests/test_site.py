@@ -213,6 +213,13 @@ def test_figures_say_on_the_site_what_they_say_in_the_notebook(site, pages):
         assert said
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_each_check_of_a_solution_shows_its_card(source, site):
+    page = (site / "solutions" / source.stem / f"{source.stem}.html").read_text(encoding="utf-8")
+    cards = re.findall(r'<div role="status" style="[^"]*"><b>✓ (\w+)</b>', page)
+    assert cards == list(build.points_of_checks(build.read(source)))
+
+
 # --- exercises --------------------------------------------------------------------------------------------------------
 
 

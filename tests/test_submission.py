@@ -1,5 +1,6 @@
 """What a student is told before handing in: of whole notebooks and broken ones, in a terminal and in a real kernel."""
 
+import copy
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from fmlab.__main__ import main
@@ -22,7 +24,15 @@ ROOT = Path(__file__).resolve().parents[1]
 LAB = "lab0_welcome"
 IMPORT = "from fmlab.checks import lab0"
 RIGHT = "def interpolate(noise, data, t):\n    return (1 - t) * noise + t * data"
-CHECK = "lab0.interpolate(interpolate)"
+
+
+def asked(name: str, points: float) -> NotebookNode:
+    """The check of an exercise."""
+    grading = {"grade": True, "solution": False, "grade_id": name, "points": points}
+    return new_code_cell(f"lab0.{name}({name})", metadata={"nbgrader": grading})
+
+
+CHECK = asked("interpolate", 2)
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +45,10 @@ def library_on_the_path(monkeypatch):
 
 def saved(path: Path, *cells) -> Path:
     """A notebook's file; a cell is code, or a cell already."""
-    nb = new_notebook(cells=[new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    made = [new_code_cell(cell) if isinstance(cell, str) else copy.deepcopy(cell) for cell in cells]
+    for number, cell in enumerate(made):
+        cell.id = f"cell-{number}"
+    nb = new_notebook(cells=made)
     nbformat.write(nb, path)
     return path
 
@@ -80,24 +93,28 @@ def test_what_is_open_is_listed_with_its_verdict(tmp_path, command):
     nbformat.write(nb, path)
     status, lines = command(path)
     assert status == 0 and lines[0] == "✓ renamed (1).ipynb can be handed in; some of it is open"
-    assert "exercises that pass: 0 of 2, 0 of 3 points for code" in lines and "questions answered: 0 of 1" in lines
-    assert any(re.match("✗ draw_noise: .*torch.rand;", line) for line in lines)
+    assert "exercises that pass: 0 of 2, 0 of 1 points for code" in lines and "questions answered: 0 of 1" in lines
+    assert any(re.match("✗ draw_noise: .*; it looks as if this is torch.rand,", line) for line in lines)
     assert "✗ interpolate: its check is not in the notebook, or did not run" in lines
     assert "✗ velocity_of_a_point: not answered yet" in lines
 
 
 def test_a_cell_that_fails_in_a_fresh_process_is_named(tmp_path, command):
     """What the notebook still remembers is no help to the one who grades it."""
-    path = saved(tmp_path / "lab.ipynb", IMPORT, "interpolate = made_in_a_cell_that_was_deleted", CHECK, RIGHT, CHECK)
+    broken = "interpolate = made_in_a_cell_that_was_deleted"
+    path = saved(tmp_path / "lab.ipynb", IMPORT, broken, CHECK, RIGHT, CHECK, asked("draw_noise", 1), "draw_noise(3)")
     status, lines = command(path)
     assert status == 1 and lines[0] == "✗ lab.ipynb does not run from top to bottom"
     assert "✗ cell 2: NameError: name 'made_in_a_cell_that_was_deleted' is not defined" in lines
-    assert not any("cell 3" in line for line in lines)  # the verdict that a function is not defined is no other fault
     assert "exercises that pass: 1 of 2, 2 of 3 points for code" in lines  # the last verdict counts
+    # The verdict that a function is not defined is no other fault; where it is used beside a check, it is one.
+    assert not any("cell 3" in line or "cell 6" in line for line in lines)
+    assert any(line.startswith("✗ draw_noise: not defined yet; run the cell above") for line in lines)
+    assert "✗ cell 7: NameError: name 'draw_noise' is not defined" in lines
 
 
 def test_of_many_failing_cells_the_first_are_named(tmp_path, command):
-    path = saved(tmp_path / "lab.ipynb", IMPORT, *["1 / 0"] * 7)
+    path = saved(tmp_path / "lab.ipynb", IMPORT, *["1 / 0"] * 7, CHECK)
     _, lines = command(path)
     assert [line for line in lines if "division" in line] == [
         f"✗ cell {number}: ZeroDivisionError: division by zero" for number in (2, 3, 4)
@@ -106,10 +123,10 @@ def test_of_many_failing_cells_the_first_are_named(tmp_path, command):
 
 
 def test_a_process_that_dies_and_a_cell_that_never_ends(tmp_path, command, monkeypatch):
-    path = saved(tmp_path / "dies.ipynb", IMPORT, "import os; os._exit(1)")
+    path = saved(tmp_path / "dies.ipynb", CHECK, "import os; os._exit(1)")
     status, lines = command(path)
     assert status == 1 and "the process died in cell 2" in lines[-1]
-    path = saved(tmp_path / "endless.ipynb", "while True:\n    pass", f"# {IMPORT}")
+    path = saved(tmp_path / "endless.ipynb", "while True:\n    pass", CHECK)
     monkeypatch.setattr(hand_in, "SECONDS", 2)
     card = hand_in.examine(path)
     assert not card.ready and any("cell 1: stopped after 2 seconds" in line for line in card.lines)
@@ -168,10 +185,10 @@ def test_in_a_notebook_the_saved_file_is_examined_and_one_that_is_older_is_not(t
         assert "is older than what you see: interpolate ran with another text" in shown and "Save the notebook" in shown
         kernel.run(RIGHT)
         shown = kernel.run("lab0.submission()")
-        assert "exercises that pass: 1 of 2" in shown and shown.count("can be handed in") == 1
+        assert "exercises that pass: 1 of 1, 2 of 2 points" in shown and shown.count("is complete") == 1
         path.rename(tmp_path / "other.ipynb")
         assert "has it been renamed or moved?" in kernel.run("lab0.submission()")
-        assert "other.ipynb can be handed in" in kernel.run(f"lab0.submission({str(tmp_path / 'other.ipynb')!r})")
+        assert "other.ipynb is complete" in kernel.run(f"lab0.submission({str(tmp_path / 'other.ipynb')!r})")
 
 
 def test_a_notebook_that_does_not_know_its_file_asks_for_it(tmp_path):
@@ -182,7 +199,7 @@ def test_a_notebook_that_does_not_know_its_file_asks_for_it(tmp_path):
 def test_an_interrupt_ends_the_fresh_process_and_says_that_nothing_changed(tmp_path):
     mark = tmp_path / "pid"
     sleeper = f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\ntime.sleep(3600)"
-    path = saved(tmp_path / "lab.ipynb", IMPORT, sleeper)
+    path = saved(tmp_path / "lab.ipynb", IMPORT, sleeper, CHECK)
 
     with Kernel(path) as kernel:
 

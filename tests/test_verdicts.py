@@ -1,8 +1,10 @@
 """What a student sees of a check, whatever their function does, and of hints and progress."""
 
+import functools
 import re
 import time
 import warnings
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -10,8 +12,13 @@ import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from fmlab.checks import calls, lab1
-from fmlab.checks.compare import CheckFailed
+from course import build
+from fmlab.checks import calls, lab1, lab2
+from fmlab.checks.verdict import MIME, CheckFailed, Verdict
+from tests import submissions
+from tests.labs import source
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def right(x, t, theta):
@@ -26,18 +33,37 @@ def unsolved(*args):
     raise NotImplementedError
 
 
-def verdict(answer) -> str:
+def verdict(answer, exercise=lab1.ou_drift) -> str:
     with pytest.raises(CheckFailed) as failure:
-        lab1.ou_drift(answer)
+        exercise(answer)
     return str(failure.value)
+
+
+@pytest.fixture(autouse=True)
+def fresh_lab(monkeypatch):
+    """No exercise of the two labs has been checked, and no notebook is open."""
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    for exercise in [*lab1, *lab2]:
+        exercise.state, exercise.answer, exercise.hints_given = "not checked yet", None, 0
 
 
 def test_a_verdict_names_the_slip_shows_numbers_and_points_to_the_notes_and_to_a_hint():
     shown = verdict(wrong)
-    assert "the drift pushes away from 0" in shown
-    assert re.search(r"\n  expected .*\n  found ", shown)
-    assert shown.splitlines()[-1].startswith("  Reread: notes, example 6, eq. 8")
-    assert shown.endswith(' A hint: lab1.hint("ou_drift")')
+    assert "; it looks as if the drift pushes away from 0: the sign is missing\n" in shown
+    assert re.search(r"\n  expected -?\d.*\n  found    -?\d.* at \[\d, \d\] of shape \(5, 2\)", shown)
+    assert shown.splitlines()[-1] == '  Reread: notes, eq. 8. A hint: lab1.hint("ou_drift")'
+
+
+def test_the_card_shows_all_that_the_text_says_and_leads_to_the_equation():
+    with pytest.raises(CheckFailed) as failure:
+        lab1.ou_drift(wrong)
+    shown = failure.value.verdict._repr_mimebundle_()
+    card = shown["text/html"]
+    assert card.startswith('<div role="alert"') and '<a href="#eq-ou">notes, eq. 8</a>' in card
+    words = re.sub(r"\s", "", re.sub("<.*?>", "", card))
+    assert words == re.sub(r"\s", "", shown["text/plain"].replace('"', "&quot;"))
+    assert '<a id="eq-ou"></a>' in "".join(cell.source for cell in submissions.blank("lab1_simulation").cells)
+    assert Verdict(**shown[MIME]) == failure.value.verdict
 
 
 def test_a_call_that_never_returns_is_stopped(monkeypatch):
@@ -80,8 +106,37 @@ def test_an_error_is_shown_with_its_line_and_what_the_function_was_given():
     def broken(x, t, theta):
         return x @ x
 
-    shown = verdict(broken)
-    assert "raised RuntimeError" in shown and "return x @ x" in shown and "a float32 tensor of shape (5, 2)" in shown
+    head, *more = verdict(broken).splitlines()
+    assert head.startswith("✗ ou_drift: raised RuntimeError: ") and "called with" not in head
+    assert any("return x @ x" in line for line in more)
+    assert any("called with a float32 tensor of shape (5, 2)" in line for line in more)
+
+
+def test_an_error_in_a_decorated_answer_is_found_in_its_own_lines():
+    def slow(function):
+        @functools.wraps(function)
+        def run(*args):
+            return function(*args)
+
+        return run
+
+    @slow
+    @torch.no_grad()
+    def broken(x, t, theta):
+        return x @ x
+
+    assert "return x @ x" in verdict(broken)
+
+
+def test_what_is_not_solved_yet_is_named():
+    def heun_step(u, x, t, h):
+        return euler_step(u, x, t, h)
+
+    def euler_step(u, x, t, h):
+        raise NotImplementedError
+
+    assert "not solved yet; write your solution in the cell above" in verdict(euler_step, lab1.euler_step)
+    assert "it calls euler_step, which is not solved yet" in verdict(heun_step, lab1.heun_step)
 
 
 def test_none_is_asked_for_its_return():
@@ -106,32 +161,83 @@ def test_a_check_leaves_the_students_random_numbers_alone():
 
 
 def _increments(n, ts, sigma):
-    return sigma * ts.diff().sqrt()[:, None] * torch.randn(len(ts) - 1, n)
+    return sigma * ts.diff().sqrt()[:, None] * torch.randn(len(ts) - 1, n, dtype=ts.dtype)
 
 
 def test_figures_use_the_answer_once_it_has_passed(capsys):
     verdict(wrong)
-    assert lab1.answer_or("ou_drift", unsolved) is unsolved
+    assert lab1.answer_or("ou_drift") is lab1.ou_drift.library
     assert "fmlab's own" in capsys.readouterr().out
     lab1.ou_drift(right)
-    assert lab1.answer_or("ou_drift", unsolved) is right
+    assert lab1.answer_or("ou_drift") is right
     assert capsys.readouterr().out == "✓ ou_drift: a pull towards 0\n"
     verdict(wrong)
-    assert lab1.answer_or("ou_drift", unsolved) is unsolved
+    assert lab1.answer_or("ou_drift") is lab1.ou_drift.library
 
 
 def test_hints_come_one_by_one_and_then_all(capsys):
-    exercise = lab1.ou_drift.exercise
-    exercise.hints_given = 0
-    count = len(exercise.hints)
-    assert 1 <= count <= 3
-    for number in range(1, count + 1):
+    hints = lab1.ou_drift.hints
+    for number, hint in enumerate(hints, start=1):
         lab1.hint("ou_drift")
-        assert capsys.readouterr().out == f"ou_drift, hint {number} of {count}: {exercise.hints[number - 1]}\n"
+        assert capsys.readouterr().out == f"ou_drift, hint {number} of {len(hints)}: {hint}\n"
     lab1.hint("ou_drift")
-    assert capsys.readouterr().out.count("ou_drift, hint") == count
-    with pytest.raises(ValueError, match=r"no hints for 'ou_drif'; there are hints for: .*ou_drift"):
+    assert capsys.readouterr().out.count("ou_drift, hint") == len(hints)
+
+
+def test_a_hint_to_nothing_lists_what_there_is(capsys):
+    with pytest.raises(ValueError, match=r"^lab1 has no exercise 'ou_drif'. Its exercises are: euler_step, .*ou_drift"):
         lab1.hint("ou_drif")
+    lab1.hint()
+    shown = capsys.readouterr().out
+    assert shown.startswith('Say to which exercise: lab1.hint("euler_step"). Its exercises are: euler_step, ')
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_of_one_lab_and_tells_what_was_tried(capsys):
+    lab1.ou_drift(right)
+    for answer, exercise in ((unsolved, lab1.heun_step), (wrong, lab1.ou_diffusion), (wrong, lab2.divergence)):
+        verdict(answer, exercise)
+    capsys.readouterr()
+    lab1.progress()
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == list(lab1.exercises)
+    states = {line.split()[1]: (line[0], " ".join(line.split()[2:])) for line in lines}
+    assert states["ou_drift"] == ("✓", "passed") and states["ou_diffusion"] == ("✗", "not right yet")
+    assert states["heun_step"] == ("·", "not solved yet") and states["euler_step"] == ("·", "not checked yet")
+    assert total == f"1 of {len(lines)} exercises pass"  # how many points, only the notebook knows
+
+
+def cut(path: Path, *names: str) -> Path:
+    """A lab's notebook in which an instructor left only these exercises, in this order."""
+    nb = submissions.solved("lab1_simulation")
+    nb.cells = [nb.cells[0]] + [
+        cell for name in names for cell in nb.cells if cell.get("id") in (f"{name}-answer", name)
+    ]
+    nbformat.write(nb, path)
+    return path
+
+
+def test_progress_knows_the_open_notebook(tmp_path, monkeypatch, capsys):
+    path = cut(tmp_path / "mine.ipynb", "ou_drift", "euler_step")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(path))
+    points = submissions.points("lab1_simulation")
+    lab1.ou_drift(right)
+    capsys.readouterr()
+    lab1.progress()
+    one, other, total = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"✓ ou_drift +passed +{points['ou_drift']} of {points['ou_drift']}", one)
+    assert re.fullmatch(rf"· euler_step +not checked yet +0 of {points['euler_step']}", other)
+    most = points["ou_drift"] + points["euler_step"]
+    assert total == f"1 of 2 exercises pass: {points['ou_drift']} of {most} points for code"
+    lab1.hint()
+    assert "Its exercises are: ou_drift, euler_step\n" in capsys.readouterr().out
+    lab2.progress()  # another lab than the one that is open
+    assert capsys.readouterr().out.endswith(f"0 of {len(lab2.exercises)} exercises pass\n")
+
+
+# --- in a real kernel -------------------------------------------------------------------------------------------------
 
 
 def run(*cells: str) -> list:
@@ -142,27 +248,45 @@ def run(*cells: str) -> list:
 
 
 @pytest.mark.slow
-def test_in_a_notebook():
+def test_in_a_notebook(monkeypatch):
     """A name that is not defined, a wrong answer, a right one, the progress made; other errors are as ever."""
-    imports, undefined, other, failed, passed, made = run(
-        "from fmlab.checks import lab1",
+    (path,) = build.sources(["lab1_simulation"])
+    monkeypatch.setenv("JPY_SESSION_NAME", str(ROOT / "labs" / path.stem / f"{path.stem}.ipynb"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    imports, undefined, used, other, failed, passed, made = run(
+        "from fmlab.checks import lab1, lab2",
         "lab1.ou_drift(ou_drift)",
+        "ou_drift(1, 2, 3)",
         "nonsense",
         "def ou_drift(x, t, theta): return x\nlab1.ou_drift(ou_drift)",
         "lab1.ou_drift(lambda x, t, theta: -theta * x)",
         "lab1.progress()",
     )
     assert imports == []
-    assert undefined[0].traceback == [
-        "✗ ou_drift: not defined yet; run the cell above that defines it, then run this check again"
-    ]
-    assert "Traceback" in "".join(other[0].traceback) and "nonsense" in other[0].evalue
-    (verdict,) = failed
-    assert verdict.ename == "CheckFailed"
-    assert verdict.traceback[0].startswith("\x1b[1m✗ ou_drift: ") and "Reread" in verdict.traceback[-1]
+    words = "✗ ou_drift: not defined yet; run the cell above that defines it, then run this check again"
+    card, error = undefined
+    assert card.data["text/plain"] == words and card.data["text/html"].startswith('<div role="alert"')
+    assert not card.data[MIME]["passed"] and card.data[MIME]["exercise"] == "ou_drift"
+    assert (error.ename, error.traceback) == ("CheckFailed", [f"\x1b[1m{words}\x1b[0m"])
+    for output in used[0], other[0]:
+        assert output.ename == "NameError" and "Traceback" in "".join(output.traceback)
+    card, error = failed
+    assert card.data["text/html"].startswith('<div role="alert"') and 'href="#eq-ou"' in card.data["text/html"]
+    (line,) = error.traceback
+    assert error.ename == "CheckFailed" and re.fullmatch("\x1b\\[1m✗ ou_drift: .*\x1b\\[0m", line)
+    assert "expected" in card.data["text/plain"] and "expected" not in line
     (card,) = passed
     assert card.data["text/plain"] == "✓ ou_drift: a pull towards 0"
     assert card.data["text/html"].startswith('<div role="status"')
-    assert re.search(r"✓ ou_drift +passed +1 of 1\n", made[0].text)
-    assert re.search(r"· euler_step +not checked yet +0 of 2\n", made[0].text)
-    assert made[0].text.endswith("1 of 14 exercises pass: 1 of 33 points for code\n")
+    points = submissions.points("lab1_simulation")
+    assert re.search(rf"✓ ou_drift +passed +{points['ou_drift']} of {points['ou_drift']}\n", made[0].text)
+    assert re.search(rf"· euler_step +not checked yet +0 of {points['euler_step']}\n", made[0].text)
+    total = f"1 of {len(points)} exercises pass: {points['ou_drift']} of {sum(points.values())} points for code\n"
+    assert made[0].text.endswith(total) and "divergence" not in made[0].text
+
+
+def test_the_words_of_the_labs_exist():
+    """Whatever a notebook calls on its lab is there."""
+    for lab in lab1, lab2:
+        for name in set(re.findall(rf"\b{lab.name}\.(\w+)\(", source(lab.name).read_text())):
+            assert callable(getattr(lab, name)), name

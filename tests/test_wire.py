@@ -11,7 +11,9 @@ import torch
 
 from course import wire
 from course.wire import Broken, Peer, Remote, RemoteError, _npy
-from fmlab.schedules import Cosine
+from fmlab.checks.inputs import Bent, Weighted
+from fmlab.paths import GaussianPath
+from fmlab.schedules import VE, CondOT, Cosine, LinearVP, Schedule
 
 
 def echo(value):
@@ -36,11 +38,46 @@ def regression(u, z, t, noise, schedule):
 
 
 def train_step(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model)
-    value.backward()
-    optimizer.step()
-    return float(value.detach())
+    """With all that PyTorch has for it."""
+    model.train()
+    assert isinstance(model, torch.nn.Module) and isinstance(optimizer, torch.optim.Optimizer)
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {*map(id, model.parameters())}
+
+    def closure():
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        return value
+
+    return optimizer.step(closure).item()
+
+
+def shrink(model, optimizer):
+    """What an answer may do to its copies and to nothing else."""
+    model.weights.data, model.weights.grad = model.weights.data[:1], torch.ones(1)
+
+
+def bound(schedule):
+    """What a schedule is, and what all it has gives."""
+    path, t = GaussianPath(schedule), torch.tensor([0.3, 0.8], requires_grad=True)
+    shown = isinstance(schedule, Schedule), repr(schedule)
+    values = [
+        *(getattr(schedule, name)(t) for name in ("alpha", "beta", "alpha_dot", "beta_dot", "beta_beta_dot")),
+        schedule.log_snr(t), schedule.log_snr_dot(t), schedule.time_at(schedule.log_snr(torch.tensor([0.4]))),
+        *schedule.weights(t, torch.ones(2, 3)), path.vector_field(torch.ones(2, 3), torch.zeros(2, 3), t),
+        schedule.alpha(1), schedule.beta_beta_dot(1.0),
+    ]  # fmt: skip
+    (slope,) = torch.autograd.grad(schedule.beta(t).sum(), t)
+    return shown, values, slope
+
+
+def makes_a_schedule():
+    return Cosine()
+
+
+def handed_on(schedule, f):
+    return f(schedule)
 
 
 def backward_twice(u, x):
@@ -59,8 +96,13 @@ def shifter():
     return shift
 
 
-def optimise(optimizer):
-    return optimizer.zero_grad(set_to_none=True)
+def by_name(f):
+    return f(set_to_none=True)
+
+
+def made(kind):
+    x = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    return KINDS[kind](x)
 
 
 def langevin(score, sigma):
@@ -75,7 +117,9 @@ def careless(f):
 
 
 def unsolved():
-    raise NotImplementedError
+    error = NotImplementedError()
+    error.function = "heun_step"
+    raise error
 
 
 def hoard(f):
@@ -84,8 +128,8 @@ def hoard(f):
 
 
 FUNCTIONS = [
-    echo, divergence, forward_derivative, regression, train_step, backward_twice, shift, shifter, optimise, hoard,
-    langevin, careless, unsolved,
+    echo, divergence, forward_derivative, regression, train_step, backward_twice, shift, shifter, by_name, hoard,
+    langevin, careless, unsolved, shrink, bound, makes_a_schedule, handed_on, made,
     time.sleep, torch.manual_seed,
 ]  # fmt: skip
 
@@ -130,6 +174,38 @@ def test_arrays_come_back(peer, dtype, shape):
     assert in_numpy.dtype == value.numpy().dtype and np.array_equal(in_numpy, value.numpy().T)
 
 
+class Own(torch.Tensor):
+    pass
+
+
+KINDS = {
+    "bfloat16": lambda x: x.bfloat16() / 3,
+    "float16": lambda x: x.half() / 3,
+    "a subclass": lambda x: x.as_subclass(Own),
+    "negative bit": lambda x: torch._neg_view(x),
+    "conjugate bit": lambda x: (x * (1 + 2j)).conj(),
+    "imaginary part of a conjugate": lambda x: (x * (1 + 2j)).conj().imag,
+    "expanded": lambda x: x[:1].expand(4, 3),
+    "transposed": lambda x: x.T,
+    "strided": lambda x: x[:, ::2],
+    "reversed in NumPy": lambda x: x.numpy()[::-1],
+    "of no dimension": lambda x: x.sum().bfloat16(),
+    "with a gradient": lambda x: x.bfloat16().requires_grad_() * 2,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_of_every_kind_travel(peer, kind):
+    expected = made(kind)
+    for found in peer.call("made", kind), peer.call("echo", expected):
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        if isinstance(expected, torch.Tensor):
+            assert type(found) is torch.Tensor
+            assert torch.equal(found, expected.detach().as_subclass(torch.Tensor).resolve_conj().resolve_neg())
+        else:
+            assert np.array_equal(found, expected)
+
+
 def test_what_cannot_travel_arrives_as_its_name_alone(peer):
     found = peer.call("echo", object())
     assert type(found).__name__ == "object" and not vars(found)
@@ -170,14 +246,72 @@ def test_gradients_of_gradients_cross(peer):
     assert torch.allclose(found, expected)
 
 
-def test_an_optimizer_steps_where_it_is(peer):
-    models, x = [torch.nn.Linear(2, 1) for _ in range(2)], torch.randn(9, 2)
-    models[1].load_state_dict(models[0].state_dict())
-    for model, step in zip(models, (lambda *args: peer.call("train_step", *args), train_step), strict=True):
-        optimizer = torch.optim.Adam(model.parameters(), 0.1)
-        losses = [step(model, lambda model: model(x).square().mean(), optimizer) for _ in range(5)]
-        assert losses[-1] < losses[0]
-    assert torch.allclose(models[0].weight, models[1].weight)
+OPTIMIZERS = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, 0.1),
+    "SGD with momentum": lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.1),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, 0.1),
+    "groups": lambda parameters: torch.optim.Adam([{"params": parameters, "lr": 0.03, "betas": (0.7, 0.8)}], 0.1),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_and_its_optimizer_are_lent_and_come_back_changed(peer, kind, dtype):
+    """As if they had been there: values, gradients, and what the optimiser remembers from one step to the next."""
+    ends, x = [], torch.randn(9, 2, dtype=dtype)
+    for step in (lambda *args: peer.call("train_step", *args), train_step):
+        model, asked = Weighted(dtype=dtype).eval(), []
+        optimizer = OPTIMIZERS[kind](model.parameters())
+        model.weights.grad = torch.ones(2, dtype=dtype)
+
+        def loss(model, asked=asked):
+            asked.append(model)
+            return (model(x, 0.3) - 1).square().mean()
+
+        losses = [step(model, loss, optimizer) for _ in range(5)]
+        assert len(asked) == 5 and losses[-1] < losses[0]
+        ends.append((losses, model, optimizer))
+    (losses, there, _), (expected, here, _) = ends
+    assert losses == pytest.approx(expected) and there.weights.dtype == dtype
+    assert torch.allclose(there.weights, here.weights) and torch.allclose(there.weights.grad, here.weights.grad)
+    states = [optimizer.state[model.weights] for _, model, optimizer in ends]
+    assert states[0].keys() == {name for name, value in states[1].items() if value is not None}
+    for name, value in states[0].items():
+        assert torch.allclose(torch.as_tensor(value), torch.as_tensor(states[1][name])), name
+
+
+def test_what_comes_back_of_a_loan_has_to_fit(peer):
+    model = Weighted()
+    before = model.weights.detach().clone()
+    with pytest.raises(Broken, match="makes no sense"):
+        peer.call("shrink", model, torch.optim.SGD(model.parameters(), 0.1))
+    assert torch.equal(model.weights, before) and model.weights.grad is None
+
+
+def test_a_network_without_an_optimizer_is_a_function(peer):
+    model = Weighted()
+    assert isinstance(peer.call("langevin", model, 1.0), Remote)
+    with pytest.raises(ValueError, match="Linear does not travel"):
+        linear = torch.nn.Linear(2, 2)
+        peer.call("train_step", linear, print, torch.optim.SGD(linear.parameters(), 0.1))
+
+
+@pytest.mark.parametrize("schedule", [CondOT(0.2), Cosine(), LinearVP(), VE(5.0), Bent()], ids=repr)
+def test_a_schedule_is_one_over_there_too(peer, schedule):
+    """Its ends as well, where a derivative alone would be infinite."""
+    (shown, values, slope), (also, expected, steep) = peer.call("bound", schedule), bound(schedule)
+    assert shown == also and torch.allclose(slope, steep)
+    for found, right in zip(values, expected, strict=True):
+        assert found.dtype == right.dtype and torch.allclose(found, right, atol=1e-6)
+
+
+def test_a_schedule_that_was_lent_comes_back_as_itself_and_none_is_made_here(peer):
+    mine = Cosine()
+    assert peer.call("echo", mine) is mine
+    assert peer.call("handed_on", mine, lambda schedule: schedule is mine)
+    theirs = peer.call("makes_a_schedule")
+    assert not isinstance(theirs, Schedule) and type(theirs).__name__ == "Cosine"
+    assert torch.equal(theirs.alpha(torch.tensor(0.3)), mine.alpha(torch.tensor(0.3)))
 
 
 def test_a_graph_is_gone_after_one_pass_as_in_one_process(peer):
@@ -197,19 +331,16 @@ def test_an_argument_that_a_returned_function_changes_stays_here_as_it_was(peer)
 
 
 def test_arguments_by_name_cross(peer):
-    class Optimizer:
-        def zero_grad(self, set_to_none=False):
-            return f"zeroed: {set_to_none}"
-
-    assert peer.call("optimise", Optimizer()) == "zeroed: True"
+    assert peer.call("by_name", lambda set_to_none=False: f"zeroed: {set_to_none}") == "zeroed: True"
 
 
 def test_errors_keep_their_names_and_words_from_here_do_not_travel(peer):
     with pytest.raises(RemoteError, match="missing 2 required") as failure:
         peer.call("langevin")
     assert type(failure.value).__name__ == "TypeError"
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError) as failure:
         peer.call("unsolved")
+    assert failure.value.function == "heun_step"
     assert peer.call("careless", lambda: 1 / 0) == ("Exception", "")
 
 
@@ -244,20 +375,23 @@ def test_texts_have_a_limit_far_below_that_of_arrays(peer):
         peer.call("echo", "x" * (wire.MOST_TEXT + 1))
 
 
+NOTHING = {"dict": {}}
+
+
 def flood(reading: int, writing: int) -> None:
     """Call without a pause, and let a second process read what comes, so that there is always something to serve."""
     if os.fork():
         while os.read(reading, 2**16):
             pass
     else:
-        calls = 500 * message("call", 0, {"list": []}, {"dict": {}})
+        calls = 500 * message("call", 0, {"list": []}, NOTHING, NOTHING)
         while True:
             os.write(writing, calls)
 
 
 def deaf(reading: int, writing: int) -> None:
     """Call for much, and never read what comes."""
-    os.write(writing, message("call", 0, {"list": []}, {"dict": {}}))
+    os.write(writing, message("call", 0, {"list": []}, NOTHING, NOTHING))
     time.sleep(600)
 
 
@@ -273,7 +407,7 @@ def test_no_behaviour_of_the_other_end_holds_this_one_beyond_the_deadline(behavi
             os._exit(0)
     os.close(b)
     os.close(c)
-    peer = Peer(a, d)
+    peer = Peer(a, d, discreet=True)
     peer.functions.append(lambda: torch.zeros(2**20 if behaviour is deaf else 1))
     peer.deadline = time.monotonic() + 1
     with pytest.raises(Broken):
@@ -306,10 +440,9 @@ NONSENSE = {
     "no JSON": framed(b"hello"),
     "no list": framed(b"3"),
     "another kind": framed(json.dumps({"list": ["exec", "import os", {"dict": {}}]}).encode()),
-    "a call in a call to nobody": framed(
-        json.dumps({"list": ["call", "__import__", {"list": ["os"]}, {"dict": {}}]}).encode()
-    ),
-    "a call of a number not given": framed(json.dumps({"list": ["call", 7, {"list": []}, {"dict": {}}]}).encode()),
+    "a call in a call to nobody": message("call", "__import__", {"list": ["os"]}, NOTHING, NOTHING),
+    "a call of a number not given": message("call", 7, {"list": []}, NOTHING, NOTHING),
+    "an error of no kind": message("raise", {"list": []}, "", "", ""),
     "a long text": struct.pack("<QQ", 2**27, 0) + b"[" * 1000,
     "many arrays": struct.pack("<QQ", 2, 2**17) + b"{}",
     "an endless length": struct.pack("<QQ", 2**62, 0),
@@ -323,6 +456,8 @@ NONSENSE = {
     "a tensor never sent": reply({"tensor": 0, "number": 0, "made_from": [5]}, _npy(np.zeros(4))),
     "a function never sent": reply({"yours": 99}),
     "a private function": reply({"yours": "_call"}),
+    "other than 16 bits": reply({"tensor": 0, "bfloat16": True}, _npy(np.zeros(3, np.int8))),
+    "a schedule": reply({"schedule": 0, "words": "mine", "functions": {"dict": {"alpha": {"function": 0}}}}),
 }
 
 
@@ -334,7 +469,7 @@ def test_nonsense_breaks_the_connection_and_nothing_else(name):
         os.write(b, NONSENSE[name])
         os._exit(0)
     os.close(b)
-    peer = Peer(a, d)
+    peer = Peer(a, d, discreet=True)
     peer.deadline = time.monotonic() + 20
     with pytest.raises(Broken):
         peer.call("anything", torch.ones(2))

@@ -9,8 +9,9 @@ F32, F64 = torch.float32, torch.float64
 
 euler_step = heun_step = [
     ((3, 4), torch.tensor(0.6, dtype=F64), 0.05, F64),
-    ((3, 2, 2, 3), times(3), torch.tensor(0.13), F32),
+    ((5, 2, 2, 3), times(5), torch.tensor(0.13), F32),
     ((1, 2), -0.4, -0.3, F64),
+    ((7,), torch.tensor(0.2), 0.24, F64),
 ]
 
 simulate = [
@@ -34,20 +35,20 @@ convergence_order = [
 ]
 
 brownian_paths = [
-    (24_000, [1.0, 1.5, 2.1, 3.1, 3.8, 5.6], 0.7, F64),
-    (16_000, [0.0, 0.6, 1.0, 1.9], 1.7, F32),
-    (14_000, [0.9, 2.5], 1.3, F32),
+    (18_000, [1.0, 1.5, 2.1, 3.1, 3.8, 5.6], 0.7, F64),
+    (12_000, [0.0, 0.6, 1.0, 1.9], 1.7, F32),
+    (12_000, [0.9, 2.5], 1.3, F32),
 ]
 
 ou_drift = [
     ((4, 3), torch.tensor(0.9, dtype=F64), 3.2, F64),
-    ((3, 2, 2, 3), times(3), 0.25, F32),
+    ((5, 2, 2, 3), times(5), 0.25, F32),
     ((1, 2), 2.3, 1.7, F32),
 ]
 
 ou_diffusion = [
     ((4, 3), torch.tensor(0.9, dtype=F64), 1.7, F64),
-    ((3, 2, 2, 3), times(3), 0.35, F32),
+    ((5, 2, 2, 3), times(5), 0.35, F32),
     ((1, 2), 2.3, 0.0, F32),
 ]
 
@@ -61,9 +62,10 @@ ou_moments = [
 
 euler_maruyama_step = [
     ((4, 3), torch.tensor(0.6, dtype=F64), 0.11, None, F64),
-    ((3, 2, 2, 3), times(3), torch.tensor(0.06), None, F32),
+    ((5, 2, 2, 3), times(5), torch.tensor(0.06), None, F32),
     ((2, 1), 0.3, 0.21, 0.7, F64),
-    ((1, 2), torch.tensor(0.9), 0.14, 0.0, F32),
+    ((8,), torch.tensor(0.9), 0.14, 0.0, F32),
+    ((1, 2), 0.45, 0.33, 1.2, F32),
 ]
 
 geometric_brownian_motion = [

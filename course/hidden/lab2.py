@@ -33,9 +33,9 @@ alpha_beta = [
 sample_conditional_path = [*PATHS, (Cosine(), torch.tensor(1.0), (2, 3)), (CondOT(0.2), 1.0, (1, 4))]
 
 sample_marginal_path = [
-    (Powers(), [0.35, 0.6, 0.5], (4,)),
-    (CondOT(0.2), torch.tensor(0.7), (1, 2, 2)),
-    (Bent(), 0.55, (3,)),
+    (Bent(), [0.8, 0.9], (4,)),
+    (CondOT(0.3), torch.tensor(0.5), (1, 2, 2)),
+    (Powers(), 0.4, (3,)),
     (Cosine(), 1.0, (1, 2, 3)),
 ]
 

@@ -9,7 +9,7 @@ DOUBLE = torch.float64
 
 conditional_flow_matching_loss = [
     (Bent(), times(6), (6, 2)),
-    (Powers(), times(3, dtype=DOUBLE), (3, 2, 3, 2), DOUBLE),
+    (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
     (Cosine(), torch.tensor(0.15), (1, 5)),
     (LinearVP(), 0.6, (5, 1, 2, 4)),
     (VE(0.6), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
@@ -18,7 +18,7 @@ conditional_flow_matching_loss = [
 
 marginal_flow_matching_loss = [
     (Cosine(), times(6), (6, 2)),
-    (Powers(), times(3, dtype=DOUBLE), (3, 2, 3, 2), DOUBLE),
+    (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
     (LinearVP(), torch.tensor(0.55), (1, 5)),
     (VE(1.6), 0.7, (5, 1, 2, 4)),
     (CondOT(0.1), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
@@ -26,7 +26,7 @@ marginal_flow_matching_loss = [
 
 optimal_vector_field = [
     (times(5), (5, 3), 1.4),
-    (times(3, dtype=DOUBLE), (3, 2, 3, 2), 0.8, DOUBLE),
+    (times(5, dtype=DOUBLE), (5, 2, 3, 2), 0.8, DOUBLE),
     (torch.tensor(0.3), (1, 6), 0.45),
     (0.75, (4, 1, 2, 2), 2.2),
     (1.0, (4, 2), 0.9),
@@ -43,11 +43,11 @@ sample_flow = [
 ]
 
 energy_distance = [
-    ((4, 3), (7, 3)),
-    ((5, 1, 3, 2), (3, 1, 3, 2)),
-    ((4, 2, 2, 2), (4, 2, 2, 2), DOUBLE),
-    ((6, 2), (1, 2)),
-    ((5, 1, 2, 3), None),
+    ((21, 3), (14, 3)),
+    ((5, 1, 3, 2), (3, 1, 3, 2), DOUBLE),
+    ((15, 2, 2, 3), (15, 2, 2, 3)),
+    ((6, 2), (1, 2), DOUBLE),
+    ((11, 1, 2, 3), None),
 ]
 
 log_likelihood = [
@@ -59,7 +59,7 @@ log_likelihood = [
 
 linear_path = [
     (times(6), (6, 3)),
-    (times(3, dtype=DOUBLE), (3, 2, 3, 2), DOUBLE),
+    (times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
     (torch.tensor(0.15), (1, 4)),
     (0.65, (5, 1, 2, 2)),
     (torch.tensor([1.0, 0.4, 0.0, 0.9]), (4, 2)),
@@ -67,9 +67,9 @@ linear_path = [
 ]
 
 reflow = [
-    ((7, 4), [6, 1, 6, 2], times(4)),
-    ((5, 2, 2, 2), [4, 0, 3], times(3, dtype=DOUBLE), DOUBLE),
+    ((7, 2), [6, 1, 6, 2], times(4)),
+    ((6, 2, 3, 2), [4, 0, 3, 5, 2], times(5, dtype=DOUBLE), DOUBLE),
     ((6, 1, 3, 2), [5, 2, 3, 1], torch.tensor(0.25)),
-    ((8, 2), [7], 0.6),
-    ((6, 3), [4, 2, 5], torch.tensor([1.0, 0.35, 0.0])),
+    ((8, 3), [7], 0.6),
+    ((6, 4), [4, 2, 5], torch.tensor([1.0, 0.35, 0.0])),
 ]

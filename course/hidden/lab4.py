@@ -3,7 +3,7 @@
 import torch
 
 from fmlab.checks.inputs import Bent, Powers, times
-from fmlab.exercises.lab4 import EXPLODING, GROWING, TURNING
+from fmlab.exercises.lab4 import Swelling
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 
 DOUBLE = torch.float64
@@ -61,11 +61,11 @@ forward_marginal = [
 ]
 
 reverse_sde_drift = probability_flow_field = [
-    (TURNING, times(4), (4, 2)),
-    (GROWING, times(4), (4, 2, 4, 3), DOUBLE),
-    (TURNING, 0.21, (2, 1, 3, 2)),
-    (EXPLODING, torch.tensor(0.64), (1, 5)),
-    (GROWING, torch.tensor([1.0, 0.0, 0.7]), (3, 2)),
+    (Swelling(), times(4), (4, 2)),
+    (LinearVP(0.2, 8.0), times(4), (4, 2, 4, 3), DOUBLE),
+    (Swelling(), 0.21, (2, 1, 3, 2)),
+    (VE(2.2), torch.tensor(0.64), (1, 5)),
+    (LinearVP(2.0, 3.0), torch.tensor([1.0, 0.0, 0.7]), (3, 2)),
 ]
 
 LONG = (0.02, 0.05, 0.03, 0.11, 0.2, 0.14, 0.27, 0.35, 0.31, 0.4, 0.38)

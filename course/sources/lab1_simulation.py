@@ -12,8 +12,8 @@
 # passed, and fmlab's until then, so you can always read on. Stuck? `lab1.hint("euler_step")` gives up to three hints,
 # one at a time.
 #
-# **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$. $u_t(x)$ is a vector field, in code
-# `u(x, t)`. $h$ is a step size. *Notes* means
+# **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$, or `(n, *shape)` where a state is a number or
+# an image. $u_t(x)$ is a vector field, in code `u(x, t)`. $h$ is a step size. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
 # summary of the same course. The lab is worth {points:all} points, {points:code} of them for code.
 
@@ -44,7 +44,8 @@ _ = torch.manual_seed(0)
 # ### Exercise {exercise:euler_step} · One Euler step ({points:euler_step} points)
 #
 # Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$, one step along
-# [notes, eq. 1](#eq-flow).
+# [notes, eq. 1](#eq-flow). A field `u(x, t)` takes `t` as a number, as a 0-dimensional tensor or as one of shape
+# `(n,)`, a time for each row; so do networks.
 #
 # <details><summary>Hint</summary>
 # Velocity is distance per time. Ask the field for the velocity at the place and time where you are <em>now</em>, and do
@@ -55,8 +56,8 @@ _ = torch.manual_seed(0)
 def euler_step(u, x, t, h):
     """One step of Euler's method.
 
-    u: vector field, a function u(x, t). x: (n, d) states. t: time. h: step size.
-    Returns the states at t + h, (n, d).
+    u: vector field, a function u(x, t). x: (n, *shape) states. t: time, a number, 0-dimensional or (n,), as u takes it.
+    h: step size, a number or 0-dimensional; negative to go back in time. Returns the states at t + h, (n, *shape).
     """
     ### BEGIN SOLUTION
     return x + h * u(x, t)
@@ -97,13 +98,14 @@ def go_round(step, name):
         ax.legend(loc="upper right", frameon=True)
 
 
-go_round(lab1.answer_or("euler_step", simulators.Euler().step), "Euler")
+go_round(lab1.answer_or("euler_step"), "Euler")
 plots.describe(
     "Arrows turn around the origin. Euler's points leave the exact circle and spiral outwards: "
     "with 24 steps to more than twice the radius in one turn, with 96 steps only a little."
 )
 
 # %% [markdown]
+# <a id="about-heun-step"></a>
 # ### Exercise {exercise:heun_step} · One Heun step ({points:heun_step} points)
 #
 # Euler trusts the velocity at the start of the step. **Heun's method** first takes Euler's step as a *guess* $X'$,
@@ -119,7 +121,11 @@ plots.describe(
 
 # %% exercise="heun_step"
 def heun_step(u, x, t, h):
-    """One step of Heun's method. Arguments and result as for `euler_step`."""
+    """One step of Heun's method.
+
+    u: vector field, a function u(x, t). x: (n, *shape) states. t: time, a number, 0-dimensional or (n,), as u takes it.
+    h: step size, a number or 0-dimensional; negative to go back in time. Returns the states at t + h, (n, *shape).
+    """
     ### BEGIN SOLUTION
     now = u(x, t)
     ahead = u(x + h * now, t + h)
@@ -133,12 +139,13 @@ def heun_step(u, x, t, h):
 # **The same turn.** With the same numbers of steps, the points now stay on the circle.
 
 # %%
-go_round(lab1.answer_or("heun_step", simulators.Heun().step), "Heun")
+go_round(lab1.answer_or("heun_step"), "Heun")
 plots.describe(
     "The same field and circle. Heun's points lie on the circle, with 24 steps as with 96."
 )
 
 # %% [markdown]
+# <a id="about-simulate"></a>
 # ### Exercise {exercise:simulate} · The whole trajectory ({points:simulate} points)
 #
 # A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
@@ -156,8 +163,8 @@ plots.describe(
 def simulate(step, x0, ts):
     """All states of a simulation.
 
-    step: function step(x, t, h). x0: (n, d) states at ts[0]. ts: (T,) increasing times.
-    Returns the states at all times, (T, n, d); the first is x0.
+    step: function step(x, t, h); t and h are numbers or 0-dimensional. x0: (n, *shape) states at ts[0].
+    ts: (T,) increasing times. Returns the states at all times, (T, n, *shape), in the dtype of x0; the first is x0.
     """
     ### BEGIN SOLUTION
     states = [x0]
@@ -176,18 +183,14 @@ def simulate(step, x0, ts):
 
 # %%
 def swirl(x, t):
+    t = torch.as_tensor(t).to(x).reshape(-1, 1)
     turn = torch.stack([-x[:, 1], x[:, 0]], dim=1)
     drift = torch.stack([torch.sin(2 * x[:, 1]), torch.cos(2 * x[:, 0])], dim=1)
     return 1.6 * torch.exp(-x.square().sum(1, keepdim=True) / 2) * turn + 0.5 * t * drift
 
 
 heun = simulators.Heun().step
-trajectory = lab1.answer_or(
-    "simulate",
-    lambda step, x0, ts: simulators.simulate(
-        processes.ODE(swirl), x0, ts, simulators.Heun(), record=True
-    ),
-)
+trajectory = lab1.answer_or("simulate")
 
 
 def flow(x0, t):
@@ -235,7 +238,8 @@ print(f"largest distance from the start after going there and back: {distance:.1
 def linear_flow(x0, t, theta):
     """The exact flow of u_t(x) = −θx.
 
-    x0: (n, d). t: a number or a 0-dimensional tensor. Returns (n, d).
+    x0: (n, *shape). t: a number or a 0-dimensional tensor. theta: a number. Returns the states at t, (n, *shape), in
+    double precision where x0 and t are.
     """
     ### BEGIN SOLUTION
     return torch.exp(-theta * torch.as_tensor(t)) * x0
@@ -248,9 +252,7 @@ def linear_flow(x0, t, theta):
 # **Forgetting.** Whatever the start, the state decays to 0; the larger $\theta$, the faster.
 
 # %%
-exact_flow = lab1.answer_or(
-    "linear_flow", lambda x, t, theta: processes.LinearSDE(-theta, 0).moments(x, t)[0]
-)
+exact_flow = lab1.answer_or("linear_flow")
 ts, starts = torch.linspace(0, 2, 101), torch.linspace(-2, 2, 9)[:, None]
 fig, axes = plots.figure(columns=3)
 for ax, theta in zip(axes, (0.25, 1.0, 4.0), strict=True):
@@ -286,12 +288,15 @@ widgets.step_size()
 #
 # <details><summary>Hint</summary>
 # The least-squares slope is the covariance of the two, divided by the variance of $\log h$. Subtract both means first.
-# <code>numpy.polyfit</code> also does it.
+# <code>numpy.polyfit</code> also does it: the first of the two numbers that it returns is the slope.
 # </details>
 
 # %% exercise="convergence_order"
 def convergence_order(hs, errors):
-    """The order p of errors C hᵖ. hs: (m,) step sizes. errors: (m,) errors. Returns one number."""
+    """The order p of errors C hᵖ.
+
+    hs: (m,) step sizes, in any order. errors: (m,) positive errors. Returns one number.
+    """
     ### BEGIN SOLUTION
     log_h = hs.log() - hs.log().mean()
     log_error = errors.log() - errors.log().mean()
@@ -307,7 +312,7 @@ def convergence_order(hs, errors):
 # $h^4$.
 
 # %%
-order_of = lab1.answer_or("convergence_order", metrics.convergence_order)
+order_of = lab1.answer_or("convergence_order")
 x0, theta = torch.tensor([[1.0]], dtype=torch.float64), 2.0
 decay = processes.ODE(lambda x, t: -theta * x)
 exact = exact_flow(x0, torch.tensor(1.0, dtype=torch.float64), theta)
@@ -356,7 +361,11 @@ plots.describe(
 
 # %% exercise="brownian_paths"
 def brownian_paths(n, ts, sigma):
-    """n paths of σW. ts: (T,) increasing times; every path is 0 at ts[0]. Returns (T, n)."""
+    """n paths of σW.
+
+    ts: (T,) increasing times; every path is 0 at ts[0], whatever time that is. sigma: a number.
+    Returns the paths, new ones at each call: (T, n), of which the first row is 0.
+    """
     ### BEGIN SOLUTION
     h = ts.diff()[:, None]
     increments = sigma * h.sqrt() * torch.randn(len(h), n)
@@ -371,12 +380,7 @@ def brownian_paths(n, ts, sigma):
 # where they stand at $t = 1$. The paths are continuous, yet jagged at every scale: a velocity does not exist.
 
 # %%
-paths_of = lab1.answer_or(
-    "brownian_paths",
-    lambda n, ts, sigma: simulators.simulate(
-        processes.brownian_motion(sigma), torch.zeros(n), ts, record=True
-    ),
-)
+paths_of = lab1.answer_or("brownian_paths")
 ts = torch.linspace(0, 1, 501)
 paths = paths_of(5000, ts, 1.0)
 fig, axes = plots.figure(columns=2, width=4.6)
@@ -419,7 +423,10 @@ plots.describe(
 
 # %% exercise="ou_drift"
 def ou_drift(x, t, theta):
-    """Drift of the Ornstein–Uhlenbeck process. x: (n, d). Returns (n, d)."""
+    """Drift of the Ornstein–Uhlenbeck process.
+
+    x: (n, *shape). t: a number, 0-dimensional or (n,). theta: a number. Returns (n, *shape).
+    """
     ### BEGIN SOLUTION
     return -theta * x
     ### END SOLUTION
@@ -431,7 +438,8 @@ def ou_drift(x, t, theta):
 def ou_diffusion(x, t, sigma):
     """Diffusion coefficient of the Ornstein–Uhlenbeck process.
 
-    x: (n, d). Returns a number, or a tensor like x.
+    x: (n, *shape). t: a number, 0-dimensional or (n,). sigma: a number ≥ 0.
+    Returns a number, or a tensor that multiplies x.
     """
     ### BEGIN SOLUTION
     return sigma
@@ -446,9 +454,7 @@ def ou_diffusion(x, t, sigma):
 # So far out a state is carried back, and near 0 it is shaken about.
 
 # %%
-ou = processes.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
-drift_of = lab1.answer_or("ou_drift", lambda x, t, theta: ou.drift(x, t))
-sigma_of = lab1.answer_or("ou_diffusion", lambda x, t, sigma: ou.diffusion(x, t))
+drift_of, sigma_of = lab1.answer_or("ou_drift"), lab1.answer_or("ou_diffusion")
 x, h = torch.linspace(-6, 6, 13)[:, None], 0.1
 pull = h * drift_of(x, 0.0, 1.0)
 spread = (torch.as_tensor(sigma_of(x, 0.0, 1.0)) * math.sqrt(h)).expand_as(x)
@@ -485,7 +491,7 @@ plots.describe(
 def ou_moments(x0, t, theta, sigma):
     """Mean and variance of the Ornstein–Uhlenbeck process at time t from X_0 = x0.
 
-    x0: (n,) or (n, d). t: a number or a 0-dimensional tensor.
+    x0: (n, *shape). t: a number ≥ 0, or a 0-dimensional tensor. theta: a number > 0. sigma: a number ≥ 0.
     Returns (mean, variance): the mean like x0, the variance one number or a tensor like x0.
     """
     ### BEGIN SOLUTION
@@ -501,15 +507,12 @@ def ou_moments(x0, t, theta, sigma):
 # pace that $\theta$ sets.
 
 # %%
-moments = lab1.answer_or(
-    "ou_moments",
-    lambda x0, t, theta, sigma: processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t),
-)
+moments = lab1.answer_or("ou_moments")
 
 
 def band(ax, ts, x0, theta, sigma):
     """Draw the mean ± 2 standard deviations of the process from x0."""
-    pairs = [moments(torch.tensor([x0]), t, theta, sigma) for t in ts]
+    pairs = [moments(torch.tensor([[x0]]), t, theta, sigma) for t in ts]
     mean = torch.stack([torch.as_tensor(mean).reshape(()) for mean, _ in pairs])
     variance = torch.stack([torch.as_tensor(variance).reshape(()) for _, variance in pairs])
     plots.plot_band(ts, mean, variance.sqrt(), ax, label="mean")
@@ -528,6 +531,7 @@ plots.describe(
 )
 
 # %% [markdown]
+# <a id="about-euler-maruyama-step"></a>
 # ## 4 · Simulating an SDE
 #
 # Most SDEs have no closed form, and again small steps help. During one of them drift and coefficient hardly change, so
@@ -547,8 +551,9 @@ plots.describe(
 def euler_maruyama_step(drift, diffusion, x, t, h, noise):
     """One step of the Euler–Maruyama method.
 
-    drift, diffusion: functions of (x, t). x: (n, d) states. noise: (n, d), standard normal.
-    Returns the states at t + h, (n, d).
+    drift, diffusion: functions of (x, t); diffusion returns a number, or a tensor like x. x: (n, *shape) states.
+    t: time, a number, 0-dimensional or (n,), as both take it. h: step size > 0, a number or 0-dimensional.
+    noise: (n, *shape), standard normal. Returns the states at t + h, (n, *shape).
     """
     ### BEGIN SOLUTION
     return x + h * drift(x, t) + h**0.5 * diffusion(x, t) * noise
@@ -563,12 +568,7 @@ def euler_maruyama_step(drift, diffusion, x, t, h, noise):
 # topmost start, $x_0 = 5$.
 
 # %%
-em_step = lab1.answer_or(
-    "euler_maruyama_step",
-    lambda drift, diffusion, x, t, h, noise: simulators.EulerMaruyama().step(
-        processes.SDE(drift, diffusion), x, t, h, noise
-    ),
-)
+em_step = lab1.answer_or("euler_maruyama_step")
 
 
 def noisy_paths(drift, diffusion, x0, ts):
@@ -627,7 +627,8 @@ widgets.ornstein_uhlenbeck_paths()
 def geometric_brownian_motion(x0, t, w, mu, sigma):
     """Exact geometric Brownian motion.
 
-    x0, w: (n,) starts and values of W_t. t: a number. Returns (n,).
+    x0, w: (n,) starts > 0 and values of W_t. t: a number, 0-dimensional, or (n,), a time for each. mu, sigma: numbers.
+    Returns (n,).
     """
     ### BEGIN SOLUTION
     return x0 * torch.exp((mu - sigma**2 / 2) * t + sigma * w)
@@ -642,10 +643,7 @@ def geometric_brownian_motion(x0, t, w, mu, sigma):
 
 # %%
 mu, sigma, fine = 1.0, 0.8, 512
-gbm = lab1.answer_or(
-    "geometric_brownian_motion",
-    lambda x0, t, w, mu, sigma: processes.GeometricBrownianMotion(mu, sigma).solution(x0, t, w),
-)
+gbm = lab1.answer_or("geometric_brownian_motion")
 
 
 def coarse_simulation(increments, steps):
@@ -663,7 +661,7 @@ increments = torch.randn(fine, 20_000) / math.sqrt(fine)
 brownian = torch.cat([torch.zeros(1, 20_000), increments.cumsum(0)])
 ts = torch.linspace(0, 1, fine + 1)
 fig, (ax,) = plots.figure(width=7)
-exact_path = gbm(torch.ones(1), ts, brownian[:, 0], mu, sigma)
+exact_path = gbm(torch.ones(fine + 1), ts, brownian[:, 0], mu, sigma)
 ax.plot(ts, exact_path, color=plots.BLACK, ls="-", lw=1, label="exact")
 for steps, style in ((4, "o-"), (16, "s--"), (128, "-.")):
     states = coarse_simulation(increments[:, :1], steps)[:, 0]
@@ -708,7 +706,7 @@ def strong_error(x, y):
 # **The errors of 20 000 paths.** With 16 times as many steps the errors are about four times smaller, not sixteen.
 
 # %%
-strong = lab1.answer_or("strong_error", metrics.strong_error)
+strong = lab1.answer_or("strong_error")
 exact_ends = gbm(torch.ones(20_000), 1.0, brownian[-1], mu, sigma)
 fig, axes = plots.figure(columns=2, width=4.6)
 for ax, steps in zip(axes, (8, 128), strict=True):
@@ -755,7 +753,7 @@ def weak_error(x, y):
 # step halves the weak error, but it takes a quarter of the step to halve the strong one.
 
 # %%
-weak = lab1.answer_or("weak_error", metrics.weak_error)
+weak = lab1.answer_or("weak_error")
 counts = (8, 16, 32, 64, 128)
 hs = torch.tensor([1 / steps for steps in counts])
 ends = [coarse_simulation(increments, steps)[-1] for steps in counts]
@@ -798,7 +796,8 @@ plots.describe(
 def langevin_drift(score, sigma):
     """Drift of Langevin dynamics.
 
-    score: function of x, (n, d) → (n, d). sigma: a number. Returns a function of (x, t).
+    score: function of x alone, (n, d) → (n, d). sigma: a number. Returns a function of (x, t), where t is a number,
+    0-dimensional or (n,).
     """
     ### BEGIN SOLUTION
     return lambda x, t: 0.5 * sigma**2 * score(x)
@@ -813,9 +812,7 @@ def langevin_drift(score, sigma):
 # close they have come. Even two fresh sets are not at distance 0; the number printed below says what chance alone gives.
 
 # %%
-drift_from = lab1.answer_or(
-    "langevin_drift", lambda score, sigma: processes.langevin(score, sigma).drift
-)
+drift_from = lab1.answer_or("langevin_drift")
 mixture = distributions.GaussianMixture(
     means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
     covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
@@ -914,6 +911,7 @@ network.requires_grad_(False)
 
 def u_theta(x, t):
     """A neural network as a vector field: it sees the state and the time."""
+    t = torch.as_tensor(t).to(x).reshape(-1, 1)
     return 3 * network(torch.cat([x, t.expand(len(x), 1)], dim=1))
 
 

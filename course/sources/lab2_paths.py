@@ -15,7 +15,9 @@
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. $z$ is a data point, $x$ a state,
 # $\varepsilon \sim N(0, I)$ noise; all have the shape $(n, \dots)$, one per row, and a row may be a vector or an image.
-# $t$ is one time for all rows, or has the shape $(n,)$, one for each. A dot is a time derivative. *Notes* means
+# `t` is one time for all rows, a number or a 0-dimensional tensor, or has the shape $(n,)$, a time for each. A field
+# `u(x, t)` takes it in the same three ways, and so do networks; hand `t` on to them as it came. A dot is a time
+# derivative. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
 # summary of the same course, *slides* its fifth lecture, *intro* the text "Diffusion Models Intro". The lab is worth
 # {points:all} points, {points:code} of them for code.
@@ -71,7 +73,7 @@ def alpha_beta(t, family):
     """A noise schedule and its derivatives.
 
     t: a tensor of times in [0, 1), of any shape. family: "condot", "cosine" or "vp".
-    Returns (alpha, beta, alpha_dot, beta_dot), four tensors of the shape of t.
+    Returns (alpha, beta, alpha_dot, beta_dot), four tensors of the shape and dtype of t.
     """
     ### BEGIN SOLUTION
     if family == "condot":
@@ -95,14 +97,7 @@ def alpha_beta(t, family):
 
 # %%
 family = {"condot": schedules.CondOT(), "cosine": schedules.Cosine(), "vp": schedules.LinearVP()}
-
-
-def library_alpha_beta(t, name):
-    chosen = family[name]
-    return chosen.alpha(t), chosen.beta(t), chosen.alpha_dot(t), chosen.beta_dot(t)
-
-
-coefficients = lab2.answer_or("alpha_beta", library_alpha_beta)
+coefficients = lab2.answer_or("alpha_beta")
 ts = torch.linspace(0, 0.999, 200)
 fig, axes = plots.figure(columns=3)
 for ax, name in zip(axes, family, strict=True):
@@ -129,7 +124,7 @@ plots.describe(
 # From now on a `schedule` is an object with four methods, `schedule.alpha(t)`, `beta`, `alpha_dot` and `beta_dot`. If
 # `t` has the shape $(n,)$, so does `schedule.alpha(t)`, and it has to multiply a batch of shape $(n, 2)$ or
 # $(n, 1, 8, 8)$ row by row. `coefficient(value, x)` gives it the shape $(n, 1)$ or $(n, 1, 1, 1)$ that does that, and
-# leaves a scalar alone.
+# leaves one value for all rows alone.
 #
 # Write `sample_conditional_path(z, noise, t, schedule)`, the $x$ of [notes, eq. 16](#eq-sample). The noise is already
 # drawn for you.
@@ -142,7 +137,8 @@ plots.describe(
 def sample_conditional_path(z, noise, t, schedule):
     """Samples of the conditional path p_t(x | z), one for each z.
 
-    z, noise: (n, *shape), the noise standard normal. t: a scalar or (n,). Returns (n, *shape).
+    z, noise: (n, *shape), the noise standard normal. t: times from 0 to 1, ends included: a
+    number, a 0-dimensional tensor, or (n,). Returns a tensor like z.
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
@@ -157,10 +153,7 @@ def sample_conditional_path(z, noise, t, schedule):
 # end at the same image; they differ in when the digit can first be made out.
 
 # %%
-interpolate = lab2.answer_or(
-    "sample_conditional_path",
-    lambda z, noise, t, schedule: paths.GaussianPath(schedule).interpolate(z, noise, t),
-)
+interpolate = lab2.answer_or("sample_conditional_path")
 digit = distributions.Digits().z[18:19].expand(6, 1, 8, 8)
 noise, times = torch.randn(1, 1, 8, 8).expand(6, 1, 8, 8), torch.linspace(0, 1, 6)
 fig, axes = plots.figure(columns=6, rows=3, width=1.25, height=1.25)
@@ -201,8 +194,9 @@ plots.describe(
 def sample_marginal_path(sample_data, n, t, schedule):
     """n independent samples of the marginal path p_t.
 
-    sample_data: function of a number n that returns n data points, (n, *shape).
-    t: a scalar or (n,). Returns (n, *shape).
+    sample_data: function of a number n that returns n new data points, (n, *shape).
+    t: times from 0 to 1, ends included: a number, a 0-dimensional tensor, or (n,).
+    Returns (n, *shape): a sample for each of n data points, with new noise at each call.
     """
     ### BEGIN SOLUTION
     z = sample_data(n)
@@ -218,10 +212,7 @@ def sample_marginal_path(sample_data, n, t, schedule):
 # begin in the same cloud. Histograms of 40 000 samples, with the CondOT schedule.
 
 # %%
-sample_path = lab2.answer_or(
-    "sample_marginal_path",
-    lambda sample_data, n, t, schedule: paths.GaussianPath(schedule).sample(sample_data(n), t),
-)
+sample_path = lab2.answer_or("sample_marginal_path")
 board, condot = distributions.Checkerboard(), schedules.CondOT()
 one_point = torch.tensor([[1.5, -0.5]])
 n, times = 40_000, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -269,7 +260,8 @@ plots.describe(
 def conditional_vector_field(x, z, t, schedule):
     """The conditional vector field u_t(x | z) of a Gaussian path.
 
-    x, z: (n, *shape). t: a scalar or (n,), where β_t > 0. Returns (n, *shape).
+    x, z: (n, *shape). t: times from 0 on, where β_t > 0: a number, a 0-dimensional tensor,
+    or (n,). Returns a tensor like x.
     """
     ### BEGIN SOLUTION
     alpha, alpha_dot = coefficient(schedule.alpha(t), x), coefficient(schedule.alpha_dot(t), x)
@@ -286,10 +278,7 @@ def conditional_vector_field(x, z, t, schedule):
 # the same place, the data point: for CondOT $u_t(x \mid z) = (z - x)/(1 - t)$, the velocity that gets there just in time.
 
 # %%
-conditional_field = lab2.answer_or(
-    "conditional_vector_field",
-    lambda x, z, t, schedule: paths.GaussianPath(schedule).vector_field(x, z, t),
-)
+conditional_field = lab2.answer_or("conditional_vector_field")
 
 
 def towards(z, schedule):
@@ -340,8 +329,8 @@ plots.describe(
 def general_vector_field(x, mean, scale, mean_dot, scale_dot):
     """The vector field of the Gaussian path N(μ, σ² I).
 
-    x, mean, mean_dot: (n, *shape). scale, scale_dot: shapes that broadcast with x, scale > 0.
-    Returns (n, *shape).
+    x, mean, mean_dot: (n, *shape). scale, scale_dot: tensors whose shapes broadcast with x,
+    such as () or (n, 1), scale > 0. Returns a tensor like x.
     """
     ### BEGIN SOLUTION
     return scale_dot / scale * (x - mean) + mean_dot
@@ -364,12 +353,7 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
 # some noise $\sigma_\text{min}$ at the end.
 
 # %%
-general_field = lab2.answer_or(
-    "general_vector_field",
-    lambda x, mean, scale, mean_dot, scale_dot: paths.GeneralGaussianPath(
-        lambda z, t: mean + t * mean_dot, lambda z, t: scale + t * scale_dot
-    ).vector_field(x, x, 0.0),
-)
+general_field = lab2.answer_or("general_vector_field")
 special = {
     "variance exploding": schedules.VE(sigma_max=3.0),
     "variance preserving": schedules.LinearVP(),
@@ -440,8 +424,8 @@ plots.describe(
 def posterior_weights(x, data, t, schedule):
     """The posterior probabilities p(z_i | x) of all data points, for every state.
 
-    x: (n, *shape). data: (N, *shape). t: a scalar or (n,), where β_t > 0.
-    Returns (n, N); each row sums to 1.
+    x: (n, *shape). data: (N, *shape). t: times from 0 on, where β_t > 0: a number, a
+    0-dimensional tensor, or (n,). Returns (n, N), in the dtype of x; each row sums to 1.
     """
     ### BEGIN SOLUTION
     x = x[:, None]
@@ -460,12 +444,7 @@ def posterior_weights(x, data, t, schedule):
 # are still possible. Later, fewer and fewer, until one is left. The title counts the candidates, $1/\sum_i w_i^2$.
 
 # %%
-weigh = lab2.answer_or(
-    "posterior_weights",
-    lambda x, data, t, schedule: (
-        paths.GaussianPath(schedule).marginal(distributions.Empirical(data)).posterior_weights(x, t)
-    ),
-)
+weigh = lab2.answer_or("posterior_weights")
 moons = distributions.Moons(noise=0.05).sample(60, torch.Generator().manual_seed(1))
 state = torch.tensor([[0.1, 0.35]])
 fig, axes = plots.figure(columns=4, width=2.8, height=3)
@@ -506,8 +485,9 @@ plots.describe(
 def marginal_vector_field(x, data, t, weights, field):
     """The posterior average of a conditional field over a data set.
 
-    x: (n, *shape). data: (N, *shape). t: a scalar or (n,). weights: (n, N), each row sums to 1.
-    field: function field(x, z, t) with x and z of one shape, (n, *shape). Returns (n, *shape).
+    x: (n, *shape). data: (N, *shape). t: a number, a 0-dimensional tensor, or (n,).
+    weights: (n, N), each row sums to 1. field: function field(x, z, t) of pairs, x and z of
+    one shape, with one time for all or a time for each pair. Returns a tensor like x.
     """
     ### BEGIN SOLUTION
     total = torch.zeros_like(x)
@@ -525,12 +505,7 @@ def marginal_vector_field(x, data, t, weights, field):
 # run to one $z$. Below, the same noise spreads over all 60 data points: $X_t \sim p_t$ holds in both rows.
 
 # %%
-average_field = lab2.answer_or(
-    "marginal_vector_field",
-    lambda x, data, t, weights, field: (
-        paths.GaussianPath(condot).marginal(distributions.Empirical(data)).vector_field(x, t)
-    ),
-)
+average_field = lab2.answer_or("marginal_vector_field")
 
 
 def towards_all(data, schedule):
@@ -602,7 +577,8 @@ widgets.path_through_time()
 def divergence(u, x, t):
     """The divergence of a field that treats each row of x on its own.
 
-    u: function u(x, t), made of torch operations. x: (n, d). t: a scalar or (n,). Returns (n,).
+    u: function u(x, t), made of torch operations. x: (n, d). t: a number, a 0-dimensional
+    tensor, or (n,). Returns (n,), in the dtype of x.
     """
     ### BEGIN SOLUTION
     x = x.detach().requires_grad_()
@@ -623,7 +599,7 @@ def divergence(u, x, t):
 # lines: positive, the flow spreads. That happens where ways part, on the borders between the three Gaussians.
 
 # %%
-div = lab2.answer_or("divergence", likelihood.divergence)
+div = lab2.answer_or("divergence")
 mixture = distributions.GaussianMixture(
     means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
     covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
@@ -667,7 +643,8 @@ def continuity_residual(density, u, x, t):
     """The residual ∂_t p + div(p u) of the continuity equation.
 
     density: function p(x, t), (n, d) and (n,) → (n,), not its logarithm. u: function u(x, t).
-    Both are made of torch operations. x: (n, d). t: (n,), a time for each row. Returns (n,).
+    Both are made of torch operations. x: (n, d). t: (n,), a time for each row.
+    Returns (n,), in the dtype of x.
     """
     ### BEGIN SOLUTION
     t = t.detach().requires_grad_()
@@ -685,7 +662,7 @@ def continuity_residual(density, u, x, t):
 # field towards one of the three means. That field belongs to another path.
 
 # %%
-residual = lab2.answer_or("continuity_residual", likelihood.continuity_residual)
+residual = lab2.answer_or("continuity_residual")
 density = lambda x, t: exact.log_prob(x, t).exp()
 still = lambda x, t: 0 * x
 fields = {
@@ -728,7 +705,8 @@ plots.describe(
 def conditional_score(x, z, t, schedule):
     """The conditional score ∇ log p_t(x | z) of a Gaussian path.
 
-    x, z: (n, *shape). t: a scalar or (n,), where β_t > 0. Returns (n, *shape).
+    x, z: (n, *shape). t: times from 0 on, where β_t > 0: a number, a 0-dimensional tensor,
+    or (n,). Returns a tensor like x.
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
@@ -743,9 +721,7 @@ def conditional_score(x, z, t, schedule):
 # cross. The score (right) points to where the density is highest *now*, $\alpha_t z$, the triangle.
 
 # %%
-score_of_one = lab2.answer_or(
-    "conditional_score", lambda x, z, t, schedule: paths.GaussianPath(schedule).score(x, z, t)
-)
+score_of_one = lab2.answer_or("conditional_score")
 fig, axes = plots.figure(columns=2)
 arrows = {
     "field": towards(one_point, condot),
@@ -789,8 +765,9 @@ plots.describe(
 def marginal_score(x, data, t, weights, schedule):
     """The score ∇ log p_t(x) of the marginal path of a data set.
 
-    x: (n, *shape). data: (N, *shape). t: a scalar or (n,), where β_t > 0.
-    weights: (n, N), the posterior probabilities of exercise {exercise:posterior_weights}. Returns (n, *shape).
+    x: (n, *shape). data: (N, *shape). t: times from 0 on, where β_t > 0: a number, a
+    0-dimensional tensor, or (n,). weights: (n, N), the posterior probabilities of the data
+    points, as in exercise {exercise:posterior_weights}. Returns a tensor like x.
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
@@ -806,12 +783,7 @@ def marginal_score(x, data, t, weights, schedule):
 # of the path each data point has its own little hill.
 
 # %%
-score_of_all = lab2.answer_or(
-    "marginal_score",
-    lambda x, data, t, weights, schedule: (
-        paths.GaussianPath(schedule).marginal(distributions.Empirical(data)).score(x, t)
-    ),
-)
+score_of_all = lab2.answer_or("marginal_score")
 hills = paths.GaussianPath(condot).marginal(distributions.Empirical(moons))
 fig, axes = plots.figure(columns=3)
 for ax, t in zip(axes, (0.3, 0.6, 0.85), strict=True):
@@ -848,8 +820,8 @@ plots.describe(
 def score_along_normal(score, x, t):
     """The component of a score along the outward normal of the circle around 0 through x.
 
-    score: function score(x, t), (n, d) → (n, d). x: (n, d), none of them 0. t: a scalar or (n,).
-    Returns (n,), negative where the score points inwards.
+    score: function score(x, t), (n, d) → (n, d). x: (n, d), none of them 0. t: a number, a
+    0-dimensional tensor, or (n,). Returns (n,), negative where the score points inwards.
     """
     ### BEGIN SOLUTION
     normal = x / x.norm(dim=1, keepdim=True)
@@ -866,10 +838,7 @@ def score_along_normal(score, x, t):
 # network that has to learn a score can tell the difference.
 
 # %%
-along_normal = lab2.answer_or(
-    "score_along_normal",
-    lambda score, x, t: score(x, t)[:, 0],  # all of our x lie on the first axis
-)
+along_normal = lab2.answer_or("score_along_normal")
 
 
 def ring(t, noise=0.0):
@@ -932,8 +901,8 @@ plots.describe(
 def sde_extension_drift(u, score, sigma):
     """Drift of the SDE extension of a flow.
 
-    u, score: functions of (x, t), x: (n, *shape). sigma: function of t, a scalar or (n,), that
-    returns a tensor of the shape of t. Returns a function of (x, t).
+    u, score: functions of (x, t), x: (n, *shape). t: a number, a 0-dimensional tensor, or (n,).
+    sigma: function of t that returns a tensor of the shape of t. Returns a function of (x, t).
     """
     ### BEGIN SOLUTION
     return lambda x, t: u(x, t) + coefficient(sigma(t), x) ** 2 / 2 * score(x, t)
@@ -948,10 +917,7 @@ def sde_extension_drift(u, score, sigma):
 # However rough the trajectories are, the law is the same at every time. In the last column the noise is there but the score is not, and the law goes wrong.
 
 # %%
-extended = lab2.answer_or(
-    "sde_extension_drift",
-    lambda u, score, sigma: processes.sde_extension(u, score, sigma).drift,
-)
+extended = lab2.answer_or("sde_extension_drift")
 line = paths.GaussianPath(condot).marginal(
     distributions.GaussianMixture([[-1.0], [1.2]], [0.05, 0.15], weights=[0.4, 0.6])
 )
@@ -1009,7 +975,7 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 
     density: function p(x, t), (n, d) and (n,) → (n,). score: function of (x, t), ∇ log p.
     drift: function b(x, t). All are made of torch operations. sigma: a number, the noise σ_t.
-    x: (n, d). t: (n,), a time for each row. Returns (n,).
+    x: (n, d). t: (n,), a time for each row. Returns (n,), in the dtype of x.
     """
     ### BEGIN SOLUTION
     t = t.detach().requires_grad_()
@@ -1026,7 +992,7 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 # The largest residual is at rounding for $c = \frac12$ and no other, whatever $\sigma$ is; without noise, every $c$ will do.
 
 # %%
-books = lab2.answer_or("fokker_planck_residual", likelihood.fokker_planck_residual)
+books = lab2.answer_or("fokker_planck_residual")
 
 
 def with_score(c, sigma):

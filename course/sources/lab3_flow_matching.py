@@ -13,8 +13,9 @@
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. $z$ is a batch of data points, shape $(n, \dots)$: vectors
 # or images. $\varepsilon$ is standard normal noise of the same shape, $x_t = \alpha_t z + \beta_t \varepsilon$ the state
-# in between, with the noise schedule $\alpha_t, \beta_t$ and its derivatives $\dot\alpha_t, \dot\beta_t$. A field is
-# called as `u(x, t)`, and a network is a field. *Notes* means
+# in between, with the noise schedule $\alpha_t, \beta_t$ and its derivatives $\dot\alpha_t, \dot\beta_t$. A field
+# `u(x, t)` takes `t` as a number, as a 0-dimensional tensor or as one of shape $(n,)$, a time for each row; so do
+# networks, for a network is a field. *Notes* means
 # [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *intro* the text *Diffusion
 # Models Intro*. The lab is worth {points:all} points, {points:code} of them for code.
 
@@ -58,9 +59,9 @@ _ = torch.manual_seed(0)
 # ### Exercise {exercise:conditional_flow_matching_loss} · The conditional flow matching loss ({points:conditional_flow_matching_loss} points)
 #
 # Write `conditional_flow_matching_loss(u, z, t, noise, schedule)`, the loss of [notes, eq. 31](#eq-cfm). Data, times and
-# noise have been drawn for you, so the loss is one definite number. The functions `alpha`, `beta`, `alpha_dot` and `beta_dot` of the schedule take `t`. There is
-# one time for the whole batch or one for each point; `coefficient(value, x)` gives $\alpha_t$ and the others the shape that
-# multiplies `x`, be it points in the plane or images. Hand `t` itself on to the model as it is.
+# noise have been drawn for you, so the loss is one definite number. There is one time for the whole batch or one for each
+# point; `schedule.weights(t, z)` returns $\alpha_t, \beta_t, \dot\alpha_t, \dot\beta_t$ in the shape that multiplies `z`, be
+# it points in the plane or images. Hand `t` itself on to the model as it is.
 #
 # <details><summary>Hint</summary>
 # State, target, model, error: four lines. <code>flatten(1)</code> makes each point a row, whatever its shape was. Gradients
@@ -72,15 +73,14 @@ def conditional_flow_matching_loss(u, z, t, noise, schedule):
     """The conditional flow matching loss of a model on one batch.
 
     u: the model, u(x, t) → like x. z, noise: (n, *shape) data and standard normal noise.
-    t: a number, a 0-dimensional tensor, or (n,) times. schedule: a noise schedule.
-    Returns a scalar tensor: the squared error, summed over coordinates, averaged over the batch.
+    t: times from 0 to 1, ends included: a number, a 0-dimensional tensor, or (n,), one for each point.
+    schedule: a noise schedule.
+    Returns a scalar tensor, of shape (), whose gradients reach the model: the squared error, summed over coordinates,
+    averaged over the batch.
     """
     ### BEGIN SOLUTION
-    def weight(f):
-        return coefficient(f(t), z)
-
-    x = weight(schedule.alpha) * z + weight(schedule.beta) * noise
-    target = weight(schedule.alpha_dot) * z + weight(schedule.beta_dot) * noise
+    alpha, beta, alpha_dot, beta_dot = schedule.weights(t, z)
+    x, target = alpha * z + beta * noise, alpha_dot * z + beta_dot * noise
     return (u(x, t) - target).flatten(1).square().sum(1).mean()
     ### END SOLUTION
 
@@ -98,13 +98,7 @@ mixture = distributions.GaussianMixture([[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
 exact_field = paths.GaussianPath(condot).marginal(mixture).vector_field
 
 
-def library_loss(u, z, t, noise, schedule):
-    times = torch.as_tensor(t).expand(len(z))
-    path = paths.GaussianPath(schedule)
-    return losses.flow_matching_loss(u, path, z, noise, lambda n, generator: times)
-
-
-conditional_loss = lab3.answer_or("conditional_flow_matching_loss", library_loss)
+conditional_loss = lab3.answer_or("conditional_flow_matching_loss")
 z, noise, ts = mixture.sample(20_000), torch.randn(20_000, 2), torch.linspace(0, 1, 26)
 guesses = {
     "no motion": lambda x, t: torch.zeros_like(x),
@@ -178,10 +172,12 @@ def marginal_flow_matching_loss(u, z, t, noise, schedule, field):
     """The flow matching loss of a model against a known marginal field, on one batch.
 
     field: the marginal field, field(x, t) → like x. The other arguments, and the result, are
-    those of `conditional_flow_matching_loss`.
+    those of `conditional_flow_matching_loss`: z, noise: (n, *shape); t: a number, a
+    0-dimensional tensor, or (n,) times from 0 to 1.
     """
     ### BEGIN SOLUTION
-    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
+    alpha, beta, _, _ = schedule.weights(t, z)
+    x = alpha * z + beta * noise
     return (u(x, t) - field(x, t)).flatten(1).square().sum(1).mean()
     ### END SOLUTION
 
@@ -194,12 +190,7 @@ def marginal_flow_matching_loss(u, z, t, noise, schedule, field):
 # remained in the first figure.
 
 # %%
-def library_marginal_loss(u, z, t, noise, schedule, field):
-    path = paths.GaussianPath(schedule)
-    return losses.marginal_flow_matching_loss(u, path, z, mixture, lambda n, generator: t)
-
-
-marginal_loss = lab3.answer_or("marginal_flow_matching_loss", library_marginal_loss)
+marginal_loss = lab3.answer_or("marginal_flow_matching_loss")
 n = 100_000
 batch = mixture.sample(n), torch.rand(n), torch.randn(n, 2), condot
 scales = torch.linspace(-0.5, 2.5, 31)
@@ -240,7 +231,7 @@ for name, u in some_models.items():
     print(f"{name:12s} conditional {pair[0]:5.2f}   marginal {pair[1]:5.2f}   difference {pair[0] - pair[1]:.2f}")
 
 theta = torch.tensor([0.5, -1.0, 0.2], requires_grad=True)
-model = lambda x, t: theta[0] * x + theta[1] * t[:, None] * x + theta[2]
+model = lambda x, t: theta[0] * x + theta[1] * coefficient(t, x) * x + theta[2]
 both = {"conditional": conditional_loss(model, *batch)}
 both["marginal"] = marginal_loss(model, *batch, exact_field)
 for name, value in both.items():
@@ -273,11 +264,11 @@ for name, value in both.items():
 def optimal_vector_field(x, t, mean, std):
     """The marginal field of the CondOT path for data N(mean, std² I).
 
-    x: (n, *shape) states. t: a number, a 0-dimensional tensor, or (n,) times.
+    x: (n, *shape) states. t: times from 0 to 1: a number, a 0-dimensional tensor, or (n,).
     mean: (*shape). std: a number. Returns (n, *shape).
     """
     ### BEGIN SOLUTION
-    t = coefficient(torch.as_tensor(t, dtype=x.dtype), x)
+    t = coefficient(t, x)
     covariance = t * std**2 - (1 - t)
     variance = t**2 * std**2 + (1 - t) ** 2
     return mean + covariance / variance * (x - t * mean)
@@ -292,11 +283,7 @@ def optimal_vector_field(x, t, mean, std):
 # pairs of data and noise.
 
 # %%
-def library_optimum(x, t, mean, std):
-    return paths.GaussianPath().marginal(distributions.Gaussian(mean, std**2)).vector_field(x, t)
-
-
-best_field = lab3.answer_or("optimal_vector_field", library_optimum)
+best_field = lab3.answer_or("optimal_vector_field")
 mean, std = torch.tensor([1.0]), 0.6
 z, noise = mean + std * torch.randn(20_000, 1), torch.randn(20_000, 1)
 
@@ -354,7 +341,8 @@ plots.describe(
 def train_step(model, loss, optimizer):
     """One step of gradient descent.
 
-    loss: a function loss(model) that returns a scalar tensor. optimizer: a torch optimiser.
+    model: a network, torch.nn.Module. loss: a function loss(model) → scalar tensor, on a batch
+    that it draws anew at each call. optimizer: a torch.optim optimiser of the model's weights.
     Returns the loss before the step, a number without a graph.
     """
     ### BEGIN SOLUTION
@@ -375,11 +363,7 @@ def train_step(model, loss, optimizer):
 # field (right, along the axis $x_2 = 0$, where 95 % of the states are).
 
 # %%
-def library_step(model, loss, optimizer):
-    return training.train(model, loss, steps=1, lr=2e-3).history[-1]
-
-
-step = lab3.answer_or("train_step", library_step)
+step = lab3.answer_or("train_step")
 mean, std = torch.tensor([1.0, -0.5]), 0.5
 small = models.MLP(2, width=32, depth=3)
 adam = torch.optim.Adam(small.parameters(), lr=5e-3)
@@ -440,8 +424,8 @@ network = training.train(models.MLP(2, width=80), board_loss, steps=2500)
 
 # %%
 def exact_board_field(x, t):
-    """The marginal field of the checkerboard on CondOT. x: (n, 2); t: (n,) in (0, 1)."""
-    x, t = x.double(), t.double()[:, None, None]
+    """The marginal field of the checkerboard on CondOT. x: (n, 2); t: in (0, 1)."""
+    x, t = x.double(), torch.as_tensor(t).double().expand(len(x))[:, None, None]
     edges = (torch.arange(-2.0, 3.0) * t - x[:, :, None]) / (1 - t)  # of the columns and rows
     mass = torch.special.ndtr(edges).diff(dim=2)
     bell = torch.exp(-(edges**2) / 2).diff(dim=2) / math.sqrt(2 * math.pi)
@@ -481,8 +465,8 @@ plots.describe(
 # ### Exercise {exercise:sample_flow} · Sampling a flow ({points:sample_flow} points)
 #
 # Write `sample_flow(u, x0, ts)`: the end points of [notes, algorithm 1](#eq-sampling), by Euler's method with one step per
-# interval of `ts`, which need not be evenly spaced. A sampler needs no gradients. If PyTorch records them all the same, every step keeps its activations, and the
-# memory grows with the number of steps.
+# interval of `ts`, which need not be evenly spaced, and may decrease. A sampler needs no gradients. If PyTorch records them
+# all the same, every step keeps its activations, and the memory grows with the number of steps.
 #
 # <details><summary>Hint</summary>
 # A loop over pairs of neighbouring times, under <code>torch.no_grad()</code>, which can also stand above the function as a
@@ -493,8 +477,9 @@ plots.describe(
 def sample_flow(u, x0, ts):
     """The end points of Euler's method along a field.
 
-    u: field u(x, t), such as a network. x0: (n, *shape) states at ts[0]. ts: (T,) times.
-    Returns the states at ts[-1], (n, *shape), without a gradient graph.
+    u: field u(x, t), such as a network. x0: (n, *shape) states at ts[0]. ts: (T,) times,
+    increasing or decreasing. Returns the states at ts[-1], (n, *shape), without a gradient
+    graph, of which no part is kept on the way.
     """
     ### BEGIN SOLUTION
     x = x0
@@ -513,11 +498,7 @@ def sample_flow(u, x0, ts):
 # has learned the whole path. What comes last is the hardest: the sharp edges of the cells are made close to $t = 1$.
 
 # %%
-def library_sampler(u, x0, ts):
-    return samplers.sample_flow(u, x0, ts, simulators.Euler())
-
-
-sampler = lab3.answer_or("sample_flow", library_sampler)
+sampler = lab3.answer_or("sample_flow")
 shown = (0.0, 0.25, 0.5, 0.75, 1.0)
 n = 40_000
 truth = [paths.GaussianPath().sample(board.sample(n), t) for t in shown]
@@ -616,7 +597,7 @@ def energy_distance(x, y):
 # left is the error of the network.
 
 # %%
-distance = lab3.answer_or("energy_distance", metrics.energy_distance)
+distance = lab3.answer_or("energy_distance")
 same = torch.Generator().manual_seed(0)  # the same points in every run of this notebook
 fresh, x0 = board.sample(3000, same), torch.randn(3000, 2, generator=same)
 by_chance = torch.tensor([float(distance(board.sample(3000, same), fresh)) for _ in range(8)])
@@ -667,8 +648,8 @@ plots.describe(
 def log_likelihood(u, divergence, x, ts):
     """log p(x) at time ts[-1] under the flow that starts from N(0, I) at time ts[0].
 
-    u: field u(x, t) → like x. divergence: function of (x, t) → (n,). x: (n, *shape) points.
-    ts: (T,) increasing times. Returns (n,).
+    u: field u(x, t) → like x. divergence: its divergence, a function of (x, t) → (n,).
+    x: (n, *shape) points. ts: (T,) increasing times. Returns (n,).
     """
     ### BEGIN SOLUTION
     integral = 0.0
@@ -686,11 +667,7 @@ def log_likelihood(u, divergence, x, ts):
 # falls with the step, as Euler's does. The divergence comes from automatic differentiation.
 
 # %%
-def library_likelihood(u, divergence, x, ts):
-    return likelihood.log_likelihood(x, u, steps=len(ts) - 1)
-
-
-log_density = lab3.answer_or("log_likelihood", library_likelihood)
+log_density = lab3.answer_or("log_likelihood")
 
 
 def density_at(u, x, steps):
@@ -735,25 +712,25 @@ plots.describe(
 # join each pair by a straight line that is run through at constant speed. The same regression then learns a flow from one
 # distribution to the other.
 #
+# <a id="about-linear-path"></a>
 # ### Exercise {exercise:linear_path} · The linear path ({points:linear_path} points)
 #
 # Write `linear_path(x0, x1, t)`: the state at time $t$ on the way from $x_0$ to $x_1$, and the velocity there. They take the
 # places of state and target in [notes, eq. 31](#eq-cfm).
 #
 # <details><summary>Hint</summary>
-# This is CondOT with $x_0$ in the place of the noise. <code>coefficient(t, x0)</code> shapes the times, if <code>t</code> is
-# a tensor.
+# This is CondOT with $x_0$ in the place of the noise. <code>coefficient(t, x0)</code> shapes the times.
 # </details>
 
 # %% exercise="linear_path"
 def linear_path(x0, x1, t):
     """The straight line from x0 to x1, and its velocity.
 
-    x0, x1: (n, *shape). t: a number, a 0-dimensional tensor, or (n,) times.
-    Returns (state, velocity), both (n, *shape).
+    x0, x1: (n, *shape). t: times from 0 to 1, ends included: a number, a 0-dimensional
+    tensor, or (n,). Returns (state, velocity), both (n, *shape).
     """
     ### BEGIN SOLUTION
-    t = coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)
+    t = coefficient(t, x0)
     return (1 - t) * x0 + t * x1, x1 - x0
     ### END SOLUTION
 
@@ -765,12 +742,7 @@ def linear_path(x0, x1, t):
 # follows single particles.
 
 # %%
-def library_line(x0, x1, t):
-    line = paths.LinearPath()
-    return line.interpolate(x1, x0, t), line.velocity(x1, x0, t)
-
-
-line_of = lab3.answer_or("linear_path", library_line)
+line_of = lab3.answer_or("linear_path")
 moons = distributions.Moons()
 moon_pool = moons.sample(100_000)
 
@@ -811,8 +783,9 @@ plots.describe(
 #
 # ### Exercise {exercise:reflow} · Reflow, a challenge ({points:reflow} points)
 #
-# Write `reflow(sample, x0)`, where `sample(x0)` runs the first flow. Sampling is expensive, so make all pairs *once*. Return a
-# function `loss(u, k, t)`: [the loss above](#eq-reflow) of a model on the pairs with the numbers `k`, at the times `t`.
+# Write `reflow(sample, x0)`, where `sample(x0)` runs the first flow. Sampling is expensive, so make each pair *once*, before
+# the loss is asked for. Return a function `loss(u, k, t)`: [the loss above](#eq-reflow) of a model on the pairs with the
+# numbers `k`, at the times `t`.
 #
 # <details><summary>Hint</summary>
 # A function defined inside yours can use <code>x0</code> and <code>x1</code>; <code>x0[k]</code> picks rows by a tensor of
@@ -823,9 +796,11 @@ plots.describe(
 def reflow(sample, x0):
     """The straight-line loss on the pairs that a trained flow makes.
 
-    sample: the trained flow, sample(x0) → like x0. x0: (N, *shape) starting points.
-    Returns a function loss(u, k, t) of a model u(x, t), whole numbers k: (n,), and times t: (n,),
-    which returns a scalar tensor: summed over coordinates, averaged over the n pairs.
+    sample: the trained flow, sample(x0) → like x0, also for some rows of x0.
+    x0: (N, *shape) starting points.
+    Returns a function loss(u, k, t) of a model u(x, t), whole numbers k: (n,), and times t
+    from 0 to 1: a number, a 0-dimensional tensor, or (n,). It returns a scalar tensor, whose
+    gradients reach the model: summed over coordinates, averaged over the n pairs.
     """
     ### BEGIN SOLUTION
     x1 = sample(x0).detach()
@@ -849,9 +824,7 @@ def reflow(sample, x0):
 
 # %%
 noise = torch.randn(20_000, 2)
-rectified_loss = lab3.answer_or("reflow", losses.reflow_loss)(
-    lambda x0: samplers.sample_flow(network, x0, 20), noise
-)
+rectified_loss = lab3.answer_or("reflow")(lambda x0: samplers.sample_flow(network, x0, 20), noise)
 rectified = training.train(
     models.MLP(2),
     lambda model: rectified_loss(model, torch.randint(len(noise), (1000,)), torch.rand(1000)),

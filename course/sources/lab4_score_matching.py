@@ -21,7 +21,7 @@
 import torch
 
 from fmlab import conversions, ddpm, distributions, losses, metrics, models, paths, plots
-from fmlab import processes, samplers, schedules, simulators, threads, training, widgets
+from fmlab import processes, schedules, simulators, threads, training, widgets
 from fmlab.checks import lab4
 from fmlab.schedules import coefficient
 
@@ -75,7 +75,9 @@ plots.describe(
 #
 # Write `denoising_score_matching_loss(s, z, t, noise, schedule)`, [this loss](#eq-dsm) of one batch whose times and noise
 # are already drawn. There is one time per point, so $\alpha_t$ has shape `(n,)` while `z` has shape `(n, *shape)`. The
-# given helper `coefficient(value, x)` shapes such a value so that it multiplies `x`.
+# given helper `coefficient(value, x)` shapes such a value so that it multiplies `x`. A network `s(x, t)`, like every
+# field in this lab, takes the time as it comes: as a number, as a tensor of shape `()`, or of shape `(n,)`, a time for
+# each row of `x`.
 #
 # <details><summary>Hint</summary>
 # First the noised state, then the network's answer there, then the squared distance from the target: a sum over all
@@ -87,7 +89,7 @@ def denoising_score_matching_loss(s, z, t, noise, schedule):
     """Denoising score matching loss of one batch.
 
     s: score network, a function s(x, t). z, noise: (n, *shape). t: (n,) times in [0, 1).
-    Returns a scalar tensor, through which gradients can pass: the batch mean of squared distances.
+    Returns a scalar tensor of the dtype of z, through which gradients can pass: the batch mean of squared distances.
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
@@ -105,12 +107,7 @@ def denoising_score_matching_loss(s, z, t, noise, schedule):
 # points near $t = 1$ drown all others. At $c = 0$ the expectation is infinite.
 
 # %%
-dsm_loss = lab4.answer_or(
-    "denoising_score_matching_loss",
-    lambda s, z, t, noise, schedule: losses.score_matching_loss(
-        s, paths.GaussianPath(schedule), z, times=lambda n, generator: t
-    ),
-)
+dsm_loss = lab4.answer_or("denoising_score_matching_loss")
 
 
 def batch_losses(loss, network, clip, batches=150, n=500):
@@ -175,7 +172,7 @@ def noise_prediction_loss(eps, z, t, noise, schedule):
     """Noise prediction loss of one batch.
 
     eps: noise network, a function eps(x, t). z, noise: (n, *shape). t: (n,) times in [0, 1].
-    Returns a scalar, as in exercise {exercise:denoising_score_matching_loss}.
+    Returns a scalar tensor of the dtype of z, through which gradients can pass: the batch mean of squared distances.
     """
     ### BEGIN SOLUTION
     x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
@@ -191,12 +188,7 @@ def noise_prediction_loss(eps, z, t, noise, schedule):
 # does not mind.
 
 # %%
-noise_loss = lab4.answer_or(
-    "noise_prediction_loss",
-    lambda eps, z, t, noise, schedule: losses.ddpm_loss(
-        eps, paths.GaussianPath(schedule), z, times=lambda n, generator: t
-    ),
-)
+noise_loss = lab4.answer_or("noise_prediction_loss")
 
 
 def exact_noise(x, t):
@@ -262,8 +254,8 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 # for $s_\theta$.
 #
 # Write `score_from_noise(noise, t, schedule)`, the $s_\theta$ of [this equation](#eq-noise). This and the conversions that follow work on *values*: `noise` is a
-# tensor that a network has already returned. And `t` may be one time for all points or one for each; `coefficient`
-# takes both.
+# tensor that a network has already returned. And `t` may be one time for all points, a number or a tensor of shape `()`,
+# or one for each, `(n,)`; `coefficient` takes them all.
 #
 # <details><summary>Hint</summary>
 # One line. At which time is it singular?
@@ -273,7 +265,7 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 def score_from_noise(noise, t, schedule):
     """The score that belongs to a noise prediction.
 
-    noise: (n, *shape), the prediction. t: scalar or (n,), in [0, 1). Returns (n, *shape).
+    noise: (n, *shape), the prediction. t: a number or (n,), in [0, 1). Returns (n, *shape), in the dtype of noise.
     """
     ### BEGIN SOLUTION
     return -noise / coefficient(schedule.beta(t), noise)
@@ -288,10 +280,7 @@ def score_from_noise(noise, t, schedule):
 # only very near $t = 1$ its small errors are divided by a small $\beta_t$.
 
 # %%
-to_score = lab4.answer_or(
-    "score_from_noise",
-    lambda noise, t, schedule: conversions.score_from_noise(noise, noise, t, schedule),
-)
+to_score = lab4.answer_or("score_from_noise")
 learned_scores = {
     "score network": score_net,
     "noise network": lambda x, t: to_score(noise_net(x, t), t, ot),
@@ -336,8 +325,8 @@ for name, network in learned_scores.items():
 def score_from_vector_field(u, x, t, schedule):
     """The score that belongs to a vector field, for a Gaussian path.
 
-    u: values of the field at x and t, (n, *shape). x: (n, *shape). t: scalar or (n,), in [0, 1).
-    Returns (n, *shape).
+    u: values of the field at x and t, (n, *shape). x: (n, *shape). t: a number or (n,), in [0, 1): 0 is included.
+    Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
     alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
@@ -365,7 +354,7 @@ def flow_matching_step(network):
 field_net = training.train(models.MLP(2), flow_matching_step, steps=1000).requires_grad_(False)
 
 # %%
-u_to_s = lab4.answer_or("score_from_vector_field", conversions.score_from_vector_field)
+u_to_s = lab4.answer_or("score_from_vector_field")
 
 
 def converted_score(x, t):
@@ -410,8 +399,8 @@ plots.describe(
 def vector_field_from_score(s, x, t, schedule):
     """The vector field that belongs to a score, for a Gaussian path.
 
-    s: values of the score at x and t, (n, *shape). x: (n, *shape). t: scalar or (n,), in (0, 1].
-    Returns (n, *shape).
+    s: values of the score at x and t, (n, *shape). x: (n, *shape). t: a number or (n,), in (0, 1]: 1 is included.
+    Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
     beta, beta_dot = coefficient(schedule.beta(t), x), coefficient(schedule.beta_dot(t), x)
@@ -430,7 +419,7 @@ def vector_field_from_score(s, x, t, schedule):
 # network, useless as a field near the noise, makes the best field near the data.
 
 # %%
-s_to_u = lab4.answer_or("vector_field_from_score", conversions.vector_field_from_score)
+s_to_u = lab4.answer_or("vector_field_from_score")
 as_scores = learned_scores | {"field network": converted_score}
 as_fields = {
     "score network": lambda x, t: s_to_u(score_net(x, t), x, t, ot),
@@ -482,9 +471,10 @@ plots.describe(
 def sample_diffusion(u, s, sigma, x0, ts, noises):
     """Simulate dX = (u + ½ σ² s) dt + σ dW by Euler–Maruyama.
 
-    u, s: functions of (x, t). sigma: function of t that returns one number.
-    x0: (n, *shape), states at ts[0]. ts: (T,) increasing times, not necessarily evenly spaced.
-    noises: (T − 1, n, *shape), standard normal. Returns the states at ts[-1], (n, *shape).
+    u, s: functions of (x, t). sigma: function of t that returns one number, as a float or a tensor of shape ().
+    x0: (n, *shape), states at ts[0]. ts: (T,) increasing times in [0, 1], not necessarily evenly spaced, nor from 0 to 1.
+    noises: (T − 1, n, *shape), standard normal, one for each step. Returns the states at ts[-1], (n, *shape), in the
+    dtype of x0.
     """
     ### BEGIN SOLUTION
     x = x0
@@ -503,10 +493,7 @@ def sample_diffusion(u, s, sigma, x0, ts, noises):
 # clouds agree with each other and with the exact density behind them.
 
 # %%
-sampler = lab4.answer_or(
-    "sample_diffusion",
-    lambda u, s, sigma, x0, ts, noises: samplers.sample_diffusion(u, s, x0, sigma, ts),
-)
+sampler = lab4.answer_or("sample_diffusion")
 shown, ts = (25, 50, 75, 100), torch.linspace(0, 1, 101)
 x0, noises = torch.randn(1500, 2), torch.randn(100, 1500, 2)
 fig, axes = plots.figure(columns=4, rows=3, width=2.5, height=2.45)
@@ -629,8 +616,9 @@ widgets.diffusion_sigma()
 def forward_marginal(s, beta_min, beta_max):
     """Marginal of the VP diffusion at its own time s (0 is data, 1 is noise), given the data.
 
-    s: a number or a tensor of times.
-    Returns (a, std): mean coefficient and standard deviation, of the shape of s.
+    s: a number or a tensor of times of any shape, in [0, 1]. beta_min, beta_max: numbers, 0 < beta_min ≤ beta_max.
+    Returns (a, std): mean coefficient and standard deviation, of the shape and dtype of s; of a number, two numbers or
+    tensors of shape ().
     """
     ### BEGIN SOLUTION
     s = torch.as_tensor(s)
@@ -648,13 +636,7 @@ def forward_marginal(s, beta_min, beta_max):
 
 # %%
 vp = schedules.LinearVP(0.1, 20.0)
-marginal_at = lab4.answer_or(
-    "forward_marginal",
-    lambda s, low, high: (
-        schedules.LinearVP(low, high).alpha(1 - torch.as_tensor(s)),
-        schedules.LinearVP(low, high).beta(1 - torch.as_tensor(s)),
-    ),
-)
+marginal_at = lab4.answer_or("forward_marginal")
 
 
 def f(s):
@@ -713,10 +695,10 @@ plots.describe(
 def reverse_sde_drift(score, x, t, f, g):
     """Drift of the reverse SDE at our time t (0 is noise, 1 is data).
 
-    score: function score(x, t), the gradient of log p_t. x: (n, *shape).
-    t: tensor of times, scalar or (n,).
-    f, g: functions of s = 1 − t with values like s: the forward SDE is dX = f(s) X ds + g(s) dW.
-    Returns (n, *shape).
+    score: function score(x, t), the gradient of log p_t. x: (n, *shape). t: a number or (n,), in [0, 1].
+    f, g: functions of s = 1 − t, a number or (n,), which return a tensor of shape () or (n,) to match: the forward SDE
+    is dX = f(s) X ds + g(s) dW.
+    Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
     rate, noise = coefficient(f(1 - t), x), coefficient(g(1 - t), x)
@@ -734,9 +716,7 @@ def reverse_sde_drift(score, x, t, f, g):
 # %%
 peaks = distributions.GaussianMixture([[-1.6], [0.2], [1.5]], [0.03, 0.02, 0.06], [0.4, 0.25, 0.35])
 line = paths.GaussianPath(vp).marginal(peaks)
-backward = lab4.answer_or(
-    "reverse_sde_drift", lambda score, x, t, f, g: processes.reverse_sde(vp, score).drift(x, t)
-)
+backward = lab4.answer_or("reverse_sde_drift")
 ts = torch.linspace(0, 1, 401)
 noising = simulators.simulate(forward, peaks.sample(10), ts, record=True)
 reverse = processes.SDE(lambda x, t: backward(line.score, x, t, f, g), lambda x, t: g(1 - t))
@@ -773,7 +753,11 @@ plots.describe(
 
 # %% exercise="probability_flow_field"
 def probability_flow_field(score, x, t, f, g):
-    """Vector field of the probability flow at our time t; arguments as for `reverse_sde_drift`."""
+    """Vector field of the probability flow at our time t (0 is noise, 1 is data).
+
+    score: function score(x, t), the gradient of log p_t. x: (n, *shape). t: a number or (n,), in [0, 1].
+    f, g: functions of s = 1 − t, as for `reverse_sde_drift`. Returns (n, *shape), in the dtype of x.
+    """
     ### BEGIN SOLUTION
     rate, noise = coefficient(f(1 - t), x), coefficient(g(1 - t), x)
     return -rate * x + 0.5 * noise**2 * score(x, t)
@@ -787,10 +771,7 @@ def probability_flow_field(score, x, t, f, g):
 # smooth and never cross. Right: where 2000 particles of each end; both are samples of the data.
 
 # %%
-flow_field = lab4.answer_or(
-    "probability_flow_field",
-    lambda score, x, t, f, g: processes.probability_flow(vp, score).drift(x, t),
-)
+flow_field = lab4.answer_or("probability_flow_field")
 flow = processes.ODE(lambda x, t: flow_field(line.score, x, t, f, g))
 flowed = simulators.simulate(flow, start, ts, simulators.Midpoint(), record=True)
 fig, axes = plots.figure(columns=2, width=4.6)
@@ -865,8 +846,8 @@ for steps in (50, 100, 200, 400, 800):
 def ddpm_posterior(x, x0, k, betas):
     """Mean and variance of q(x_{k−1} | x_k, x_0), for 1 ≤ k ≤ K.
 
-    x: x_k, (n, *shape). x0: (n, *shape). k: a whole number. betas: (K + 1,), with betas[0] = 0.
-    Returns (mean, variance): (n, *shape) and one number.
+    x: x_k, (n, *shape). x0: (n, *shape). k: a whole number. betas: (K + 1,), with betas[0] = 0, perhaps in double
+    precision where x is not. Returns (mean, variance): (n, *shape), in the dtype of x, and one number.
     """
     ### BEGIN SOLUTION
     bars = (1 - betas).cumprod(0)
@@ -886,10 +867,7 @@ def ddpm_posterior(x, x0, k, betas):
 # %%
 K = 100
 chain = ddpm.Chain(ddpm.vp_betas(vp, K))  # chain.betas is padded as described
-posterior = lab4.answer_or(
-    "ddpm_posterior",
-    lambda x, x0, k, betas: (chain.posterior_mean(x, x0, k), chain.posterior_variance(k)),
-)
+posterior = lab4.answer_or("ddpm_posterior")
 x, one = torch.linspace(-2.5, 2.5, 401), torch.ones(1, 1)
 fig, axes = plots.figure(columns=3, width=3.4)
 for ax, k in zip(axes, (5, 15, 50), strict=True):
@@ -937,7 +915,8 @@ def ancestral_step(x, eps, k, betas, noise):
     """One step back, from x_k to x_{k−1}.
 
     x: x_k, (n, *shape). eps: predicted noise, noise: fresh standard normal noise, both (n, *shape).
-    k: a whole number, 1 ≤ k ≤ K. betas: (K + 1,), with betas[0] = 0. Returns x_{k−1}, (n, *shape).
+    k: a whole number, 1 ≤ k ≤ K. betas: (K + 1,), with betas[0] = 0, perhaps in double precision where x is not.
+    Returns x_{k−1}, (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
     bars = (1 - betas).cumprod(0)
@@ -960,13 +939,10 @@ def ancestral_step(x, eps, k, betas, noise):
 def chain_noise(x, t):
     """Noise predicted in a VP state at our time t, by the network that was trained on CondOT."""
     alpha, beta = vp.alpha(t), vp.beta(t)
-    return noise_net(x / (alpha + beta), alpha / (alpha + beta))
+    return noise_net(x / coefficient(alpha + beta, x), alpha / (alpha + beta))
 
 
-step_back = lab4.answer_or(
-    "ancestral_step",
-    lambda x, eps, k, betas, noise: ddpm.Chain(betas[1:]).ancestral_step(x, eps, k),
-)
+step_back = lab4.answer_or("ancestral_step")
 
 
 def ancestral_samples(chain, x, keep=()):
@@ -1035,8 +1011,9 @@ plots.describe(
 def elbo_terms(x0, eps, betas, noises):
     """The terms of the bound on log p(x_0), with their signs.
 
-    x0: (n, *shape). eps: noise network, a function eps(x, t) of our time t.
-    betas: (K + 1,), with betas[0] = 0. noises: (K, n, *shape), the noise of x_1 … x_K.
+    x0: (n, *shape). eps: noise network, a function eps(x, t) of our time t, for x in the dtype of x0.
+    betas: (K + 1,), with betas[0] = 0, perhaps in double precision where x0 is not.
+    noises: (K, n, *shape), the noise of x_1 … x_K.
     Returns (K + 1, n), whose sum over the rows is the ELBO.
     """
     ### BEGIN SOLUTION
@@ -1066,12 +1043,7 @@ def elbo_terms(x0, eps, betas, noises):
 # true step back is not quite Gaussian, but the shorter it is the nearer it comes, and the bound closes in.
 
 # %%
-def library_terms(x0, eps, betas, noises):
-    terms = ddpm.Chain(betas[1:]).elbo_terms(x0, eps)
-    return torch.cat([terms.reconstruction[None], -terms.step_kls, -terms.prior_kl[None]])
-
-
-bound = lab4.answer_or("elbo_terms", library_terms)
+bound = lab4.answer_or("elbo_terms")
 z = mixture.sample(1000)
 
 

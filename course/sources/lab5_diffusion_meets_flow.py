@@ -39,7 +39,6 @@ from fmlab import (
     plots,
     processes,
     samplers,
-    schedules,
     simulators,
     threads,
     training,
@@ -47,15 +46,7 @@ from fmlab import (
 )
 from fmlab.checks import lab5
 from fmlab.ddpm import Chain
-from fmlab.schedules import (
-    VE,
-    CondOT,
-    Cosine,
-    DiffusionSchedule,
-    LinearVP,
-    coefficient,
-    diffusion_coefficients,
-)
+from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
 
 plots.use_style()
 threads.use_idle_cores()  # a second thread while a core stands idle
@@ -88,7 +79,7 @@ _ = torch.manual_seed(0)
 
 # %% exercise="log_snr"
 def log_snr(t, schedule):
-    """λ_t of a schedule. t: a number or a tensor of any shape. Returns a tensor of that shape."""
+    """λ_t of a schedule. t: a number, or a tensor of any shape. Returns a tensor of that shape."""
     ### BEGIN SOLUTION
     return 2 * (schedule.alpha(t).log() - schedule.beta(t).log())
     ### END SOLUTION
@@ -103,7 +94,7 @@ def log_snr(t, schedule):
 
 # %%
 SCHEDULES = {"CondOT": CondOT(), "cosine": Cosine(), "linear VP": LinearVP(), "VE, 20": VE(20.0)}
-snr = lab5.answer_or("log_snr", lambda t, schedule: schedule.log_snr(t))
+snr = lab5.answer_or("log_snr")
 ts = torch.linspace(0.002, 0.998, 250)
 fig, axes = plots.figure(columns=2, width=4.6)
 for (name, schedule), marker in zip(SCHEDULES.items(), plots.MARKERS, strict=False):
@@ -123,6 +114,7 @@ plots.describe(
 )
 
 # %% [markdown]
+# <a id="about-to-variance-preserving"></a>
 # ### Exercise {exercise:to_variance_preserving} · One schedule in place of all ({points:to_variance_preserving} points)
 #
 # Two schedules at equal $\lambda$ have equal ratios $\alpha/\beta$. Then their states differ by a factor that we
@@ -134,8 +126,9 @@ plots.describe(
 # the same [$\lambda_t$](#eq-log-snr).
 #
 # A coefficient such as $\alpha_t$ has no dimension or shape $(n,)$, the states have shape $(n, \dots)$. The function
-# `coefficient(value, x)` of fmlab gives a coefficient the shape that multiplies `x`; use it here and in all exercises
-# below.
+# `coefficient(value, x)` of fmlab gives a coefficient the shape that multiplies `x`, and `schedule.weights(t, x)` gives
+# all four, $\alpha_t, \beta_t, \dot\alpha_t, \dot\beta_t$, in this shape; use one or the other here and in all
+# exercises below. What is made of states keeps their dtype.
 #
 # <details><summary>Hint</summary>
 # Which number must $(\alpha, \beta)$ be divided by, so that the sum of their squares becomes 1? The ratio stays as it is.
@@ -145,7 +138,8 @@ plots.describe(
 def to_variance_preserving(x, t, schedule):
     """States of a schedule, rescaled to the variance-preserving schedule with the same λ.
 
-    x: (n, *shape) states αz + βε. t: a number, or one time per state. Returns (n, *shape).
+    x: (n, *shape) states αz + βε. t: a number in [0, 1], or (n,), one time per state.
+    Returns (n, *shape).
     """
     ### BEGIN SOLUTION
     length = torch.sqrt(schedule.alpha(t) ** 2 + schedule.beta(t) ** 2)
@@ -166,7 +160,7 @@ def largest(difference):
     return float(difference.abs().max())
 
 
-to_vp = lab5.answer_or("to_variance_preserving", schedules.to_variance_preserving)
+to_vp = lab5.answer_or("to_variance_preserving")
 
 
 def from_vp(x, t, schedule):
@@ -241,13 +235,13 @@ widgets.noise_schedules()
 def convert_output(value, x, t, schedule, source, target):
     """One output of a network from another.
 
-    value: (n, *shape), the output `source` at the states x: (n, *shape) and times t.
-    source, target: "data", "noise", "velocity", "vector_field" or "score".
+    value: (n, *shape), the output `source` at the states x: (n, *shape).
+    t: a number inside (0, 1), or (n,), one time per state.
+    source, target: "data", "noise", "velocity", "vector_field" or "score"; they may be the same.
     Returns the output `target`, (n, *shape).
     """
     ### BEGIN SOLUTION
-    alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-    dots = coefficient(schedule.alpha_dot(t), x), coefficient(schedule.beta_dot(t), x)
+    alpha, beta, *dots = schedule.weights(t, x)
     rows = {"data": (1, 0), "noise": (0, 1), "velocity": (-beta, alpha)}
     rows |= {"vector_field": dots, "score": (0, -1 / beta)}
     a, b = rows[source]
@@ -266,12 +260,7 @@ def convert_output(value, x, t, schedule, source, target):
 # The guesses of data and noise are the same curves. The others differ only by factors that a schedule brings along.
 
 # %%
-convert = lab5.answer_or(
-    "convert_output",
-    lambda value, x, t, schedule, source, target: conversions.convert(
-        value, x, t, schedule, source=source, target=target
-    ),
-)
+convert = lab5.answer_or("convert_output")
 OUTPUTS = ("data", "noise", "velocity", "vector_field", "score")
 fig, axes = plots.figure(columns=5, width=2.3, height=2.6)
 for name, style in (("CondOT", "-"), ("cosine", "--")):
@@ -336,7 +325,8 @@ for output, formula in printed.items():
 def x_mse_weight(output, t, schedule):
     """The factor between the squared error of an output and that of the data.
 
-    output: a name as in `convert_output`. t: a number or a tensor (n,). Returns a tensor like t.
+    output: a name as in `convert_output`. t: a number inside (0, 1), or a tensor (n,) of such.
+    Returns a tensor of the shape of t, also where all its numbers are the same.
     """
     ### BEGIN SOLUTION
     alpha, beta = schedule.alpha(t), schedule.beta(t)
@@ -356,7 +346,7 @@ def x_mse_weight(output, t, schedule):
 # So the choice of an output is, silently, the choice of a weight.
 
 # %%
-data_weight = lab5.answer_or("x_mse_weight", conversions.x_mse_weight)
+data_weight = lab5.answer_or("x_mse_weight")
 levels = torch.linspace(-6, 6, 121)
 fig, (ax,) = plots.figure(width=6.4, height=3.4)
 for output in OUTPUTS:
@@ -393,7 +383,8 @@ plots.describe(
 #
 # Write `loss_over_log_snr(model, z, noise, t, schedule, weight)`: the left-hand side of [meet, training](#eq-loss) for a
 # batch, that is, the mean over the batch, for given data, noise and times. The square $\|\cdot\|^2$ is the sum over all coordinates of a
-# point.
+# point. A network takes the time as it is: as a number, as a tensor without dimensions, or in the shape $(n,)$, a time
+# for each row of $x$. Shape only what multiplies.
 #
 # <details><summary>Hint</summary>
 # Make the states first: the network never sees $z$. <code>flatten(1)</code> turns images into rows. $\dot\lambda$ needs all
@@ -404,15 +395,15 @@ plots.describe(
 def loss_over_log_snr(model, z, noise, t, schedule, weight):
     """Mean of w(λ) · dλ/dt · ‖predicted noise − noise‖² over a batch.
 
-    model: function model(x, t) that predicts the noise. z, noise: (n, *shape). t: (n,).
-    schedule: has alpha, beta, alpha_dot, beta_dot, log_snr. weight: function of λ, (n,) → (n,).
+    model: a network, model(x, t) predicts the noise. z, noise: (n, *shape). t: (n,), inside (0, 1).
+    weight: function of λ, (n,) → (n,).
     Returns one number, as a tensor through which the model can be trained.
     """
     ### BEGIN SOLUTION
-    alpha, beta = schedule.alpha(t), schedule.beta(t)
-    x = coefficient(alpha, z) * z + coefficient(beta, z) * noise
-    errors = (model(x, t) - noise).flatten(1).square().sum(1)
-    log_snr_dot = 2 * (schedule.alpha_dot(t) / alpha - schedule.beta_dot(t) / beta)
+    alpha, beta, *_ = schedule.weights(t, z)
+    errors = (model(alpha * z + beta * noise, t) - noise).flatten(1).square().sum(1)
+    growth = schedule.alpha_dot(t) / schedule.alpha(t)
+    log_snr_dot = 2 * (growth - schedule.beta_dot(t) / schedule.beta(t))
     return (weight(schedule.log_snr(t)) * log_snr_dot * errors).mean()
     ### END SOLUTION
 
@@ -426,16 +417,7 @@ def loss_over_log_snr(model, z, noise, t, schedule, weight):
 # by $\dot\lambda_t$ and drawn over $\lambda$ they are one curve. Each point is a mean over 4000 draws.
 
 # %%
-lambda_loss = lab5.answer_or(
-    "loss_over_log_snr",
-    lambda model, z, noise, t, schedule, weight: losses.score_matching_loss(
-        lambda x, t: conversions.score_from_noise(model(x, t), x, t, schedule),
-        paths.GaussianPath(schedule),
-        z,
-        lambda t: schedule.beta(t) ** 2 * schedule.log_snr_dot(t) * weight(schedule.log_snr(t)),
-        times=lambda n, generator: t,
-    ),
-)
+lambda_loss = lab5.answer_or("loss_over_log_snr")
 
 
 def best_noise_prediction(schedule):
@@ -506,7 +488,8 @@ for name, schedule in SCHEDULES.items():
 def effective_weight(output, t, schedule):
     """The weight w(λ_t) over λ that the plain error of an output has, with uniform times.
 
-    output: a name as in `convert_output`. t: a number or a tensor (n,). Returns a tensor like t.
+    output: a name as in `convert_output`. t: a number inside (0, 1), or a tensor (n,) of such.
+    Returns a tensor of the shape of t.
     """
     ### BEGIN SOLUTION
     factor = conversions.x_mse_weight(output, t, schedule)
@@ -527,10 +510,7 @@ def effective_weight(output, t, schedule):
 # schedules, one loss.
 
 # %%
-lambda_weight = lab5.answer_or(
-    "effective_weight",
-    lambda output, t, schedule: losses.effective_weight(output, schedule.log_snr(t), schedule),
-)
+lambda_weight = lab5.answer_or("effective_weight")
 levels = torch.linspace(-7, 7, 141)
 
 
@@ -602,11 +582,13 @@ def ddim_step(x, data, t, s, schedule):
     """One step of DDIM from t to s.
 
     x: (n, *shape) states at t. data: (n, *shape), the network's guess of z there.
-    t, s: numbers, or one time per state. Returns the states at s, (n, *shape).
+    t, s: numbers with 0 ≤ t < s ≤ 1, or (n,), one time per state.
+    Returns the states at s, (n, *shape).
     """
     ### BEGIN SOLUTION
-    noise = (x - coefficient(schedule.alpha(t), x) * data) / coefficient(schedule.beta(t), x)
-    return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * noise
+    alpha, beta, *_ = schedule.weights(t, x)
+    alpha_s, beta_s, *_ = schedule.weights(s, x)
+    return alpha_s * data + beta_s * (x - alpha * data) / beta
     ### END SOLUTION
 
 
@@ -620,12 +602,7 @@ def ddim_step(x, data, t, s, schedule):
 # `data_prediction` lets it speak any schedule, with what you wrote in exercises {exercise:to_variance_preserving} and {exercise:convert_output}.
 
 # %%
-ddim = lab5.answer_or(
-    "ddim_step",
-    lambda x, data, t, s, schedule: samplers.DDIM(schedule, "data").step(
-        lambda x, t: data, x, t, s - t
-    ),
-)
+ddim = lab5.answer_or("ddim_step")
 
 
 def data_prediction(x, t, schedule):
@@ -720,11 +697,12 @@ def ddpm_step(x, data, t, s, schedule, noise, churn):
     """One step of DDPM from t to s: DDIM to λ_s + churn · Δλ, then renoising to λ_s.
 
     x: (n, *shape) states at t. data: the network's guess of z there. noise: (n, *shape), standard
-    normal. t, s: numbers with 0 < t < s < 1, or one time per state. Returns the states at s.
+    normal. t, s: numbers with 0 < t < s < 1, or (n,), one time per state. churn: a number ≥ 0.
+    Returns the states at s, (n, *shape).
     """
     ### BEGIN SOLUTION
-    alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-    alpha_s, beta_s = coefficient(schedule.alpha(s), x), coefficient(schedule.beta(s), x)
+    alpha, beta, *_ = schedule.weights(t, x)
+    alpha_s, beta_s, *_ = schedule.weights(s, x)
     kept = (alpha * beta_s / (beta * alpha_s)) ** churn
     predicted = (x - alpha * data) / beta
     return alpha_s * data + beta_s * (kept * predicted + torch.sqrt(1 - kept**2) * noise)
@@ -739,12 +717,7 @@ def ddpm_step(x, data, t, s, schedule, noise, churn):
 # where a path ends. Over all starting points, the law of the ends is the same in every panel.
 
 # %%
-ddpm = lab5.answer_or(
-    "ddpm_step",
-    lambda x, data, t, s, schedule, noise, churn: samplers.DDPM(schedule, "data", churn).step(
-        processes.ODE(lambda x, t: data), x, t, s - t, noise
-    ),
-)
+ddpm = lab5.answer_or("ddpm_step")
 inner = torch.linspace(0.002, 0.998, 101)  # λ is infinite at the very ends
 
 
@@ -868,7 +841,7 @@ plots.describe(
 def sde_from_schedule(t, schedule):
     """(f, g) of the diffusion dX = f X ds + g dW behind a schedule, at s = 1 − t.
 
-    t: a number or a tensor (n,), inside (0, 1). Returns two tensors like t.
+    t: a number or a tensor (n,), inside (0, 1). Returns f and g, two tensors of the shape of t.
     """
     ### BEGIN SOLUTION
     growth = schedule.alpha_dot(t) / schedule.alpha(t)
@@ -885,9 +858,7 @@ def sde_from_schedule(t, schedule):
 # `LinearVP` has its name from the straight line on the left.
 
 # %%
-coefficients_of = lab5.answer_or(
-    "sde_from_schedule", lambda t, schedule: diffusion_coefficients(schedule, t)
-)
+coefficients_of = lab5.answer_or("sde_from_schedule")
 s = torch.linspace(0.005, 0.98, 196)
 fig, axes = plots.figure(columns=2, width=4.6)
 for name, schedule in SCHEDULES.items():
@@ -930,8 +901,8 @@ plots.describe(
 def schedule_from_sde(f, g_squared, s):
     """(α, β) of the diffusion dX = f X ds + g dW, by numerical integration.
 
-    f, g_squared: functions of a tensor of times, (m,) → (m,). s: (m,) increasing times, s[0] = 0.
-    Returns α and β at these times, both (m,).
+    f, g_squared: functions of a tensor of times, (m,) → (m,). s: (m,) increasing times, s[0] = 0,
+    close together but not always equally. Returns α and β at these times, both (m,).
     """
     ### BEGIN SOLUTION
     start = s.new_zeros(1)
@@ -951,12 +922,7 @@ def schedule_from_sde(f, g_squared, s):
 # pure noise.
 
 # %%
-def by_fmlab(f, g_squared, s):
-    schedule = DiffusionSchedule(f, lambda r: g_squared(r).sqrt())
-    return schedule.alpha(1 - s), schedule.beta(1 - s)
-
-
-schedule_of = lab5.answer_or("schedule_from_sde", by_fmlab)
+schedule_of = lab5.answer_or("schedule_from_sde")
 
 
 def rates(s):
@@ -1037,7 +1003,7 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 def path_curvature(states):
     """Mean length over mean distance between the ends, minus 1.
 
-    states: (T, n, *shape), n trajectories recorded at T times. Returns one number.
+    states: (T, n, *shape), n trajectories recorded at T times, in their order. Returns one number.
     """
     ### BEGIN SOLUTION
     length = states.diff(dim=0).flatten(2).norm(dim=2).sum(0)
@@ -1057,7 +1023,7 @@ def path_curvature(states):
 # - *Rescaled:* the same trajectories, brought to the variance-preserving schedule state by state (exercise {exercise:to_variance_preserving}).
 
 # %%
-curvature = lab5.answer_or("path_curvature", metrics.path_curvature)
+curvature = lab5.answer_or("path_curvature")
 clusters = distributions.GaussianMixture(
     torch.tensor([[2.0, 0.0], [-1.0, 0.5]], dtype=torch.float64),
     torch.tensor([0.1, 0.3], dtype=torch.float64),

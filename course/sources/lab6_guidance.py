@@ -27,7 +27,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, silu
 
-from fmlab import distributions, guidance, losses, metrics, models, paths, plots, samplers, training
+from fmlab import distributions, guidance, metrics, models, paths, plots, samplers, training
 from fmlab import threads, widgets
 from fmlab.checks import lab6
 from fmlab.schedules import coefficient
@@ -68,7 +68,9 @@ _ = torch.manual_seed(0)
 #
 # Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`. Here
 # `u(x, t, y)` knows all the fields: called with a label it is $u_t(x \mid y)$, and with the label `null` it is
-# $u_t(x \mid \varnothing)$.
+# $u_t(x \mid \varnothing)$. As in every lab a field takes `t` as a number, a 0-dimensional tensor, or one of shape
+# `(n,)`, a time for each row of `x`; so do networks, and so should yours. Labels are whole numbers: one for all rows, or
+# a tensor of shape `(n,)`.
 #
 # <details><summary>Hint</summary>
 # Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. It calls <code>u</code>
@@ -80,7 +82,7 @@ def guided_vector_field(u, y, w, null):
     """The field of classifier-free guidance.
 
     u: function u(x, t, y). y: one label, or one for each point, (n,). w: guidance scale, a number.
-    null: the label that says "no label". Returns a function of (x, t).
+    null: the label that says "no label". Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
     """
     ### BEGIN SOLUTION
     return lambda x, t: (1 - w) * u(x, t, null) + w * u(x, t, y)
@@ -112,7 +114,7 @@ def exact_field(x, t, y):
     return fields[torch.as_tensor(y).expand(len(x)), torch.arange(len(x))]
 
 
-guided = lab6.answer_or("guided_vector_field", guidance.guided_vector_field)
+guided = lab6.answer_or("guided_vector_field")
 x0, fresh = torch.randn(1000, 2), [classes[0].sample(1000) for _ in range(2)]
 colors = plots.BLUE, plots.ORANGE, plots.GREEN
 fig, axes = plots.figure(columns=3)
@@ -204,7 +206,7 @@ plots.describe(
 # $$y \leftarrow \varnothing \quad \text{with probability } p.$$
 #
 # Write `drop_labels(y, p, null, uniform)`, [this replacement](#eq-drop) by `null`. `uniform` holds one random number for
-# each label, uniform on $[0, 1)$, already drawn for you.
+# each label, uniform on $[0, 1)$, already drawn for you: a label is dropped where its number is **below** $p$.
 #
 # <details><summary>Hint</summary>
 # <code>torch.where</code> chooses between two values, element by element. Think which way round the comparison goes:
@@ -216,8 +218,9 @@ plots.describe(
 def drop_labels(y, p, null, uniform):
     """Labels, some of them dropped.
 
-    y: (n,) whole numbers. p: the probability of dropping a label. null: what stands for it then.
-    uniform: (n,) random numbers. Returns (n,) labels; y stays as it is.
+    y: (n,) whole numbers, of any integer dtype. p: the probability of dropping a label. null: what stands for it then.
+    uniform: (n,) random numbers; a label is dropped where its number is below p.
+    Returns (n,) labels in the dtype of y; y stays as it is.
     """
     ### BEGIN SOLUTION
     return torch.where(uniform < p, null, y)
@@ -230,7 +233,7 @@ def drop_labels(y, p, null, uniform):
 # **Who has lost a label?** About a tenth of each digit, and they all meet under the null label.
 
 # %%
-dropped = lab6.answer_or("drop_labels", lambda y, p, null, uniform: losses.drop_labels(y, p, null))
+dropped = lab6.answer_or("drop_labels")
 y = train_set.y.cpu()
 after = dropped(y, 0.1, NULL, torch.rand(len(y)))
 fig, (ax,) = plots.figure(width=6.5, height=2.6)
@@ -269,8 +272,8 @@ plots.describe(
 def guided_flow_matching_loss(u, z, y, t, noise):
     """The flow matching loss of a network that is told the label.
 
-    u: function u(x, t, y). z, noise: (n, *shape). y: (n,) labels. t: (n,) times.
-    Returns a scalar tensor.
+    u: function u(x, t, y), a network. z, noise: (n, *shape). y: (n,) labels. t: (n,) times in [0, 1].
+    Returns a scalar tensor, whose gradient reaches the network.
     """
     ### BEGIN SOLUTION
     s = coefficient(t, z)
@@ -288,12 +291,7 @@ def guided_flow_matching_loss(u, z, y, t, noise):
 # labels, in about 15 seconds.
 
 # %%
-flow_loss = lab6.answer_or(
-    "guided_flow_matching_loss",
-    lambda u, z, y, t, noise: losses.flow_matching_loss(
-        lambda x, s: u(x, s, y), paths.GaussianPath(), z, x0=noise, times=lambda n, generator: t
-    ),
-)
+flow_loss = lab6.answer_or("guided_flow_matching_loss")
 
 
 def loss_on(batch):
@@ -356,9 +354,9 @@ plots.describe(
 def sample_guided(u, y, w, null, noise, steps):
     """Samples of the guided flow at t = 1, by the midpoint rule.
 
-    u: function u(x, t, y). y: one label, or one for each sample, (n,). w: guidance scale.
-    null: the label that says "no label". noise: (n, *shape), the states at t = 0.
-    steps: the number of steps. Returns the states at t = 1, (n, *shape).
+    u: function u(x, t, y). y: one label, or one for each sample, (n,). w: guidance scale, a number.
+    null: the label that says "no label". noise: (n, *shape), the states at t = 0, which stay as they are.
+    steps: the number of steps, 1 or more. Returns the states at t = 1, (n, *shape), in the dtype of the noise.
     """
     ### BEGIN SOLUTION
     field, x, h = guidance.guided_vector_field(u, y, w, null), noise, 1 / steps
@@ -377,12 +375,7 @@ def sample_guided(u, y, w, null, noise, steps):
 # or odd. At $w = 2$ they are plain and clean. At $w = 5$ they are garish, and the digits of a column look alike.
 
 # %%
-sampler = lab6.answer_or(
-    "sample_guided",
-    lambda u, y, w, null, noise, steps: samplers.sample_flow(
-        guidance.guided_vector_field(u, y, w, null), noise, steps
-    ),
-)
+sampler = lab6.answer_or("sample_guided")
 labels = (torch.arange(500) % 10).to(DEVICE)
 noise = torch.randn(500, *SHAPE, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
@@ -450,7 +443,7 @@ _ = training.train(classifier, classifier_loss, steps=1000, lr=3e-3)
 
 # %% exercise="fidelity"
 def fidelity(logits, y):
-    """Share of images recognised. logits: (n, labels). y: (n,) labels. Returns one number."""
+    """Share of images recognised. logits: (n, labels). y: (n,) labels, counted from 0. Returns one number."""
     ### BEGIN SOLUTION
     return (logits.argmax(dim=1) == y).float().mean()
     ### END SOLUTION
@@ -464,7 +457,7 @@ def fidelity(logits, y):
 # handwriting. That should make you suspicious.
 
 # %%
-share_recognised = lab6.answer_or("fidelity", metrics.fidelity)
+share_recognised = lab6.answer_or("fidelity")
 
 
 @torch.no_grad()
@@ -509,7 +502,7 @@ plots.describe(
 def diversity(x, y):
     """Mean distance within a class, averaged over the classes.
 
-    x: (n, *shape). y: (n,) labels. Returns one number.
+    x: (n, *shape), images or points. y: (n,) labels, any whole numbers. Returns one number.
     """
     ### BEGIN SOLUTION
     means = [torch.pdist(x[y == label].flatten(1)).mean() for label in y.unique()]
@@ -526,7 +519,7 @@ def diversity(x, y):
 # hard edges that no real digit has.
 
 # %%
-spread = lab6.answer_or("diversity", metrics.diversity)
+spread = lab6.answer_or("diversity")
 
 
 def plot_measure(measure, real, grids_of, ax, label):
@@ -574,7 +567,7 @@ plots.describe(
 def time_embedding(t, size):
     """Waves of the time: cos kπt for k = 1 … size/2, and then sin kπt.
 
-    t: (n,). size: an even number. Returns (n, size).
+    t: (n,). size: an even number. Returns (n, size), in the dtype of t.
     """
     ### BEGIN SOLUTION
     angles = math.pi * t[:, None] * torch.arange(1, size // 2 + 1, device=t.device)
@@ -590,7 +583,7 @@ def time_embedding(t, size):
 # each time has a fingerprint, and neighbours have similar ones.
 
 # %%
-embed = lab6.answer_or("time_embedding", models.time_embedding)
+embed = lab6.answer_or("time_embedding")
 ts = torch.linspace(0, 1, 201)
 fig, (left, right) = plots.figure(columns=2, width=4.6, height=2.8)
 waves = embed(ts, 16)
@@ -634,8 +627,9 @@ def residual_block(x, c, first, shift, second):
     """A residual block that is told time and label.
 
     x: (n, channels, height, width). c: (n, size), the embedding of time and label.
-    first, second: functions from and to (n, channels, height, width).
-    shift: function (n, size) → (n, channels). Returns (n, channels, height, width).
+    first, second: layers, from and to (n, channels, height, width).
+    shift: a layer (n, size) → (n, channels).
+    Returns (n, channels, height, width), in the dtype of x; its gradient reaches x, c and all layers.
     """
     ### BEGIN SOLUTION
     h = first(silu(x)) + shift(c)[:, :, None, None]
@@ -651,7 +645,7 @@ def residual_block(x, c, first, shift, second):
 # Each of `first` and `second` normalises its channels before it convolves, which keeps training steady.
 
 # %%
-own_block = lab6.answer_or("residual_block", None)
+own_block = lab6.answer_or("residual_block")
 
 
 class Block(nn.Module):
@@ -669,10 +663,6 @@ class Block(nn.Module):
         return own_block(x, c, self.first, self.shift, self.second)
 
 
-def make_block(channels, size):
-    return Block(channels, size) if own_block else models.Residual(channels, channels, size)
-
-
 class DigitUNet(nn.Module):
     """u_θ(x, t | y) for images (n, 1, height, width) with even height and width."""
 
@@ -682,11 +672,11 @@ class DigitUNet(nn.Module):
         self.waves, self.null_label = waves, labels
         self.time, self.label = nn.Linear(waves, size), nn.Embedding(labels + 1, size)
         self.enter = nn.Conv2d(1, channels, 3, padding=1)
-        self.before = make_block(channels, size)
+        self.before = Block(channels, size)
         self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
-        self.middle = nn.ModuleList(make_block(2 * channels, size) for _ in range(2))
+        self.middle = nn.ModuleList(Block(2 * channels, size) for _ in range(2))
         self.join = nn.Conv2d(3 * channels, channels, 1)
-        self.after = make_block(channels, size)
+        self.after = Block(channels, size)
         self.leave = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, x, t, y):
@@ -777,7 +767,7 @@ plots.describe(
 def nearest_neighbour_distance(x, data):
     """Distance of each image to the nearest of the data.
 
-    x: (n, *shape). data: (N, *shape). Returns (n,).
+    x: (n, *shape), images or points. data: (N, *shape). Returns (n,), in the dtype of x.
     """
     ### BEGIN SOLUTION
     return torch.cdist(x.flatten(1), data.flatten(1)).amin(dim=1)
@@ -793,7 +783,7 @@ def nearest_neighbour_distance(x, data):
 # machine; it generalises because it does not.
 
 # %%
-nearest = lab6.answer_or("nearest_neighbour_distance", metrics.nearest_neighbour_distance)
+nearest = lab6.answer_or("nearest_neighbour_distance")
 copyist = paths.GaussianPath().marginal(distributions.Empirical(train_set.z[:2000])).vector_field
 sources = {
     "real, held out": held_out.z,

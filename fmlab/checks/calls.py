@@ -23,26 +23,33 @@ SHOWN = 2000  # characters of what a function prints while it is checked
 NOT_THE_STUDENTS = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
 
+class Unsolved(Stop):
+    """The answer is not written yet."""
+
+
 class Guarded:
     """A student's object whose calls end in a reason (`Wrong`) instead of a bare exception.
 
-    what: how it is spoken of, if it is not the answer itself but a function that the answer returned.
+    what: how it is spoken of, if it is not the answer itself but a function that the answer returned. output: where its
+    prints go. dtype: the default dtype of its notebook. random: whether it is to draw random numbers; if not, it must
+    leave them alone, since a seed that is set within makes every batch drawn later the same.
     """
 
-    def __init__(self, answer, what: str = "", output=None, dtype: torch.dtype | None = None):
+    def __init__(self, answer, what: str = "", output=None, dtype: torch.dtype | None = None, random: bool = True):
         if not callable(answer):
             fail(f"{what or 'the answer'} should be a function, found {describe(answer)}")
         self.answer, self.what, self.output = answer, what, output or Output(sys.stdout)
-        self.dtype = dtype or torch.get_default_dtype()
+        self.dtype, self.random = dtype or torch.get_default_dtype(), random
         self.seconds = getattr(answer, "seconds", SECONDS)
 
     def __call__(self, *args):
         before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+        numbers = torch.get_rng_state()
         try:
             with time_limit(self.seconds), redirect_stdout(self.output), default_dtype(self.dtype), answering():
                 found = self.answer(*args)
         except NotImplementedError as error:
-            raise Stop(self._unsolved(error)) from None
+            raise self._unsolved(error) from None
         except Wrong:
             raise
         except TimeUp:
@@ -51,6 +58,8 @@ class Guarded:
             ) from None
         except Exception as error:
             self._raised(error, before)
+        if not self.random and not torch.equal(numbers, torch.get_rng_state()):
+            fail("draws random numbers of its own, or sets a seed; use what is given, and leave seeds alone")
         for given, now in zip(before, args, strict=True):
             if isinstance(now, Tensor) and not given.equal(now):
                 fail("changed a tensor it was given; compute a new one instead (x + …, not x += …)")
@@ -60,7 +69,7 @@ class Guarded:
         """A function that the answer returned, guarded as the answer is."""
         if not callable(function):
             fail(f"{what} should be a function, found {describe(function)}")
-        return Guarded(function, f"{what} ", self.output, self.dtype)
+        return Guarded(function, f"{what} ", self.output, self.dtype, self.random)
 
     def note(self) -> str:
         """What is to be said of the calls beside the verdict: that they printed more than is shown."""
@@ -73,7 +82,7 @@ class Guarded:
         reason = f"{self.what}raised {kind}: {said}{_line(error, self.answer)}\n  called with {_describe_all(args)}"
         raise (Stop if stop else Wrong)(reason, (kind, said)) from None
 
-    def _unsolved(self, error: NotImplementedError) -> str:
+    def _unsolved(self, error: NotImplementedError) -> Stop:
         """Which function is not written yet: this one, or one that it calls."""
         frames = traceback.extract_tb(error.__traceback__)
         own = getattr(inspect.unwrap(self.answer), "__name__", "")
@@ -81,19 +90,22 @@ class Guarded:
         if not inner and frames and not frames[-1].filename.startswith(NOT_THE_STUDENTS):
             inner = frames[-1].name
         if own.isidentifier() and inner.isidentifier() and inner != own:
-            return f"it calls {inner}, which is not solved yet; solve that first, or use the library's function"
-        return "not solved yet; write your solution in the cell above, run it, then run this check again"
+            return Stop(f"it calls {inner}, which is not solved yet; solve that first, or use the library's function")
+        return Unsolved("not solved yet; write your solution in the cell above, run it, then run this check again")
 
 
 def _line(error: Exception, answer) -> str:
-    """The line of the student's code that raised: the last one in the answer's own file, or else in no library's."""
+    """The line of the student's code that raised: the last one in the answer's own file, or else in no library's.
+
+    Where the answer runs in another process, that has told which.
+    """
+    if told := getattr(error, "where", ""):
+        return f"\n  {told}"
     frames = traceback.extract_tb(error.__traceback__)
     file = _file(answer)
     own = [frame for frame in frames if frame.filename == file]
     own = own or [frame for frame in frames if not frame.filename.startswith(NOT_THE_STUDENTS)]
-    where = f"in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
-    where = where or getattr(error, "where", "")
-    return f"\n  {where}" if where else ""
+    return f"\n  in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
 
 
 def _file(answer) -> str | None:

@@ -88,12 +88,14 @@ def close(found, expected, tolerance: float = TOLERANCE, error: Tensor | float |
         return _equal(found, expected, tolerance)
     if a.shape != b.shape:
         return False
+    finite = b.isfinite()
     if error is None:
-        largest = float(b.abs().max()) if b.numel() else 1.0
+        largest = float(b[finite].abs().max()) if finite.any() else 1.0
         error = tolerance * (b.abs() + largest)
     else:
         error = torch.as_tensor(error, dtype=torch.float64)
-    return bool(((a - b).abs() <= error).all()) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+    near = ((a - b).abs() <= error) & finite
+    return bool((near | (a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _equal(found, expected, tolerance: float) -> bool:
@@ -171,8 +173,11 @@ def _number(found) -> float | None:
         return None
     if isinstance(found, Real):
         return float(found)
-    if getattr(found, "size", None) == 1 or (isinstance(found, Tensor) and found.numel() == 1):
-        return float(found.item())
+    if getattr(found, "shape", None) == () or (isinstance(found, Tensor) and found.numel() == 1):
+        try:
+            return float(found.item())
+        except (TypeError, ValueError):  # a complex number, or a text
+            return None
     return None
 
 

@@ -18,16 +18,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 
 from fmlab.checks import judges
-from fmlab.checks.calls import Guarded, default_dtype
+from fmlab.checks.calls import Guarded, Unsolved, default_dtype
 from fmlab.checks.compare import TOLERANCE, Difference, Look, Stop, Wrong, close, difference, relation
 from fmlab.checks.reference import ANSWER, OnCard, answering, withheld, words
 from fmlab.checks.verdict import CheckFailed, Verdict, in_notebook, show
+
+SEED = 602_214_076  # of random numbers in a check: none that an answer sets
 
 
 class Case(SimpleNamespace):
@@ -61,6 +64,7 @@ class Exercise:
     library: the library's answer, which figures use until there is another. withhold: the library's functions that are
     the answer, "simulators.Euler.step"; an answer that calls one is rejected. terms(*args): what mistakes are handed,
     by default the arguments themselves. mistakes: words → function of the terms. tolerance: of all comparisons.
+    random: whether the answer is to draw random numbers; others must leave them alone.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Exercise:
         terms: Callable | None = None,
         mistakes: Mapping[str, Callable] | None = None,
         tolerance: float = TOLERANCE,
+        random: bool = False,
     ):
         self.lab, self.name = lab, make.__name__
         self.reread, self.passed, self.visible, self.hints = reread, passed, visible, hints
@@ -85,6 +90,7 @@ class Exercise:
         self.make, self.terms = OnCard(make, repr(self)), terms and OnCard(terms, repr(self))
         self.library = OnCard(library, repr(self), ANSWER)
         self.mistakes = {said: OnCard(mistake, repr(self)) for said, mistake in (mistakes or {}).items()}
+        self.random = random
         self.state, self.answer, self.hints_given = "not checked yet", None, 0
 
     def __repr__(self) -> str:
@@ -96,6 +102,8 @@ class Exercise:
         verdict = self.examine(answer)
         if verdict.passed:
             self.state, self.answer = "passed", answer
+        elif not verdict.solved:
+            self.state = "not solved yet"
         if verdict.passed or in_notebook():
             show(verdict)
         if not verdict.passed:
@@ -120,7 +128,7 @@ class Exercise:
         functions, card = (self.withhold, repr(self)) if withhold else ((), "")
         with _own_world(seed), withheld(functions, card, running=False) as called:
             try:
-                guarded = Guarded(answer, dtype=dtype)
+                guarded = Guarded(answer, dtype=dtype, random=self.random)
                 traces = self._until_wrong(guarded, inputs, on=name)
             except Wrong as wrong:  # it is no function
                 return self._verdict(Difference(str(wrong)))
@@ -129,16 +137,18 @@ class Exercise:
                 return Verdict(self.name, True, self.passed, note=guarded.note())
             if called:
                 return self._verdict(Difference(words(called[0])))
-            found = self._difference(traces, place)
+            found, solved = self._difference(traces, place), not isinstance(traces[place.case].end, Unsolved)
             mistake = self._named(traces, place, inputs) if name and self._may_be_named(traces, place) else ""
         if not mistake:
             found = found._replace(reason=found.reason + self._unnamed(traces, place))
-        return self._verdict(found, mistake, guarded.note())
+        return replace(self._verdict(found, mistake, guarded.note()), solved=solved)
 
     def traces(self, answer, inputs: Iterable[tuple]) -> Iterator[Trace]:
         """What the judge sees of an answer, case by case, until there is no use in going on."""
         for given in inputs:
-            trace = self._trace(answer, self.make(*given))
+            # clones, since an answer may write on what it is given
+            own = [value.clone() if isinstance(value, torch.Tensor) else value for value in given]
+            trace = self._trace(answer, self.make(*own))
             yield trace
             if isinstance(trace.end, Stop):
                 return
@@ -201,8 +211,10 @@ class Exercise:
             theirs = list(self.traces(self.mistaken(function), inputs))
             if self.agree(traces, theirs):
                 return mistake
-            if not here and len(theirs) > place.case and self._agree_up_to(traces, theirs, place):
-                here = mistake
+            if here or len(theirs) <= place.case or not self._agree_up_to(traces, theirs, place):
+                continue
+            wrong = self._first_wrong([theirs[place.case]])  # it may be right here, and the answer's dtype alone is not
+            here = mistake if wrong and wrong.look <= place.look else ""
         return here
 
     def agree(self, some: Sequence[Trace], others: Sequence[Trace]) -> bool:
@@ -210,7 +222,7 @@ class Exercise:
         return len(some) == len(others) and all(map(self._same, some, others))
 
     def _same(self, one: Trace, other: Trace) -> bool:
-        ends = one.end is None and other.end is None or (one.end and other.end and one.end.key == other.end.key)
+        ends = (one.end is None and other.end is None) or (one.end and other.end and one.end.key == other.end.key)
         return bool(ends) and len(one.looks) == len(other.looks) and all(map(self._alike, one.looks, other.looks))
 
     def _agree_up_to(self, some: Sequence[Trace], others: Sequence[Trace], place: Place) -> bool:
@@ -261,5 +273,5 @@ def _own_world(seed: int) -> Iterator[None]:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED + seed)
         yield

@@ -44,6 +44,8 @@ class Field:
 def _per_row(value, x: Tensor) -> Tensor:
     """A time, or a label, in the dtype of x and in the shape that multiplies it."""
     value = torch.as_tensor(value).to(x)
+    if value.ndim > x.ndim:
+        raise ValueError("a field takes the states first and the time second, u(x, t); are the two exchanged?")
     if value.ndim and value.shape != x.shape[:1]:
         raise ValueError(
             f"a field takes t as a number or in the shape {tuple(x.shape[:1])}, a time for each state, "
@@ -90,6 +92,9 @@ class Bent(Schedule):
     def beta_dot(self, t):
         return -3 * time(t) ** 2
 
+    def __repr__(self) -> str:
+        return "α = t², β = 1 − t³"
+
 
 class Powers(Schedule):
     """α = t³, β = (1 − t)²: another one that is no library's, whose noise fades fast."""
@@ -105,3 +110,6 @@ class Powers(Schedule):
 
     def beta_dot(self, t):
         return 2 * (time(t) - 1)
+
+    def __repr__(self) -> str:
+        return "α = t³, β = (1 − t)²"

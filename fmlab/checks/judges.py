@@ -38,7 +38,9 @@ def twice(answer, case):
     first, second = answer(*case.args), answer(*case.args)
     if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
         same = torch.equal(first.detach(), second.detach()) or not bool(first.isfinite().all())
-        require(same, "the same random numbers gave two different results; use those that are given, and draw no others")
+        require(
+            same, "the same random numbers gave two different results; use those that are given, and draw no others"
+        )
     return first
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from fmlab.checks import installation, notebook, submission
 from fmlab.checks.calls import default_dtype
 from fmlab.checks.exercise import Case, Exercise
+from fmlab.checks.verdict import CheckFailed, Verdict, in_notebook, show
 
 
 class Lab:
@@ -57,20 +60,24 @@ class Lab:
 
     def hint(self, name: str = "") -> None:
         """Show the next hint to an exercise; after the last one, all of them again."""
+        if not name:
+            print(f'Say to which exercise: {self.name}.hint("{next(iter(self.points()))}"). {self._listed()}')
+            return
         exercise = self._named(name)
         k, count = exercise.hints_given, len(exercise.hints)
         exercise.hints_given += 1
         for number in (k + 1,) if k < count else range(1, count + 1):
             print(f"{name}, hint {number} of {count}: {exercise.hints[number - 1]}")
+        if not count:
+            print(f"{name} has no hints.")
 
     def progress(self) -> None:
         """Show which exercises of the open notebook have passed their check in this session, and the points so far."""
-        signs = {"passed": "✓", "not right yet": "✗", "not checked yet": "·"}
-        points = self.points()
+        signs, points = {"passed": "✓", "not right yet": "✗"}, self.points()
         exercises = [self.exercises[name] for name in points]
         for e in exercises:
             worth = f"{points[e.name] if e.answer else 0:g} of {points[e.name]:g}" if points[e.name] else ""
-            print(f"{signs[e.state]} {e.name:32}{e.state:18}{worth}".rstrip())
+            print(f"{signs.get(e.state, '·')} {e.name:32}{e.state:18}{worth}".rstrip())
         passed = [exercise for exercise in exercises if exercise.answer]
         total = f": {sum(points[e.name] for e in passed):g} of {sum(points.values()):g} points for code"
         print(f"{len(passed)} of {len(exercises)} exercises pass{total if sum(points.values()) else ''}")
@@ -81,7 +88,8 @@ class Lab:
             asked = notebook.points(notebook.read(notebook.find()))
         except notebook.NotReady:
             asked = {}
-        return {name: most for name, most in asked.items() if name in self.exercises} or dict.fromkeys(self.exercises, 0)
+        mine = {name: most for name, most in asked.items() if name in self.exercises}
+        return mine or dict.fromkeys(self.exercises, 0)
 
     def submission(self, path: str | Path | None = None) -> None:
         """Show what the notebook is worth as it is saved; see `fmlab.checks.submission`."""
@@ -93,8 +101,11 @@ class Lab:
 
     def _named(self, name: str) -> Exercise:
         if name not in self.exercises:
-            raise ValueError(f"{self.name} has no exercise {name!r}; its exercises are: {', '.join(self.exercises)}")
+            raise ValueError(f"{self.name} has no exercise {name!r}. {self._listed()}")
         return self.exercises[name]
+
+    def _listed(self) -> str:
+        return f"Its exercises are: {', '.join(self.points())}"
 
 
 def load(name: str) -> Lab:
@@ -111,13 +122,23 @@ def loaded() -> Iterator[Lab]:
 
 
 def _undefined(shell, kind, error: NameError, trace, tb_offset=None) -> None:
-    """Show that an exercise was checked before its cell was run; leave every other NameError as it is."""
-    if any(error.name in lab.exercises for lab in loaded()):
-        words = f"✗ {error.name}: not defined yet; run the cell above that defines it, then run this check again"
-        shell._showtraceback(kind, error, [words])
-    else:
+    """Where an exercise is checked before its cell was run, show that as its verdict; leave other NameErrors alone."""
+    if not any(error.name in lab.exercises for lab in loaded()) or f".{error.name}({error.name})" not in _line(trace):
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        return
+    words = "not defined yet; run the cell above that defines it, then run this check again"
+    failure = CheckFailed(Verdict(error.name, False, words, solved=False))
+    if in_notebook():
+        show(failure.verdict)
+    shell._showtraceback(CheckFailed, failure, failure._render_traceback_())
 
 
-if "IPython" in sys.modules and (_shell := sys.modules["IPython"].get_ipython()):
+def _line(trace) -> str:
+    """The line that raised."""
+    *_, last = traceback.walk_tb(trace)
+    frame, number = last
+    return linecache.getline(frame.f_code.co_filename, number)
+
+
+if (_shell := notebook.shell()) is not None:
     _shell.set_custom_exc((NameError,), _undefined)

@@ -84,7 +84,8 @@ def withheld(names: Iterable[str], exercise: str = "", running: bool = True) -> 
     called: list[str] = []
     originals = {name: Original(name, called) for name in names if name not in _originals}
     _originals.update(originals)
-    _judged.append(Judged(exercise, called, running or (bool(_judged) and _judged[-1].running)))
+    within = any(judged.exercise and judged.running for judged in _judged)  # a check that an answer makes
+    _judged.append(Judged(exercise, called, running or within))
     try:
         for name, original in originals.items():
             original.function.__code__ = _stand_in_for(name, original.code)
@@ -179,7 +180,8 @@ class OnCard:
 
     def __call__(self, *args, **options):
         if self._is_withheld(sys._getframe(1)):
-            _judged[-1].called.append(self.what)
+            for judged in _judged:
+                judged.called.append(self.what)
             raise Withheld(words(self.what))
         return self._function(*args, **options)
 

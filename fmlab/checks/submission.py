@@ -13,20 +13,20 @@ import asyncio
 import html
 import os
 import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmlab.checks.notebook import NotReady, find, points, read, shell
-from fmlab.checks.verdict import GREEN, MIME, RED, card, show
+from fmlab.checks.verdict import GREEN, MIME, RED, Verdict, card, show
 from fmlab.training import progress_bar
 
 SECONDS = 300  # for one cell, as when it is graded
 SHOWN = 3  # cells that end with an error
 INSIDE = "FMLAB_SUBMISSION"  # set in the fresh process, where this is not begun once more
 UNANSWERED = ("", "*Write your answer here.*")
+ABSENT = "its check is not in the notebook, or did not run"
 
 
 def submission(path: str | Path | None = None) -> None:
@@ -126,11 +126,10 @@ def execute(nb, folder: Path) -> None:
 
 @dataclass
 class Outcome:
-    """passed, failed: the verdict on each exercise, by name. broken: cells that end with an error that is no verdict.
+    """verdicts: the last one on each exercise, by name. broken: cells that end with an error that is no verdict.
     unanswered, answered: written questions."""
 
-    passed: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
@@ -149,11 +148,8 @@ class Outcome:
 
     def _note(self, output, number: int) -> None:
         """A verdict, or an error that is none."""
-        if verdict := output.get("data", {}).get(MIME):
-            name = verdict["exercise"]
-            self.passed.pop(name, None), self.failed.pop(name, None)
-            said = "; it looks as if ".join(filter(None, [verdict["reason"], verdict["mistake"]]))
-            (self.passed if verdict["passed"] else self.failed)[name] = said.split("\n")[0]
+        if fields := output.get("data", {}).get(MIME):
+            self.verdicts[fields["exercise"]] = Verdict(**fields)
         elif output.output_type == "error" and output.ename != "CheckFailed":
             self.broken.append(f"cell {number}: {_error(output)}")
 
@@ -182,11 +178,11 @@ def summary(name: str, took: str, exercises: dict, outcome: Outcome) -> Card:
 
 def _code(exercises: dict, outcome: Outcome) -> list[str]:
     """How many exercises pass, and what is wrong with each of the others."""
-    passed = [name for name in exercises if name in outcome.passed]
+    verdicts = {name: outcome.verdicts.get(name) or Verdict(name, False, ABSENT) for name in exercises}
+    passed = [name for name, verdict in verdicts.items() if verdict.passed]
     earned, most = sum(exercises[name] for name in passed), sum(exercises.values())
-    absent = "its check is not in the notebook, or did not run"
     return [f"exercises that pass: {len(passed)} of {len(exercises)}, {earned:g} of {most:g} points for code"] + [
-        f"✗ {name}: {outcome.failed.get(name, absent)}" for name in exercises if name not in outcome.passed
+        verdict.head for verdict in verdicts.values() if not verdict.passed
     ]
 
 

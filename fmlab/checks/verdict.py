@@ -18,6 +18,7 @@ class Verdict:
     reason: why it is not right; of a right one, what it now does. mistake: which known one it looks like, "" if none.
     expected, found, where: the numbers that differ most, and their place. note: a word beside the verdict.
     reread, link: what to read again, and the place in the notebook that it leads to. hint: the call that gives one.
+    solved: whether there is an answer at all.
     """
 
     exercise: str
@@ -31,21 +32,28 @@ class Verdict:
     reread: str = ""
     link: str = ""
     hint: str = ""
+    solved: bool = True
 
     @property
     def head(self) -> str:
         """The verdict in one line."""
-        return f"{'✓' if self.passed else '✗'} {self.exercise}: {self.reason}{self._looks_like()}"
+        return f"{'✓' if self.passed else '✗'} {self.exercise}: {self.short}"
 
-    def _looks_like(self) -> str:
-        return f"; it looks as if {self.mistake}" if self.mistake else ""
+    @property
+    def short(self) -> str:
+        """The first line of the reason, and the mistake."""
+        return self.reason.partition("\n")[0] + (f"; it looks as if {self.mistake}" if self.mistake else "")
+
+    def _rest(self) -> list[str]:
+        """The other lines of the reason, if there are any: where it was raised, and what it was called with."""
+        return [line.strip() for line in self.reason.splitlines()[1:]]
 
     def _numbers(self) -> str:
         """The two numbers, one below the other."""
         return f"expected {self.expected}\nfound    {self.found}   {self.where}".rstrip() if self.expected else ""
 
     def __str__(self) -> str:
-        lines = [self.head, *self._numbers().splitlines(), *self.note.splitlines()]
+        lines = [self.head, *self._rest(), *self._numbers().splitlines(), *self.note.splitlines()]
         more = [f"Reread: {self.reread}." if self.reread else "", f"A hint: {self.hint}" if self.hint else ""]
         lines += [" ".join(filter(None, more))] if not self.passed else []
         return "\n  ".join(filter(None, lines))
@@ -57,8 +65,8 @@ class Verdict:
 
     def _html(self) -> str:
         escape = html.escape
-        sign, *rest = self.head.split(": ", 1)
-        parts = [f"<b>{escape(sign)}</b>: {escape(': '.join(rest))}"]
+        parts = [f"<b>{'✓' if self.passed else '✗'} {escape(self.exercise)}</b>: {escape(self.short)}"]
+        parts += [f"<div>{escape(line)}</div>" for line in self._rest()]
         if self.expected:
             parts.append(f'<pre style="margin: 0.3em 0">{escape(self._numbers())}</pre>')
         if self.note:
@@ -78,7 +86,7 @@ def card(content: str, color: str, role: str = "status") -> str:
 
 
 class CheckFailed(AssertionError):
-    """A check that did not pass. A notebook shows the card of its verdict, and below it one line without a traceback."""
+    """A check that did not pass. A notebook shows the card of its verdict, and one line below it, but no traceback."""
 
     def __init__(self, verdict: Verdict):
         super().__init__(str(verdict))

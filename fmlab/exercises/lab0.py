@@ -34,6 +34,7 @@ def independent_noise(answer, case):
     ),
     library=torch.randn,
     judge=independent_noise,
+    random=True,
     visible=[(20_000, 3), (5_000, 8), (30_000, 1)],
     mistakes={
         "this is torch.rand, evenly between 0 and 1; normal numbers come from torch.randn": torch.rand,

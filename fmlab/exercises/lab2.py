@@ -7,6 +7,7 @@ solved for in it.
 """
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ PATHS = [
     (CondOT(0.1), times(3, dtype=DOUBLE), (3, 1, 3, 2), DOUBLE),
     (Powers(), 0.3, (2, 5)),
     (VE(3.0), torch.tensor([0.62]), (1, 3)),
-    (Cosine(), 0.0, (2, 3)),
+    (CondOT(), 0.0, (2, 3)),
     (CondOT(), torch.tensor(0.98, dtype=DOUBLE), (4, 3), DOUBLE),
 ]
 UNSHAPED = "values of shape (n,) multiply states of shape (n, …) as they are; coefficient(value, x) shapes them first"
@@ -97,11 +98,16 @@ def values_and_rates(t: Tensor, family: str) -> tuple[Tensor, ...]:
     return tuple(value.to(t.dtype) for value in (*(f(t64) for f in functions), *rates))
 
 
-def of_family(name: str, formula):
-    """A mistake in one family: formula(t, s, b(s), α, β, α̇, β̇), with s = 1 − t and the noise rate b of VP."""
+NAMES = "a", "b", "da", "db"
 
-    def mistake(t, family, *right):
-        return formula(t, 1 - t, 0.1 + 19.9 * (1 - t), *right) if family == name else right
+
+def changed(family: str = "", **parts):
+    """A mistake in some of α, β, α̇, β̇, in one family or in all: functions of these and of t, s = 1 − t and b(s)."""
+
+    def mistake(t, own, *right):
+        w = SimpleNamespace(t=t, s=1 - t, rate=0.1 + 19.9 * (1 - t), **dict(zip(NAMES, right)))
+        wrong = parts if family in ("", own) else {}
+        return tuple(wrong[name](w) if name in wrong else getattr(w, name) for name in NAMES)
 
     return mistake
 
@@ -125,59 +131,43 @@ def of_family(name: str, formula):
     visible=[
         *((family, times(4)) for family in FAMILIES),
         *((family, torch.tensor([[0.0, 0.37, 0.66], [0.81, 0.13, 0.999]], dtype=DOUBLE)) for family in FAMILIES),
-        *((family, torch.tensor(0.42)) for family in FAMILIES),
+        *((family, torch.tensor(0.42, dtype=DOUBLE)) for family in FAMILIES),
     ],
     terms=lambda t, family: (t, family, *values_and_rates(t, family)),
     mistakes={
         "α and β are exchanged": lambda t, family, a, b, da, db: (b, a, db, da),
+        "the derivatives of α and β are exchanged": lambda t, family, a, b, da, db: (a, b, db, da),
+        "the order should be α, β, α̇, β̇": lambda t, family, a, b, da, db: (a, da, b, db),
         "time runs backwards: α should rise from noise at t = 0 to data at t = 1": lambda t, family, *_: (
             values_and_rates(1 - t, family)
         ),
-        "the order should be α, β, α̇, β̇": lambda t, family, a, b, da, db: (a, da, b, db),
-        "the derivatives of α and β are exchanged": lambda t, family, a, b, da, db: (a, b, db, da),
-        "this is β², the variance; β is its root": lambda t, family, a, b, da, db: (a, b**2, da, db),
-        "β = 1 − α, which holds for CondOT only": lambda t, family, a, b, da, db: (a, 1 - a, da, -da),
-        "β = √(1 − α²), which does not hold for CondOT": lambda t, family, a, b, da, db: (a, (1 - a**2) ** 0.5, da, db),
-        "β̇ = −α̇, which holds for CondOT only": lambda t, family, a, b, da, db: (a, b, da, -da),
-        "this is dα/ds in the reversed time s = 1 − t: the sign is wrong": lambda t, family, a, b, da, db: (
-            (a, b, -da, db)
+        "this is β², the variance; β is its root": changed(b=lambda w: w.b**2),
+        "β = 1 − α, which holds for CondOT only": changed(b=lambda w: 1 - w.a),
+        "β = √(1 − α²), which does not hold for CondOT": changed(b=lambda w: (1 - w.a**2) ** 0.5),
+        "β̇ = −α̇, which holds for CondOT only": changed(db=lambda w: -w.da),
+        "this is dα/ds in the reversed time s = 1 − t: the sign is wrong": changed(da=lambda w: -w.da),
+        "the sign of β̇ is wrong: β falls": changed(db=lambda w: -w.db),
+        "the inner derivative π/2 is missing": changed(
+            "cosine", da=lambda w: 2 / math.pi * w.da, db=lambda w: 2 / math.pi * w.db
         ),
-        "the sign of β̇ is wrong: β falls": lambda t, family, a, b, da, db: (a, b, da, -db),
-        "the inner derivative π/2 is missing": of_family(
-            "cosine", lambda t, s, rate, a, b, da, db: (a, b, 2 / math.pi * da, 2 / math.pi * db)
+        "the angle runs to π; at t = 1 it should be π/2": changed(
+            "cosine", a=lambda w: torch.sin(math.pi * w.t), b=lambda w: torch.cos(math.pi * w.t)
         ),
-        "the angle runs to π; at t = 1 it should be π/2": of_family(
-            "cosine", lambda t, s, rate, a, b, da, db: (torch.sin(math.pi * t), torch.cos(math.pi * t), da, db)
+        "the factor ½ in front of T is missing": changed("vp", a=lambda w: w.a**2),
+        "b(s) itself stands in the exponent, not its integral T(s)": changed("vp", a=lambda w: torch.exp(-w.rate / 2)),
+        "b(s) was multiplied by s, or the integral of 19.9 r lacks its ½: T(s) = 0.1 s + 19.9 s²/2": changed(
+            "vp", a=lambda w: torch.exp(-w.rate * w.s / 2)
         ),
-        "the factor ½ in front of T is missing": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (a**2, (1 - a**4) ** 0.5, da, db)
+        "the rate was taken as constant, b = 20": changed("vp", a=lambda w: torch.exp(-10 * w.s)),
+        "T was taken at t instead of s = 1 − t": changed("vp", a=lambda w: torch.exp(-(0.1 * w.t + 9.95 * w.t**2) / 2)),
+        "the factor ½ in front of T is missing in the derivative": changed(
+            "vp", da=lambda w: 2 * w.da, db=lambda w: 2 * w.db
         ),
-        "b(s) itself stands in the exponent, not its integral T(s)": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (torch.exp(-rate / 2), b, da, db)
-        ),
-        "b(s) was multiplied by s, or the integral of 19.9 r lacks its ½: T(s) = 0.1 s + 19.9 s²/2": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (torch.exp(-(0.1 * s + 19.9 * s**2) / 2), b, da, db)
-        ),
-        "the rate was taken as constant, b = 20": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (torch.exp(-10 * s), b, da, db)
-        ),
-        "T was taken at t instead of s = 1 − t": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (torch.exp(-(0.1 * t + 9.95 * t**2) / 2), b, da, db)
-        ),
-        "the factor ½ in front of T is missing in the derivative": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (a, b, 2 * da, 2 * db)
-        ),
-        "b was taken at t instead of s = 1 − t": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (a, b, (0.1 + 19.9 * t) / 2 * a, db)
-        ),
-        "the factor α is missing: the derivative of an exponential has it": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (a, b, da / a, db)
-        ),
-        "the division by β is missing: this is β β̇": of_family(
-            "vp", lambda t, s, rate, a, b, da, db: (a, b, da, b * db)
-        ),
-        "the derivative of β² was taken": of_family("vp", lambda t, s, rate, a, b, da, db: (a, b, da, 2 * b * db)),
-        "the factor α is missing in β̇": of_family("vp", lambda t, s, rate, a, b, da, db: (a, b, da, db / a)),
+        "b was taken at t instead of s = 1 − t": changed("vp", da=lambda w: (0.1 + 19.9 * w.t) / 2 * w.a),
+        "the factor α is missing: the derivative of an exponential has it": changed("vp", da=lambda w: w.da / w.a),
+        "the division by β is missing: this is β β̇": changed("vp", db=lambda w: w.b * w.db),
+        "the derivative of β² was taken": changed("vp", db=lambda w: 2 * w.b * w.db),
+        "the factor α is missing in β̇": changed("vp", db=lambda w: w.db / w.a),
     },
 )
 def alpha_beta(family, t):
@@ -241,19 +231,18 @@ class Source:
 def law_of_the_path(answer, case):
     """The samples are α z + β ε, with the data points that were drawn and normal noise that is new at each call."""
     x, z = sampled(answer, case)
-    _, n, t, schedule = case.args
+    *_, t, schedule = case.args
     a, b, *_ = schedule.weights(t, z)
     if not bool((b > 0).all()):
-        yield Look(f"the tensor of samples at t = {float(t):g}", x, z)
+        yield Look(f"the tensor of samples at t = {float(t):g}", x, a * z)
         return
     k = len(case.times)
-    at_once = [slice(i, None, k) for i in range(k)]  # the rows of each time
-    centred = (z - z.mean(0)).flatten(1)
-    slopes, spreads, each = [], [], judges.ERRORS / (n // k) ** 0.5
-    for rows in at_once:
-        data = centred[rows]
-        slopes.append((data * x[rows].flatten(1)).sum() / data.square().sum())
-        rest = x[rows].flatten(1) - slopes[-1] * z[rows].flatten(1)
+    slopes, spreads, each = [], [], judges.ERRORS / (z.numel() // k) ** 0.5
+    for rows in (slice(i, None, k) for i in range(k)):  # of each time
+        data, found = z[rows].flatten(1), x[rows].flatten(1)
+        centred = data - data.mean(0)
+        slopes.append((centred * found).sum() / centred.square().sum())
+        rest = found - slopes[-1] * data
         spreads.append((rest - rest.mean(0)).square().mean().sqrt())
         shared = float(spreads[-1]) < 1e-3 < float(rest.abs().max())
         require(not shared, "all samples share one draw of the noise; each row needs its own")
@@ -292,11 +281,13 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
     withhold=("paths.GaussianPath.sample",),
     library=lambda sample_data, n, t, schedule: GaussianPath(schedule).sample(sample_data(n), t),
     judge=law_of_the_path,
+    random=True,
     visible=[
-        (Cosine(), [0.3, 0.7], (2,)),
-        (Bent(), torch.tensor(0.45), (1, 2, 3)),
-        (CondOT(0.1), 0.6, (3,)),
+        (Cosine(), [0.25, 0.55], (2,)),
+        (Bent(), torch.tensor(0.8), (1, 2, 3)),
+        (CondOT(0.2), 0.45, (3,)),
         (CondOT(), torch.tensor(1.0), (2,)),
+        (CondOT(), 0.0, (2,)),
     ],
     terms=lambda sample_data, n, t, schedule: noised(sample_data(n), t, schedule),
     mistakes={
@@ -320,7 +311,7 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
         **misweighted(lambda z, e, a, b, *_: a * z + b * e),
     },
 )
-def sample_marginal_path(schedule, t, shape, n=3000):
+def sample_marginal_path(schedule, t, shape, n=6000):
     """t: a number, a tensor of shape (), or a list of times that the rows have in turn."""
     once = torch.tensor(t) if isinstance(t, list) else torch.as_tensor(t, dtype=torch.float32).reshape(1)
     t = once.repeat(n // len(once)) if isinstance(t, list) else t
@@ -348,6 +339,9 @@ def noised(z, t, schedule) -> tuple:
     visible=[*PATHS, (CondOT(), 1 - 2**-9, (1, 5), DOUBLE)],
     terms=weighted,
     mistakes={
+        "the formula divides by α, which is 0 at t = 0; it can do without": lambda x, z, a, b, da, db, *_: (
+            da / a * x - (da / a - db / b) * (x - a * z)
+        ),
         "this is z − x, without the time that is left": lambda x, z, *_: z - x,
         "x was taken for the noise: this is α̇ z + β̇ x": lambda x, z, a, b, da, db, *_: da * z + db * x,
         "the term −(β̇/β) α z is missing": lambda x, z, a, b, da, db, *_: da * z + db / b * x,
@@ -431,7 +425,7 @@ def general_vector_field(shape, scale_shape, scale, dtype=torch.float32):
 
 def exponents(x: Tensor, data: Tensor, schedule, t) -> Tensor:
     """log p_t(x | z_i) up to a constant of x, pair by pair: (n, N)."""
-    alpha, beta = (coefficient(value, x).expand_as(x) for value in (schedule.alpha(t), schedule.beta(t)))
+    alpha, beta = (coefficient(value, x).to(x).expand_as(x) for value in (schedule.alpha(t), schedule.beta(t)))
     rows = [torch.stack([td.Normal(a * z, b).log_prob(row).sum() for z in data]) for row, a, b in zip(x, alpha, beta)]
     return torch.stack(rows)
 
@@ -624,7 +618,9 @@ class Stirring(Field):
 
     def __init__(self, seed: int, d: int, dtype):
         self.matrix = states(seed, d, d, dtype=dtype)
-        super().__init__(lambda x, t: t**2 * x @ self.matrix.T + x.sum(1, keepdim=True) / 2 * x**2 + torch.cos(t * x))
+        super().__init__(
+            lambda x, t: t**2 * x @ self.matrix.T.to(x) + x.sum(1, keepdim=True) / 2 * x**2 + torch.cos(t * x)
+        )
 
     def divergence(self, x, t) -> Tensor:
         t = coefficient(torch.as_tensor(t).to(x), x)
@@ -693,8 +689,8 @@ class Drifting:
     def __init__(self, seed: int, d: int, dtype):
         self.m = states(seed, d, dtype=dtype)
         scale = (2 * math.pi * self.v) ** (d / 2)
-        self.density = Field(lambda x, t: torch.exp(-(x - t * self.m).square().sum(1) / (2 * self.v)) / scale)
-        self.score = Field(lambda x, t: (t * self.m - x) / self.v)
+        self.density = Field(lambda x, t: torch.exp(-(x - t * self.m.to(x)).square().sum(1) / (2 * self.v)) / scale)
+        self.score = Field(lambda x, t: (t * self.m.to(x) - x) / self.v)
 
     def change(self, x, t) -> Tensor:
         """∂_t p = −p m · ∇ log p."""
@@ -716,10 +712,10 @@ def change_of(density, x: Tensor, t: Tensor) -> Tensor:
     return torch.autograd.grad(density(x, t).sum(), t)[0]
 
 
-def balance(density, u, x, t) -> tuple[Tensor, ...]:
-    """Terms of mistakes: ∂_t p, div(p u), p and div u."""
+def balance(density, u, x, t) -> tuple:
+    """Terms of mistakes: ∂_t p, div(p u), p and div u, and what was given."""
     flow = likelihood.divergence(lambda x, t: density(x, t)[:, None] * u(x, t), x, t)
-    return change_of(density, x, t), flow, density(x, t), likelihood.divergence(u, x, t)
+    return change_of(density, x, t), flow, density(x, t), likelihood.divergence(u, x, t), density, u, x, t
 
 
 @lab.exercise(
@@ -735,25 +731,26 @@ def balance(density, u, x, t) -> tuple[Tensor, ...]:
     visible=[(70, (5, 2)), (71, (3, 3), DOUBLE), (72, (1, 1), DOUBLE), (73, (4, 1))],
     terms=balance,
     mistakes={
-        "the time derivative is missing": lambda c, f, p, div: f,
-        "div(p u) is missing": lambda c, f, p, div: c,
-        "div(p u) was subtracted; on the left-hand side it is added": lambda c, f, p, div: c - f,
-        "the sign of the whole left-hand side is reversed": lambda c, f, p, div: -c - f,
-        "div(p u) was replaced by p div u: the density changes in space too": lambda c, f, p, div: c + p * div,
-        "the density is missing: div u instead of div(p u)": lambda c, f, p, div: c + div,
-        "the logarithm of the density was differentiated in time": lambda c, f, p, div: c / p + f,
-        "the logarithm of the density stands for the density in both terms": lambda c, f, p, div: (
+        "the time derivative is missing": lambda c, f, p, div, *_: f,
+        "div(p u) is missing": lambda c, f, p, div, *_: c,
+        "div(p u) was subtracted; on the left-hand side it is added": lambda c, f, p, div, *_: c - f,
+        "the sign of the whole left-hand side is reversed": lambda c, f, p, div, *_: -c - f,
+        "div(p u) was replaced by p div u: the density changes in space too": lambda c, f, p, div, *_: c + p * div,
+        "the density is missing: div u instead of div(p u)": lambda c, f, p, div, *_: c + div,
+        "the logarithm of the density was differentiated in time": lambda c, f, p, div, *_: c / p + f,
+        "the logarithm of the density stands for the density in both terms": lambda c, f, p, div, *_: (
             c / p + p.log() * div + f / p - div
         ),
-        "everything was divided by p": lambda c, f, p, div: (c + f) / p,
-        "only u · ∇p is there; p div u is missing": lambda c, f, p, div: c + f - p * div,
-        "the time derivatives of all rows were added up; each row has a time of its own": lambda c, f, p, div: (
+        "everything was divided by p": lambda c, f, p, div, *_: (c + f) / p,
+        "only u · ∇p is there; p div u is missing": lambda c, f, p, div, *_: c + f - p * div,
+        "the time derivatives of all rows were added up; each row has a time of its own": lambda c, f, p, div, *_: (
             c.sum() + f
         ),
-        "the absolute value was taken": lambda c, f, p, div: (c + f).abs(),
-        "the field was taken for the right one; where it does not fit, the residual is not 0": lambda c, f, p, div: (
-            torch.zeros_like(p)
+        "p of shape (n,) multiplies u of shape (n, d) as it is; density(x, t)[:, None] shapes it": (
+            lambda c, f, p, div, density, u, x, t: c + likelihood.divergence(lambda x, t: density(x, t) * u(x, t), x, t)
         ),
+        "the absolute value was taken": lambda c, f, p, div, *_: (c + f).abs(),
+        "the field was taken for the right one; where it does not fit, the residual is not 0": lambda c, *_: 0 * c,
     },
 )
 def continuity_residual(seed, shape, dtype=torch.float32):
@@ -951,7 +948,7 @@ def at_start(u, score, sigma):
     withhold=("processes.sde_extension",),
     library=extension(lambda u, s, g: u + g**2 / 2 * s),
     judge=judges.function,
-    visible=[(VE(1.7).beta, times(4), (4, 2)), (Bent().beta, torch.tensor(0.35, dtype=DOUBLE), (3, 2, 2, 3), DOUBLE)],
+    visible=[(VE(1.7).beta, times(4), (4, 2)), (Bent().beta, times(3, dtype=DOUBLE), (3, 2, 2, 3), DOUBLE)],
     mistakes={
         "the factor ½ is missing": extension(lambda u, s, g: u + g**2 * s),
         "σ was not squared": extension(lambda u, s, g: u + g / 2 * s),
@@ -971,21 +968,21 @@ def at_start(u, score, sigma):
     },
 )
 def sde_extension_drift(sigma, t, shape, dtype=torch.float32):
-    """The drift at these times, and at numbers. sigma: a function of t."""
+    """The drift at these times, and at one time for all. sigma: a function of t."""
     u, score = Field(lambda x, t: torch.cos(x) + t), Field(lambda x, t: t - x**2)
-    calls = []
-    for at, name in (t, f"for x of shape {shape}"), (0.8, f"for x of shape {shape} at t = 0.8"), (0.0, "at t = 0"):
-        x = states(68, *shape, dtype=dtype)
-        variance = coefficient(sigma(at).square().to(dtype), x)
-        calls.append((f"the drift {name}", (x, at), torch.addcmul(u.value(x, at), score.value(x, at), variance / 2)))
+    x, calls = states(68, *shape, dtype=dtype), []
+    for at in (t, torch.tensor(0.35, dtype=dtype), 0.8, 0.0):
+        half = coefficient(sigma(at).square().to(dtype) / 2, x)
+        what = f"the drift for x of shape {shape}" + ("" if at is t else f" at t = {float(at):g}")
+        calls.append((what, (x, at), torch.addcmul(u.value(x, at), score.value(x, at), half)))
     others = Field(lambda x, t: x * t), Field(lambda x, t: 1 - x), VE(0.6).beta
     return Case("the drift", (u, score, sigma), calls=calls, others=others)
 
 
 def spending(density, score, drift, sigma, x, t) -> tuple:
     """Terms of mistakes: ∂_t p, div(p b), Δp, p, div of the score, ½ σ², and σ."""
-    change, flow, p, _ = balance(density, drift, x, t)
-    _, laplacian, _, spread = balance(density, score, x, t)
+    change, flow, p, *_ = balance(density, drift, x, t)
+    _, laplacian, _, spread, *_ = balance(density, score, x, t)
     return change, flow, laplacian, p, spread, sigma**2 / 2, sigma
 
 

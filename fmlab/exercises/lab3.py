@@ -7,14 +7,13 @@ All randomness is passed in, so comparisons are exact.
 
 import math
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from fmlab import losses, metrics, samplers, simulators
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, close, describe, fail, require
+from fmlab.checks.compare import Look, close, describe, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Bent, Field, Powers, Weighted, states, times
 from fmlab.checks.lab import Lab
@@ -24,55 +23,36 @@ from fmlab.schedules import VE, CondOT, Cosine, coefficient
 
 lab = Lab("lab3")
 
-DOUBLE = torch.float64
+SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 # --- what several exercises share -------------------------------------------------------------------------------------
 
 
 def on_path(path, t, *batches: Tensor) -> tuple[Tensor, Tensor]:
-    """States path(t, *rows), row by row, and their velocities, by automatic differentiation. t: a number, () or (n,)."""
-    ts = torch.as_tensor(t).to(batches[0]).expand(len(batches[0]))
-    moving = [(lambda s, rows=rows: path(s, *rows), s) for s, *rows in zip(ts, *batches)]
-    pairs = [torch.autograd.functional.jvp(along, s, torch.ones_like(s)) for along, s in moving]
-    return tuple(map(torch.stack, zip(*pairs)))
-
-
-def unseeded(judge):
-    """A judge of answers that must not set the seed of all random numbers: training would see one batch again and
-    again."""
-
-    def judging(answer, case):
-        torch.manual_seed(20260301)
-        yield from judge(answer, case)
-        same = torch.initial_seed() == 20260301
-        require(same, "it sets the seed of all random numbers, so that every batch drawn after it is the same one")
-
-    return judging
+    """States path(t, *batches) and their velocities, by automatic differentiation. t: a number, () or (n,)."""
+    n, *shape = batches[0].shape
+    t = torch.as_tensor(t).to(batches[0]).expand(n).reshape(n, *[1] * len(shape))
+    return torch.autograd.functional.jvp(lambda t: path(t, *batches), t, torch.ones_like(t))
 
 
 def regression(answer, case):
-    """A loss on one batch: what the network is asked about, the same in two calls, then the loss and its gradient."""
-    model = case.model
-    answer(*case.args)
-    before = model.calls[:]
+    """A loss on one batch: what the network is asked about, then the loss, a scalar, and its gradient."""
     found = answer(*case.args)
-    for which, what in (1, "times"), (0, "noise"):
-        pairs = zip(before, model.calls[len(before) :])
-        same = all(one[which].shape == two[which].shape and close(one[which], two[which]) for one, two in pairs)
-        require(
-            same, f"it draws {what} of its own: two calls with the same arguments showed the network different ones"
-        )
-    yield from judges.shown(model, case.x, case.t)
+    yield from judges.shown(case.model, case.x, case.t)
     if isinstance(found, Tensor) and found.numel() == 1:
         require(found.shape == (), f"the loss should be a scalar tensor, of shape (), found {describe(found)}")
-    yield from judges.loss_of(found, case.expected, model.weights, case.what)
+    yield from judges.loss_of(found, case.expected, case.model.weights, case.what)
 
 
-def regression_case(of: str, model: Weighted, args: tuple, x: Tensor, t, target: Tensor, **more) -> Case:
+def regression_case(of: str, model: Weighted, args: tuple, x: Tensor, t, target: Tensor) -> Case:
     """A case of `regression`. x: the states that the model should be shown. target: what it should answer there."""
     loss = (model.value(x, t) - target).square().sum() / len(x)
-    return Case(f"the loss of {of}", args, loss, model=model, x=x, t=t, **more)
+    return Case(f"the loss of {of}", args, loss, model=model, x=x, t=t)
+
+
+def model_for(shape: tuple, dtype: torch.dtype) -> Weighted:
+    return Weighted(0.3 * len(shape), -0.4, dtype)
 
 
 def squares(error: Tensor) -> Tensor:
@@ -80,13 +60,11 @@ def squares(error: Tensor) -> Tensor:
     return error.flatten(1).square().sum(1)
 
 
-def first(t) -> Tensor:
-    """The first of the times, for a mistake that uses it for all."""
-    return torch.as_tensor(t).reshape(-1)[0]
-
-
 class Batch:
-    """A batch of a regression. Mistakes are its loss with a part exchanged: the state x, the target, or the time t."""
+    """A batch of a regression. Mistakes are its loss with a part exchanged: the state x, the target, or the time t.
+
+    a, b, da, db: the weights α, β, α̇, β̇.
+    """
 
     def __init__(self, u, z, t, noise, schedule, field=None):
         self.u, self.z, self.t, self.noise, self.schedule, self.field = u, z, t, noise, schedule, field
@@ -95,60 +73,68 @@ class Batch:
         self.target = field(self.x, t) if field else self.velocity
 
     def error(self, x=None, target=None, t=None) -> Tensor:
-        x = self.x if x is None else x
-        return self.u(x, self.t if t is None else t) - (self.target if target is None else target)
+        asked = self.x if x is None else x, self.t if t is None else t
+        return self.u(*asked) - (self.target if target is None else target)
 
     def loss(self, **parts) -> Tensor:
         return squares(self.error(**parts)).mean()
 
-    def at(self, t) -> "Batch":
-        """The same at another time."""
-        return Batch(self.u, self.z, t, self.noise, self.schedule, self.field)
+    def at(self, t, schedule=None) -> "Batch":
+        """The same at another time, or on another schedule."""
+        return Batch(self.u, self.z, t, self.noise, schedule or self.schedule, self.field)
 
-    def on(self, schedule) -> "Batch":
-        """The same on another schedule."""
-        return Batch(self.u, self.z, self.t, self.noise, schedule, self.field)
+    def first(self) -> Tensor:
+        return torch.as_tensor(self.t).reshape(-1)[0]
 
 
-REDUCED = {  # mistakes of every regression: how squares become one number
-    "the mean was taken over coordinates too: sum over them, and average over the batch alone": lambda e: (
-        e.square().mean()
-    ),
+def shown(states: dict) -> dict:
+    """Mistakes: words → the state that the network is shown, a function of the batch."""
+    return {words: lambda m, f=f: m.loss(x=f(m)) for words, f in states.items()}
+
+
+def aimed(targets: dict) -> dict:
+    """Mistakes: words → what the network is compared with, a function of the batch."""
+    return {words: lambda m, f=f: m.loss(target=f(m)) for words, f in targets.items()}
+
+
+REDUCED = {  # mistakes of every regression: how errors become one number
+    "the mean was taken over coordinates too: sum over them, average over the batch": lambda e: e.square().mean(),
     "the losses of the batch were summed, not averaged": lambda e: e.square().sum(),
     "there is a factor ½ too many": lambda e: squares(e).mean() / 2,
     "the norm was not squared": lambda e: squares(e).sqrt().mean(),
     "a root was taken of the loss": lambda e: squares(e).mean().sqrt(),
     "absolute values were added up, not squares": lambda e: e.abs().sum() / len(e),
     "coordinates were added up before they were squared": lambda e: e.flatten(1).sum(1).square().mean(),
-    "the sum runs over axis 1 alone, which of images is not all: flatten(1) makes each a row": lambda e: (
-        e.square().sum(1).mean()
-    ),
-    "the sum runs over the last axis alone, which of images is not all: flatten(1) makes each a row": lambda e: (
-        e.square().sum(-1).mean()
-    ),
+    "images are summed over axis 1 alone; flatten(1) makes each a row": lambda e: e.square().sum(1).mean(),
+    "images are summed over the last axis alone; flatten(1) makes each a row": lambda e: e.square().sum(-1).mean(),
 }
 REDUCED = {words: lambda m, f=f: f(m.error()) for words, f in REDUCED.items()}
 
-OFF_PATH = {  # mistakes of the first two regressions: states that the network should not be shown
-    "the network was shown the data z instead of the state x_t": lambda m: m.loss(x=m.z),
-    "the network was shown the noise instead of the state x_t": lambda m: m.loss(x=m.noise),
-    "α_t and β_t are exchanged: α_t is the weight of the data": lambda m: m.loss(x=m.b * m.z + m.a * m.noise),
-    "the noise was subtracted from the state": lambda m: m.loss(x=m.a * m.z - m.b * m.noise),
-    "β_t² was used; β_t itself is the weight of the noise": lambda m: m.loss(x=m.a * m.z + m.b**2 * m.noise),
-    "√β_t was used; β_t itself is the weight of the noise": lambda m: m.loss(x=m.a * m.z + m.b**0.5 * m.noise),
-    "β_t was taken as 1 − α_t, which is true of CondOT alone": lambda m: m.loss(x=m.a * m.z + (1 - m.a) * m.noise),
-    "β_t² was taken as 1 − α_t², which is true of few schedules": lambda m: m.loss(
-        x=m.a * m.z + (1 - m.a**2) ** 0.5 * m.noise
-    ),
-    "this is the path of CondOT; use the functions of the schedule that is given": lambda m: m.on(CondOT()).loss(),
+TIMES = {  # and what becomes of the times
     "the network was given the time 1 − t": lambda m: m.loss(t=1 - m.t),
-    "the schedule was asked about the time 1 − t": lambda m: m.at(1 - m.t).loss(t=m.t),
-    "the first time was used for the whole batch": lambda m: m.at(first(m.t)).loss(),
-    "state and time are exchanged in the call of the network: u(x, t)": lambda m: squares(m.u(m.t, m.x)).mean(),
+    "the first time was used for the whole batch": lambda m: m.at(m.first()).loss(),
+    "state and time are exchanged in a call: u(x, t)": lambda m: squares(m.u(m.t, m.x)).mean(),
 }
 
+OFF_PATH = TIMES | {  # and of the first two: states that are not x_t
+    "the schedule was asked about the time 1 − t": lambda m: m.at(1 - m.t).loss(t=m.t),
+    "this is the path of CondOT; use the schedule that is given": lambda m: m.at(m.t, CondOT()).loss(),
+}
+OFF_PATH |= shown(
+    {
+        "the network was shown the data z instead of the state x_t": lambda m: m.z,
+        "the network was shown the noise instead of the state x_t": lambda m: m.noise,
+        "α_t and β_t are exchanged: α_t is the weight of the data": lambda m: m.b * m.z + m.a * m.noise,
+        "the noise was subtracted from the state": lambda m: m.a * m.z - m.b * m.noise,
+        "β_t² was used; β_t itself is the weight of the noise": lambda m: m.a * m.z + m.b**2 * m.noise,
+        "√β_t was used; β_t itself is the weight of the noise": lambda m: m.a * m.z + m.b**0.5 * m.noise,
+        "β_t was taken as 1 − α_t, true of CondOT alone": lambda m: m.a * m.z + (1 - m.a) * m.noise,
+        "β_t² was taken as 1 − α_t²": lambda m: m.a * m.z + (1 - m.a**2) ** 0.5 * m.noise,
+    }
+)
 
-# --- the exercises ----------------------------------------------------------------------------------------------------
+
+# --- regressions ------------------------------------------------------------------------------------------------------
 
 
 @lab.exercise(
@@ -157,13 +143,13 @@ OFF_PATH = {  # mistakes of the first two regressions: states that the network s
     hints=(
         "Which two combinations of data and noise do you need: one that the model sees, and one that it should answer?",
         "The model sees x_t = α_t z + β_t ε at the time t; its answer should be the velocity α̇_t z + β̇_t ε.",
-        "Shape all four weights with coefficient(…, z); square the error, sum over each point, average over points.",
+        "schedule.weights(t, z) has all four weights in shape; square the error, sum over a point, average over all.",
     ),
     withhold=("losses.flow_matching_loss",),
     library=lambda u, z, t, noise, schedule: losses.flow_matching_loss(
         u, GaussianPath(schedule), z, noise, lambda n, generator: torch.as_tensor(t).expand(n)
     ),
-    judge=unseeded(regression),
+    judge=regression,
     visible=[
         (Cosine(), times(5), (5, 3)),
         (Bent(), times(4, dtype=DOUBLE), (4, 1, 2, 3), DOUBLE),
@@ -174,34 +160,33 @@ OFF_PATH = {  # mistakes of the first two regressions: states that the network s
     ],
     terms=lambda *args: (Batch(*args),),
     mistakes=OFF_PATH
-    | {
-        "the target is that of CondOT; use the derivatives of the schedule that is given": lambda m: m.loss(
-            target=m.z - m.noise
-        ),
-        "the target has the weights α_t and β_t where it needs their derivatives": lambda m: m.loss(target=m.x),
-        "α̇_t and β̇_t are exchanged": lambda m: m.loss(target=m.db * m.z + m.da * m.noise),
-        "the sign of β̇_t ε is reversed: β̇_t is negative by itself, and the target needs parentheses": lambda m: m.loss(
-            target=m.da * m.z - m.db * m.noise
-        ),
-        "β̇_t was taken as −α̇_t, which is true of CondOT alone": lambda m: m.loss(target=m.da * (m.z - m.noise)),
-        "the model was compared with the data; its target is a velocity": lambda m: m.loss(target=m.z),
-        "the model was compared with the noise; its target is a velocity": lambda m: m.loss(target=m.noise),
-        "the noise is missing from the target": lambda m: m.loss(target=m.da * m.z),
-        "the data are missing from the target": lambda m: m.loss(target=m.db * m.noise),
-        "the formula of lab 2 takes the state x_t where you put ε": lambda m: m.loss(
-            target=(m.da - m.db / m.b * m.a) * m.z + m.db / m.b * m.noise
-        ),
-        "the target is divided by β_t, which is 0 at t = 1; α̇_t z + β̇_t ε is the same without": lambda m: m.loss(
-            target=m.da * m.z + m.db / m.b * (m.x - m.a * m.z)
-        ),
-        "target and model were added": lambda m: m.loss(target=-m.target),
-    }
+    | aimed(
+        {
+            "the target is that of CondOT; use the schedule that is given": lambda m: m.z - m.noise,
+            "the target has the weights α_t and β_t where it needs their derivatives": lambda m: m.x,
+            "α̇_t and β̇_t are exchanged": lambda m: m.db * m.z + m.da * m.noise,
+            "the sign of β̇_t ε is reversed: β̇_t is negative itself, and all of the target is subtracted": lambda m: (
+                m.da * m.z - m.db * m.noise
+            ),
+            "β̇_t was taken as −α̇_t, true of CondOT alone": lambda m: m.da * (m.z - m.noise),
+            "the model was compared with the data; its target is a velocity": lambda m: m.z,
+            "the model was compared with the noise; its target is a velocity": lambda m: m.noise,
+            "the noise is missing from the target": lambda m: m.da * m.z,
+            "the data are missing from the target": lambda m: m.db * m.noise,
+            "the formula of lab 2 takes the state x_t where you put ε": lambda m: (
+                (m.da - m.db / m.b * m.a) * m.z + m.db / m.b * m.noise
+            ),
+            "the target is divided by β_t, which is 0 at t = 1; α̇_t z + β̇_t ε is the same without": lambda m: (
+                m.da * m.z + m.db / m.b * (m.x - m.a * m.z)
+            ),
+            "target and model were added": lambda m: -m.target,
+        }
+    )
     | REDUCED,
 )
-def conditional_flow_matching_loss(schedule, t, shape, dtype=torch.float32):
-    z, noise = states(1, *shape, dtype=dtype), states(2, *shape, dtype=dtype)
+def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
+    z, noise, model = states(1, *shape, dtype=dtype), states(2, *shape, dtype=dtype), model_for(shape, dtype)
     x, velocity = on_path(lambda s, z, e: schedule.alpha(s) * z + schedule.beta(s) * e, t, z, noise)
-    model = Weighted(0.3 * len(shape), -0.4, dtype)
     return regression_case(f"a batch of shape {shape}", model, (model, z, t, noise, schedule), x, t, velocity)
 
 
@@ -215,7 +200,7 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=torch.float32):
     ),
     withhold=("losses.marginal_flow_matching_loss",),
     library=lambda *args: Batch(*args).loss(),
-    judge=unseeded(regression),
+    judge=regression,
     visible=[
         (Bent(), times(5), (5, 3)),
         (Cosine(), times(4, dtype=DOUBLE), (4, 1, 2, 3), DOUBLE),
@@ -225,43 +210,47 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=torch.float32):
     ],
     terms=lambda *args: (Batch(*args),),
     mistakes=OFF_PATH
+    | aimed(
+        {
+            "this is still the conditional loss: the target is the marginal field at x_t": lambda m: m.velocity,
+            "the field was evaluated at the data z instead of the state x_t": lambda m: m.field(m.z, m.t),
+            "the field was evaluated at the noise instead of the state x_t": lambda m: m.field(m.noise, m.t),
+            "the field was evaluated at the time 1 − t": lambda m: m.field(m.x, 1 - m.t),
+            "the model was compared with the data; its target is the field": lambda m: m.z,
+            "the field is missing: this is the mean square of the model": lambda m: 0 * m.x,
+            "target and model were added": lambda m: -m.target,
+        }
+    )
     | {
-        "this is still the conditional loss: the target is the marginal field at x_t": lambda m: m.loss(
-            target=m.velocity
-        ),
-        "the field was evaluated at the data z instead of the state x_t": lambda m: m.loss(target=m.field(m.z, m.t)),
-        "the field was evaluated at the noise instead of the state x_t": lambda m: m.loss(target=m.field(m.noise, m.t)),
-        "the field was evaluated at the time 1 − t": lambda m: m.loss(target=m.field(m.x, 1 - m.t)),
         "the difference was taken between field and velocity; the model is missing": lambda m: squares(
             m.target - m.velocity + 0 * m.u(m.x, m.t)
-        ).mean(),
-        "the model was compared with the data; its target is the field": lambda m: m.loss(target=m.z),
-        "the field is missing: this is the mean square of the model": lambda m: m.loss(target=0 * m.x),
-        "target and model were added": lambda m: m.loss(target=-m.target),
-        "state and time are exchanged in the call of the field: field(x, t)": lambda m: m.loss(
-            target=m.field(m.t, m.x)
-        ),
+        ).mean()
     }
     | REDUCED,
 )
-def marginal_flow_matching_loss(schedule, t, shape, dtype=torch.float32):
-    z, noise = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype)
+def marginal_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
+    z, noise, model = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype), model_for(shape, dtype)
     field = Field(lambda x, t: torch.sin(2 * x) + 0.7 * t - x * t**2)
     x, _ = on_path(lambda s, z, e: schedule.alpha(s) * z + schedule.beta(s) * e, t, z, noise)
-    args = (model := Weighted(0.3 * len(shape), -0.4, dtype)), z, t, noise, schedule, field
+    args = model, z, t, noise, schedule, field
     return regression_case(f"a batch of shape {shape}", model, args, x, t, field.value(x, t))
 
 
-def line(m, cov=None, var=None, gap=None, mean=None):
-    """The regression line of `optimal_vector_field`, with a part exchanged."""
-    cov, var, gap, mean = (own if part is None else part for part, own in zip((cov, var, gap, mean), m.parts))
-    return mean + cov / var * gap
+class Line:
+    """The regression line for Gaussian data. Mistakes are `at` with a part exchanged."""
 
+    def __init__(self, x, t, mean, std):
+        self.x, self.t, self.mean, self.s = x, coefficient(torch.as_tensor(t, dtype=x.dtype), x), mean, std
+        self.noise, self.gap = 1 - self.t, x - self.t * mean
+        self.cov, self.var = self.t * std**2 - self.noise, self.t**2 * std**2 + self.noise**2
 
-def parts_of_line(x, t, mean, std):
-    t = coefficient(torch.as_tensor(t, dtype=x.dtype), x)
-    cov, var, gap = t * std**2 - (1 - t), t**2 * std**2 + (1 - t) ** 2, x - t * mean
-    return (SimpleNamespace(x=x, t=t, mean=mean, s=std, cov=cov, var=var, gap=gap, parts=(cov, var, gap, mean)),)
+    def at(self, mean=None, cov=None, var=None, gap=None) -> Tensor:
+        own = self.mean, self.cov, self.var, self.gap
+        mean, cov, var, gap = (b if a is None else a for a, b in zip((mean, cov, var, gap), own))
+        return mean + cov / var * gap
+
+    def for_time(self, t) -> Tensor:
+        return Line(self.x, t, self.mean, self.s).at()
 
 
 @lab.exercise(
@@ -274,7 +263,7 @@ def parts_of_line(x, t, mean, std):
     ),
     withhold=("paths.MixtureMarginal.vector_field",),
     library=lambda x, t, mean, std: (
-        GaussianPath(CondOT()).marginal(Gaussian(mean.flatten(), std**2)).vector_field(x.flatten(1), t).reshape(x.shape)
+        GaussianPath().marginal(Gaussian(mean.flatten(), std**2)).vector_field(x.flatten(1), t).reshape(x.shape)
     ),
     visible=[
         (times(6), (6, 2), 0.6),
@@ -284,67 +273,59 @@ def parts_of_line(x, t, mean, std):
         (0.0, (5, 2), 0.7),
         (torch.tensor([1.0, 0.2, 0.0, 0.55], dtype=DOUBLE), (4, 2), 1.3, DOUBLE),
     ],
-    terms=parts_of_line,
+    terms=lambda *args: (Line(*args),),
     mistakes={
-        "this is the conditional field that leads to the mean; the data spread around it": lambda m: (
-            (m.mean - m.x) / (1 - m.t)
+        "this is the conditional field that leads to the mean; data spread around it": lambda m: (
+            (m.mean - m.x) / m.noise
         ),
-        "this is E[z | x_t], without the noise; the field is E[z − ε | x_t]": lambda m: line(m, cov=m.t * m.s**2),
-        "the variance of the data is s², not s": lambda m: line(
-            m, cov=m.t * m.s - (1 - m.t), var=m.t**2 * m.s + (1 - m.t) ** 2
-        ),
-        "the covariance has a plus where z − ε has a minus": lambda m: line(m, cov=m.t * m.s**2 + (1 - m.t)),
-        "parentheses are missing in the covariance: the noise has the weight 1 − t": lambda m: line(
-            m, cov=m.t * m.s**2 - 1 - m.t
-        ),
-        "1 − t became t: the noise has the weight 1 − t in the covariance": lambda m: line(m, cov=m.t * m.s**2 - m.t),
-        "the weights in Var(x_t) were not squared": lambda m: line(m, var=m.t * m.s**2 + (1 - m.t)),
-        "the noise is missing in Var(x_t)": lambda m: line(m, var=m.t**2 * m.s**2),
-        "this is the variance of the target, s² + 1; divide by that of x_t": lambda m: line(m, var=m.s**2 + 1),
-        "Var(x_t) is missing: divide the covariance by it": lambda m: line(m, var=1),
-        "the standard deviation of x_t was used where its variance belongs": lambda m: line(m, var=m.var**0.5),
-        "E y, the mean of the target, is missing": lambda m: line(m, mean=0),
-        "E x_t is t m, not m": lambda m: line(m, gap=m.x - m.mean),
-        "E x_t was left out": lambda m: line(m, gap=m.x),
-        "parentheses are missing: the slope multiplies all of x − t m": lambda m: line(m, gap=m.x) - m.t * m.mean,
-        "the sign of the slope is reversed": lambda m: line(m, cov=-m.cov),
-        "the slope was turned over: Cov/Var, not Var/Cov": lambda m: line(m, cov=m.var, var=m.cov),
-        "t and 1 − t are exchanged": lambda m: line(*parts_of_line(m.x, 1 - m.t, m.mean, m.s)),
-        "the first time was used for all states": lambda m: line(*parts_of_line(m.x, first(m.t), m.mean, m.s)),
+        "this is E[z | x_t], without the noise; the field is E[z − ε | x_t]": lambda m: m.at(cov=m.t * m.s**2),
+        "the variance of the data is s², not s": lambda m: m.at(cov=m.t * m.s - m.noise, var=m.t**2 * m.s + m.noise**2),
+        "the covariance has a plus where z − ε has a minus": lambda m: m.at(cov=m.t * m.s**2 + m.noise),
+        "parentheses are missing in the covariance, around 1 − t": lambda m: m.at(cov=m.t * m.s**2 - 1 - m.t),
+        "in the covariance 1 − t became t": lambda m: m.at(cov=m.t * m.s**2 - m.t),
+        "the weights in Var(x_t) were not squared": lambda m: m.at(var=m.t * m.s**2 + m.noise),
+        "the noise is missing in Var(x_t)": lambda m: m.at(var=m.t**2 * m.s**2),
+        "this is the variance of the target, s² + 1; divide by that of x_t": lambda m: m.at(var=m.s**2 + 1),
+        "Var(x_t) is missing: divide the covariance by it": lambda m: m.at(var=1),
+        "the standard deviation of x_t was used where its variance belongs": lambda m: m.at(var=m.var**0.5),
+        "E y, the mean of the target, is missing": lambda m: m.at(mean=0),
+        "E x_t is t m, not m": lambda m: m.at(gap=m.x - m.mean),
+        "E x_t was left out": lambda m: m.at(gap=m.x),
+        "parentheses are missing: the slope multiplies all of x − t m": lambda m: m.at(gap=m.x) - m.t * m.mean,
+        "the sign of the slope is reversed": lambda m: m.at(cov=-m.cov),
+        "the slope was turned over: Cov/Var, not Var/Cov": lambda m: m.at(cov=m.var, var=m.cov),
+        "t and 1 − t are exchanged": lambda m: m.for_time(1 - m.t),
+        "the first time was used for all states": lambda m: m.for_time(m.t.reshape(-1)[0]),
     },
 )
-def optimal_vector_field(t, shape, std, dtype=torch.float32):
+def optimal_vector_field(t, shape, std, dtype=SINGLE):
     """At a fixed number ξ of standard deviations from the mean, the flow moves x_t = t m + √(t² s² + (1 − t)²) ξ."""
     mean, distances = states(5, *shape[1:], dtype=dtype), states(6, *shape, dtype=dtype)
     x, velocity = on_path(lambda s, xi: s * mean + ((s * std) ** 2 + (1 - s) ** 2).sqrt() * xi, t, distances)
     return Case(f"the field for shape {shape} and s = {std:g}", (x, t, mean, std), velocity)
 
 
-def deeds(order: str):
-    """A training step that does these things with the loss, "zero_grad backward step", one after the other."""
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def deeds(order: str, again: bool = False):
+    """A training step that does "zero_grad backward step" in some order. again: and computes the loss once more."""
 
     def step(model, loss, optimizer):
         value = loss(model)
         for deed in order.split():
             value.backward() if deed == "backward" else getattr(optimizer, deed)()
-        return value.item()
+        return loss(model).item() if again else value.item()
 
     return step
 
 
 def by_hand(model, loss, optimizer):
-    value = loss(model)
-    optimizer.zero_grad()
-    value.backward()
+    value = deeds("zero_grad backward")(model, loss, optimizer)
     for group in optimizer.param_groups:
         for weight in group["params"]:
             weight.data -= group["lr"] * weight.grad
-    return value.item()
-
-
-def computed_again(model, loss, optimizer):
-    deeds("zero_grad backward step")(model, loss, optimizer)
-    return loss(model).item()
+    return value
 
 
 def size_of_gradient(model, loss, optimizer):
@@ -352,13 +333,9 @@ def size_of_gradient(model, loss, optimizer):
     return float(next(model.parameters()).grad.norm())
 
 
-def detached(model, loss, optimizer):
-    loss(model).detach().backward()
-
-
 def training(answer, case):
     """Several steps: one batch for each, the weights after it, and the number that comes back."""
-    model, loss, optimizer = case.args
+    model, *_ = case.args
     for number, (value, weights) in enumerate(case.expected, start=1):
         before = len(case.calls)
         found = answer(*case.args)
@@ -379,75 +356,84 @@ def training(answer, case):
     ),
     withhold=("training.train",),
     library=deeds("zero_grad backward step"),
-    judge=unseeded(training),
+    judge=training,
     visible=[((5, 3), 0.15), ((4, 1, 2, 3), 0.04, DOUBLE)],
     mistakes={
         "zero_grad() is missing: gradients of earlier steps are still there": deeds("backward step"),
-        "zero_grad() comes too late: the gradient left by earlier work is still there": deeds(
-            "backward step zero_grad"
-        ),
+        "zero_grad() comes too late: what earlier work has left is still there": deeds("backward step zero_grad"),
         "backward() comes too late: the step was taken along an old gradient": deeds("step zero_grad backward"),
-        "backward() and zero_grad() are missing: the step was taken along the old gradient": deeds("step"),
-        "the weights have not moved: step() is missing, or no gradient was there when it was called": deeds(
-            "zero_grad step"
-        ),
+        "backward() and zero_grad() are missing: the step was taken along an old gradient": deeds("step"),
+        "the weights stay: step() is missing, or no gradient was there when it was called": deeds("zero_grad step"),
         "the step was taken twice": deeds("zero_grad backward step step"),
-        "the loss was computed again for the number that is returned; each call draws a new batch, so keep its result": (
-            computed_again
+        "the loss was computed twice; each call draws a new batch, so keep its result": deeds(
+            "zero_grad backward step", again=True
         ),
         "the size of the gradient was returned": size_of_gradient,
-        "the loss was detached before backward(), which needs its graph": detached,
+        "backward() finds no graph: the loss was detached, or made under no_grad()": lambda model, loss, _: (
+            loss(model).detach().backward()
+        ),
         "the weights were moved by hand; the optimiser's own step does more": by_hand,
     },
 )
-def train_step(shape, rate, dtype=torch.float32):
-    """Least squares: the network is A w + b with its weights w, so gradient descent follows A^T(A w + b − target)."""
-    model, calls = Weighted(0.9, -0.3, dtype), []
-    optimizer = torch.optim.SGD(model.parameters(), rate, weight_decay=0.6)
-    batches = [[states(seed + k, *shape, dtype=dtype) for k in (0, 1)] for seed in (7, 17, 27)]
-    t = times(len(batches[0][0]), dtype=dtype)
+def train_step(shape, rate, dtype=SINGLE):
+    """Least squares: the network is A w + b with its weights w, so the gradient is 2 Aᵀ(A w + b − target)/n."""
+    model, calls, decay, momentum = Weighted(0.9, -0.3, dtype), [], 0.6, 0.4
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum, weight_decay=decay)
+    batches = [(states(seed, *shape, dtype=dtype), states(seed + 1, *shape, dtype=dtype)) for seed in (7, 17, 27)]
+    t = times(shape[0], dtype=dtype)
 
     def loss(model):
         x, target = batches[len(calls) % len(batches)]
         calls.append(x)
         return (model(x, t) - target).square().sum() / len(x)
 
-    w, expected, s = model.weights.detach().clone(), [], coefficient(t, batches[0][0])
+    w, speed, expected, s = model.weights.detach().clone(), 0.0, [], coefficient(t, batches[0][0])
     for x, target in batches:
         columns = torch.stack([x.flatten(), s.expand_as(x).flatten()], dim=1)
         error = columns @ w + (x * s**2 - target).flatten()
-        w = w - rate * (2 / len(x) * columns.T @ error + 0.6 * w)
+        speed = momentum * speed + 2 / len(x) * columns.T @ error + decay * w
+        w = w - rate * speed
         expected.append((float(error @ error) / len(x), w))
     model.weights.grad = torch.full_like(w, 1.5)  # what earlier work has left
     return Case("the step", (model, loss, optimizer), expected, calls=calls)
 
 
-@torch.no_grad()
-def euler(u, x, ts, hs):
-    """The end of steps of the sizes hs along u, whose times are ts."""
-    for t, h in zip(ts, hs):
-        x = x + h * u(x, t)
-    return x
+# --- sampling ---------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def second_order(u, x, ts, hs, share):
-    """The midpoint rule, share = ½, or Heun's method, share = 1."""
-    for t, h in zip(ts, hs):
-        first = u(x, t)
-        second = u(x + share * h * first, t + share * h)
-        x = x + h * (second if share < 1 else (first + second) / 2)
-    return x
+class Way:
+    """The way of the states x0 along a field u: `end` of Euler's steps, of the sizes hs, whose times are ts."""
+
+    def __init__(self, u, x0, ts):
+        self.u, self.x0, self.ts, self.hs = u, x0, ts[:-1], ts.diff()
+
+    @torch.no_grad()
+    def end(self, ts=None, hs=None) -> Tensor:
+        x, steps = self.x0, zip(self.ts if ts is None else ts, self.hs if hs is None else hs)
+        for t, h in steps:
+            x = x + h * self.u(x, t)
+        return x
+
+    def of_size(self, h) -> Tensor:
+        return self.end(hs=h.expand_as(self.hs))
+
+    @torch.no_grad()
+    def of_order_two(self, share: float) -> Tensor:
+        """The end of the midpoint rule, share = ½, or of Heun's method, share = 1."""
+        x = self.x0
+        for t, h in zip(self.ts, self.hs):
+            start = self.u(x, t)
+            later = self.u(x + share * h * start, t + share * h)
+            x = x + h * (later if share < 1 else (start + later) / 2)
+        return x
 
 
 def ends(answer, case):
     """The end points, one call of the field per step, and no graph: neither kept until the end nor returned."""
     u, x0, ts = case.args
     found = answer(*case.args)
-    if isinstance(found, (list, tuple)):
-        fail(f"only the states at the last time should come back, found {describe(found)}")
-    if isinstance(found, Tensor) and found.shape == (len(ts), *x0.shape):
-        fail("all states came back; only those at the last time are wanted")
+    several = isinstance(found, (list, tuple)) or getattr(found, "shape", ()) == (len(ts), *x0.shape)
+    require(not several, f"only the states at the last time should come back, found {describe(found)}")
     yield Look(case.what, found.detach() if isinstance(found, Tensor) else found, case.expected)
     asked = sum(len(x) for x, _ in u.calls) / len(x0)
     yield Look("the number of calls of the field per step", asked / (len(ts) - 1), 1)
@@ -466,52 +452,43 @@ def ends(answer, case):
     ),
     withhold=("samplers.sample_flow",),
     library=lambda u, x0, ts: samplers.sample_flow(u, x0, ts, simulators.Euler()),
-    judge=unseeded(ends),
+    judge=ends,
     visible=[
         (torch.tensor([0.1, 0.25, 0.4, 0.7, 0.85, 1.0]), (5, 2)),
         (torch.tensor([0.0, 0.2, 0.5, 0.9], dtype=DOUBLE), (4, 1, 2, 3)),
         (torch.tensor([0.95, 0.6, 0.5, 0.15]), (3, 4)),
         (torch.tensor([0.3, 0.75]), (1, 3)),
     ],
-    terms=lambda u, x0, ts: (u, x0, ts[:-1], ts.diff()),
+    terms=lambda *args: (Way(*args),),
     mistakes={
-        "the last interval is missing": lambda u, x, ts, hs: euler(u, x, ts[:-1], hs[:-1]),
-        "the first interval is missing": lambda u, x, ts, hs: euler(u, x, ts[1:], hs[1:]),
-        "all steps have the size of the first": lambda u, x, ts, hs: euler(u, x, ts, hs[:1].expand_as(hs)),
-        "the times were taken as evenly spaced: use the interval between neighbours": lambda u, x, ts, hs: euler(
-            u, x, ts, hs.mean().expand_as(hs)
+        "the last interval is missing": lambda w: w.end(hs=w.hs[:-1]),
+        "the first interval is missing": lambda w: w.end(w.ts[1:], w.hs[1:]),
+        "all steps have the size of the first": lambda w: w.of_size(w.hs[:1]),
+        "the times were taken as evenly spaced: use the interval between neighbours": lambda w: w.of_size(w.hs.mean()),
+        "the grid is even, from the first time to the last; use the times between, too": lambda w: w.end(
+            w.ts[0] + w.hs.mean() * torch.arange(len(w.ts)), w.hs.mean().expand_as(w.hs)
         ),
-        "the interval was divided by the number of times, not of steps": lambda u, x, ts, hs: euler(
-            u, x, ts, (hs.sum() / (len(hs) + 1)).expand_as(hs)
+        "the interval was divided by the number of times, not of steps": lambda w: w.of_size(
+            w.hs.sum() / (len(w.hs) + 1)
         ),
-        "the times that are given were not used: these are even steps from 0 to 1": lambda u, x, ts, hs: euler(
-            u, x, torch.arange(len(hs)).to(ts) / len(hs), torch.ones_like(hs) / len(hs)
+        "the times that are given were not used: these are even steps from 0 to 1": lambda w: w.end(
+            torch.arange(len(w.ts)).to(w.ts) / len(w.ts), torch.ones_like(w.hs) / len(w.hs)
         ),
-        "the field was evaluated at the end of each step; Euler's method takes its start": lambda u, x, ts, hs: euler(
-            u, x, ts + hs, hs
+        "the field was evaluated at the end of each step; Euler's method takes its start": lambda w: w.end(w.ts + w.hs),
+        "the field was always evaluated at the first time": lambda w: w.end(w.ts[:1].expand_as(w.ts)),
+        "the field was given a counter instead of the time": lambda w: w.end(torch.arange(len(w.ts)).to(w.ts)),
+        "the field was evaluated at 1 − t": lambda w: w.end(1 - w.ts),
+        "the times were walked backwards: start at ts[0]": lambda w: w.end((w.ts + w.hs).flip(0), -w.hs.flip(0)),
+        "the steps have the wrong sign": lambda w: w.end(hs=-w.hs),
+        "steps are negative where times decrease; here they are positive": lambda w: w.end(hs=w.hs.abs()),
+        "the step size is missing": lambda w: w.end(hs=torch.ones_like(w.hs)),
+        "the field was always evaluated at x0 instead of the present state": lambda w: (
+            w.x0 + sum(h * w.u(w.x0, t) for t, h in zip(w.ts, w.hs)).detach()
         ),
-        "the field was always evaluated at the first time": lambda u, x, ts, hs: euler(u, x, ts[:1].expand_as(ts), hs),
-        "the field was given a counter instead of the time": lambda u, x, ts, hs: euler(
-            u, x, torch.arange(len(ts)).to(ts), hs
-        ),
-        "the field was evaluated at 1 − t": lambda u, x, ts, hs: euler(u, x, 1 - ts, hs),
-        "the order of the times was turned round: start at ts[0]": lambda u, x, ts, hs: euler(
-            u, x, (ts + hs).flip(0), -hs.flip(0)
-        ),
-        "the steps have the wrong sign": lambda u, x, ts, hs: euler(u, x, ts, -hs),
-        "steps are negative where the times decrease; here they are positive": lambda u, x, ts, hs: euler(
-            u, x, ts, hs.abs()
-        ),
-        "the step size is missing": lambda u, x, ts, hs: euler(u, x, ts, torch.ones_like(hs)),
-        "the field was always evaluated at x0 instead of the present state": lambda u, x, ts, hs: (
-            x + sum(h * u(x, t) for t, h in zip(ts, hs)).detach()
-        ),
-        "nothing has moved": lambda u, x, ts, hs: x,
-        "this is Heun's method; Euler's looks once": partial(second_order, share=1.0),
-        "this is the midpoint rule; Euler's method looks once, at the start of the step": partial(
-            second_order, share=0.5
-        ),
-        "state and time are exchanged in the call of the field: u(x, t)": lambda u, x, ts, hs: u(ts[0], x),
+        "nothing has moved": lambda w: w.x0,
+        "this is Heun's method; Euler's looks once": lambda w: w.of_order_two(1.0),
+        "this is the midpoint rule; Euler's method looks once, at the start": lambda w: w.of_order_two(0.5),
+        "state and time are exchanged in a call: u(x, t)": lambda w: w.u(w.ts[0], w.x0),
     },
 )
 def sample_flow(ts, shape):
@@ -529,11 +506,11 @@ def sample_flow(ts, shape):
     return Case(f"the state at the last of {len(ts)} times", (Field(formula), x0, ts), expected, graphs=graphs)
 
 
-def mean_distance(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
-    return torch.cdist(a.flatten(1), b.flatten(1), p=p).mean()
+def distances(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
+    return torch.cdist(a.flatten(1), b.flatten(1), p=p)
 
 
-def energy(x, y, mixed=2, first=-1, second=-1, distance=mean_distance):
+def energy(x, y, mixed=2.0, first=-1.0, second=-1.0, distance=lambda a, b: distances(a, b).mean()):
     """The energy distance, with other weights or another mean distance of two sets."""
     return mixed * distance(x, y) + first * distance(x, x) + second * distance(y, y)
 
@@ -552,55 +529,47 @@ def one_number(answer, case):
     ),
     withhold=("metrics.energy_distance",),
     library=metrics.energy_distance,
-    judge=unseeded(one_number),
+    judge=one_number,
     visible=[
-        ((5, 2), (3, 2)),
+        ((20, 2), (15, 2)),
         ((4, 1, 2, 3), (6, 1, 2, 3), DOUBLE),
-        ((3, 2, 3, 2), (3, 2, 3, 2)),
-        ((1, 4), (7, 4)),
-        ((6, 3), None),
+        ((16, 2, 3, 2), (16, 2, 3, 2)),
+        ((1, 4), (7, 4), DOUBLE),
+        ((12, 3), None),
     ],
     mistakes={
-        "the factor 2 of the mixed term is missing": lambda x, y: energy(x, y, mixed=1),
-        "the mixed term alone was returned": lambda x, y: mean_distance(x, y),
-        "twice the mixed term alone was returned: distances within the sets are to be subtracted": lambda x, y: energy(
-            x, y, first=0, second=0
-        ),
-        "the distances within the sets were added; they are to be subtracted": lambda x, y: energy(
-            x, y, first=1, second=1
-        ),
+        "the factor 2 of the mixed term is missing": partial(energy, mixed=1),
+        "the mixed term alone was returned": partial(energy, mixed=1, first=0, second=0),
+        "twice the mixed term alone was returned: subtract the two within": partial(energy, first=0, second=0),
+        "the distances within the sets were added; subtract them": partial(energy, first=1, second=1),
         "the sign is reversed": lambda x, y: -energy(x, y),
-        "E‖Y − Y'‖ is missing": lambda x, y: energy(x, y, second=0),
-        "E‖X − X'‖ is missing": lambda x, y: energy(x, y, first=0),
-        "the halves were subtracted: within each set there is no factor ½": lambda x, y: energy(
-            x, y, first=-0.5, second=-0.5
+        "E‖Y − Y'‖ is missing": partial(energy, second=0),
+        "E‖X − X'‖ is missing": partial(energy, first=0),
+        "halves were subtracted: within each set there is no factor ½": partial(energy, first=-0.5, second=-0.5),
+        "the distances were squared; that sees nothing but the means": partial(
+            energy, distance=lambda a, b: distances(a, b).square().mean()
         ),
-        "the distances were squared; that sees nothing but the means": lambda x, y: energy(
-            x, y, distance=lambda a, b: torch.cdist(a.flatten(1), b.flatten(1)).square().mean()
-        ),
-        "distances were added up coordinate by coordinate; the norm is Euclidean": lambda x, y: energy(
-            x, y, distance=partial(mean_distance, p=1.0)
+        "distances were added up coordinate by coordinate; the norm is Euclidean": partial(
+            energy, distance=lambda a, b: distances(a, b, p=1.0).mean()
         ),
         "a root was taken at the end": lambda x, y: energy(x, y).sqrt(),
         "pairs of a point with itself were left out; here the mean is over all pairs": lambda x, y: energy(
             x, y, first=-len(x) / (len(x) - 1), second=-len(y) / (len(y) - 1)
         ),
-        "the distances were summed, not averaged": lambda x, y: energy(
-            x, y, distance=lambda a, b: torch.cdist(a.flatten(1), b.flatten(1)).sum()
-        ),
+        "distances were summed, not averaged": partial(energy, distance=lambda a, b: distances(a, b).sum()),
         "points were compared with the same number in the other set alone; the mean is over all pairs": lambda x, y: (
             2 * squares(x[: len(y)] - y[: len(x)]).sqrt().mean()
         ),
         "this is the distance of the two means": lambda x, y: (x.mean(0) - y.mean(0)).norm(),
-        "images were not made rows: flatten(1), so that a distance is one between whole points": lambda x, y: energy(
-            x, y, distance=lambda a, b: torch.cdist(a, b).mean()
+        "images were not made rows: flatten(1), so that a distance is one between whole points": partial(
+            energy, distance=lambda a, b: torch.cdist(a, b).mean()
         ),
-        "the norm runs over one axis of the images alone; flatten(1) makes each of them a row": lambda x, y: energy(
-            x, y, distance=lambda a, b: (a[:, None] - b[None]).norm(dim=-1).mean()
+        "the norm runs over one axis of the images alone; flatten(1) makes each of them a row": partial(
+            energy, distance=lambda a, b: (a[:, None] - b[None]).norm(dim=-1).mean()
         ),
     },
 )
-def energy_distance(shape, other, dtype=torch.float32):
+def energy_distance(shape, other, dtype=SINGLE):
     """Two sets of points, or twice the same one, whose distance is 0."""
     x = states(10, *shape, dtype=dtype)
     y = x.clone() if other is None else 0.5 + 2 * states(11, *other, dtype=dtype)
@@ -610,32 +579,34 @@ def energy_distance(shape, other, dtype=torch.float32):
     return Case(what, (x, y), 2 * xy - xx - yy, error=1e-5 if other is None else None)
 
 
-def walk(u, divergence, x, ts, hs, direction=-1, weights=None, after=False, late=None):
-    """X_0 and the integral of the divergence, by steps back of the sizes hs, whose times are ts.
+class WayBack:
+    """The way of the points x back along a field u, and the log density that it gives. Mistakes exchange a part.
 
-    weights: instead of hs in the integral. after: take the divergence after the move, at the times `late`.
+    ts: the times in their order back; each step starts at one of them and has a size of hs.
     """
-    integral = torch.zeros(len(x), dtype=x.dtype)
-    for t, h, weight, other in zip(ts, hs, hs if weights is None else weights, ts if late is None else late):
-        before, x = x, x + direction * h * u(x, t)
-        integral = integral + weight * divergence(x if after else before, other)
-    return x, integral
 
+    def __init__(self, u, divergence, x, ts):
+        self.u, self.divergence, self.x, self.ts, self.hs = u, divergence, x, ts.flip(0), ts.diff().flip(0)
+        self.d = x[0].numel()
 
-def normal(x: Tensor, half: float = 0.5, constants: int | None = None) -> Tensor:
-    """log N(x; 0, I), with another factor of ‖x‖², or another number of constants ½ log 2π than coordinates."""
-    constants = x[0].numel() if constants is None else constants
-    return -half * squares(x) - constants / 2 * math.log(2 * math.pi)
+    def walked(self, ts=None, hs=None, shares=None, direction=-1, after=False, late=None):
+        """X_0, and what each step adds to the integral. shares: the sizes there, if they are not hs. after: take the
+        divergence after the move, at the times `late`."""
+        ts, hs = self.ts if ts is None else ts, self.hs if hs is None else hs
+        x, parts = self.x, []
+        for t, h, share, other in zip(ts, hs, hs if shares is None else shares, ts if late is None else late):
+            before, x = x, x + direction * h * self.u(x, t)
+            parts.append(share * self.divergence(x if after else before, other))
+        return x, parts
 
+    def log_p(self, sign=-1, half=0.5, constants=None, **walk) -> Tensor:
+        """constants: how many ½ log 2π, by default one for each coordinate. half: the factor of ‖X_0‖²."""
+        start, parts = self.walked(**walk)
+        return self.normal(start, half, constants) + sign * sum(parts)
 
-def log_p(start: Tensor, integral: Tensor, sign: float = -1, **other) -> Tensor:
-    return normal(start, **other) + sign * integral
-
-
-def last_alone(go, x, ts, hs):
-    """X_0, and of the integral the last step's share."""
-    middle, _ = go(x, ts[:-2], hs[:-1])
-    return go(x, ts[:-1], hs)[0], go(middle, ts[-2:-1], hs[-1:])[1]
+    def normal(self, x, half=0.5, constants=None) -> Tensor:
+        constants = self.d if constants is None else constants
+        return -half * squares(x) - constants / 2 * math.log(2 * math.pi)
 
 
 @lab.exercise(
@@ -647,65 +618,50 @@ def last_alone(go, x, ts, hs):
         "At the end, log N(X_0; 0, I) sums over all coordinates, with ½ log 2π for each; subtract the integral.",
     ),
     withhold=("likelihood.log_likelihood",),
-    library=lambda u, divergence, x, ts: log_p(*walk(u, divergence, x, ts.flip(0), ts.diff().flip(0))),
-    judge=unseeded(judges.value),
+    library=lambda *args: WayBack(*args).log_p(),
     visible=[
         (torch.tensor([0.1, 0.25, 0.6, 0.95]), (5, 3), 0.0),
         (torch.tensor([0.2, 0.6], dtype=DOUBLE), (4, 1, 2, 3), 0.25),
         (torch.tensor([0.0, 0.1, 0.3, 0.45, 0.8, 1.0]), (1, 4), 0.0),
         (torch.tensor([0.3, 0.7]), (3, 2), -0.4),
     ],
-    terms=lambda u, divergence, x, ts: (partial(walk, u, divergence), x, ts.flip(0), ts.diff().flip(0)),
+    terms=lambda *args: (WayBack(*args),),
     mistakes={
-        "the integral of the divergence has the wrong sign": lambda go, x, ts, hs: log_p(*go(x, ts, hs), sign=1),
-        "the integral of the divergence is missing": lambda go, x, ts, hs: log_p(*go(x, ts, hs), sign=0),
-        "the step size is missing in the integral": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs, weights=torch.ones_like(hs))
+        "the integral of the divergence has the wrong sign": lambda w: w.log_p(sign=1),
+        "the integral of the divergence is missing": lambda w: w.log_p(sign=0),
+        "the step size is missing in the integral": lambda w: w.log_p(shares=torch.ones_like(w.hs)),
+        "only the last step's divergence was kept; add them all up": lambda w: w.log_p(sign=0) - w.walked()[1][-1],
+        "the density p_0 was taken at x, not at X_0": lambda w: w.normal(w.x) - sum(w.walked()[1]),
+        "the flow was followed forwards from x; it leads back to X_0": lambda w: w.log_p(direction=1),
+        "the flow was followed forwards, from the first time on": lambda w: w.log_p(
+            ts=w.ts.flip(0), hs=w.hs.flip(0), direction=1
         ),
-        "only the last step's divergence was kept; add them all up": lambda *walk: log_p(*last_alone(*walk)),
-        "the density p_0 was taken at x, not at X_0": lambda go, x, ts, hs: log_p(x, go(x, ts, hs)[1]),
-        "the flow was followed forwards from x; it leads back to X_0": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs, direction=1)
+        "the times were walked forwards": lambda w: w.log_p(ts=w.ts[:-1].flip(0), hs=w.hs.flip(0)),
+        "steps and times do not fit together: both are to be reversed": lambda w: w.log_p(hs=w.hs.flip(0)),
+        "field and divergence were evaluated at the time the step goes to": lambda w: w.log_p(ts=w.ts[1:]),
+        "the divergence was evaluated after the move; take it where the step starts": lambda w: w.log_p(after=True),
+        "the divergence was evaluated at the state and time that the step leads to": lambda w: w.log_p(
+            after=True, late=w.ts[1:]
         ),
-        "the flow was followed forwards, from the first time on": lambda go, x, ts, hs: log_p(
-            *go(x, ts.flip(0), hs.flip(0), direction=1)
+        "all steps have the same size": lambda w: w.log_p(hs=w.hs.mean().expand_as(w.hs)),
+        "the earliest interval is missing": lambda w: w.log_p(hs=w.hs[:-1]),
+        "the last interval is missing": lambda w: w.log_p(ts=w.ts[1:], hs=w.hs[1:]),
+        "the normalising constant of N(0, I) is missing": lambda w: w.log_p(constants=0),
+        "the normalising constant must be counted once per coordinate: d/2 log 2π": lambda w: w.log_p(constants=1),
+        "of images d is the number of all coordinates, not of the first axis": lambda w: w.log_p(
+            constants=w.x.shape[1]
         ),
-        "the times were walked forwards": lambda go, x, ts, hs: log_p(*go(x, ts[:-1].flip(0), hs.flip(0))),
-        "the steps and their times do not fit together: both are to be reversed": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs.flip(0))
+        "the factor ½ of log 2π is missing": lambda w: w.log_p(constants=2 * w.d),
+        "the normalising constant has the wrong sign": lambda w: w.log_p(constants=-w.d),
+        "the factor ½ of ‖x‖² is missing": lambda w: w.log_p(half=1),
+        "the mean over coordinates was taken; log densities of coordinates add up": lambda w: w.log_p(
+            half=0.5 / w.d, constants=1
         ),
-        "field and divergence were evaluated at the time the step goes to": lambda go, x, ts, hs: log_p(
-            *go(x, ts[1:], hs)
+        "this is the density, not its logarithm": lambda w: w.log_p().exp(),
+        "the density and the integral were mixed: take the logarithm of p_0": lambda w: (
+            w.log_p(sign=0).exp() - sum(w.walked()[1])
         ),
-        "the divergence was evaluated after the move; take it where the step starts": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs, after=True)
-        ),
-        "the divergence was evaluated at the state and time that the step leads to": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs, after=True, late=ts[1:])
-        ),
-        "all steps have the same size": lambda go, x, ts, hs: log_p(*go(x, ts, hs.mean().expand_as(hs))),
-        "the earliest interval is missing": lambda go, x, ts, hs: log_p(*go(x, ts, hs[:-1])),
-        "the last interval is missing": lambda go, x, ts, hs: log_p(*go(x, ts[1:], hs[1:])),
-        "the normalising constant of N(0, I) is missing": lambda go, x, ts, hs: log_p(*go(x, ts, hs), constants=0),
-        "the normalising constant must be counted once per coordinate: d/2 log 2π": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs), constants=1
-        ),
-        "of images d is the number of all coordinates, not of the first axis": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs), constants=x.shape[1]
-        ),
-        "the factor ½ of log 2π is missing": lambda go, x, ts, hs: log_p(*go(x, ts, hs), constants=2 * x[0].numel()),
-        "the normalising constant has the wrong sign": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs), constants=-x[0].numel()
-        ),
-        "the factor ½ of ‖x‖² is missing": lambda go, x, ts, hs: log_p(*go(x, ts, hs), half=1),
-        "the mean over coordinates was taken; log densities of coordinates add up": lambda go, x, ts, hs: log_p(
-            *go(x, ts, hs), half=0.5 / x[0].numel(), constants=1
-        ),
-        "this is the density, not its logarithm": lambda go, x, ts, hs: log_p(*go(x, ts, hs)).exp(),
-        "the density and the integral were mixed: take the logarithm of p_0": lambda go, x, ts, hs: (
-            normal(go(x, ts, hs)[0]).exp() - go(x, ts, hs)[1]
-        ),
-        "log p_0 is missing": lambda go, x, ts, hs: -go(x, ts, hs)[1],
+        "log p_0 is missing": lambda w: -sum(w.walked()[1]),
     },
 )
 def log_likelihood(ts, shape, curved):
@@ -718,8 +674,21 @@ def log_likelihood(ts, shape, curved):
     earlier = torch.cat([torch.ones(1, dtype=ts.dtype), decay.cumprod(0)[:-1]])
     start = decay.prod() * x - (shift * earlier).sum() - curved * h[-1] * t[-1] * x**2
     integral = d * (h * t).sum() + 2 * curved * h[-1] * t[-1] * x.flatten(1).sum(1)
-    ratio = torch.distributions.Normal(0.0, 1.0).log_prob(start).flatten(1).sum(1)
-    return Case(f"the log density of points of shape {shape[1:]}", (u, divergence, x, ts), ratio - integral)
+    log_p0 = torch.distributions.Normal(0.0, 1.0).log_prob(start).flatten(1).sum(1)
+    return Case(f"the log density of points of shape {shape[1:]}", (u, divergence, x, ts), log_p0 - integral)
+
+
+# --- from any data to any data ----------------------------------------------------------------------------------------
+
+
+def velocities(found: dict) -> dict:
+    """Mistakes of `linear_path`: words → the velocity, beside the right state."""
+    return {words: lambda a, b, t, f=f: (a + t * (b - a), f(a, b, t)) for words, f in found.items()}
+
+
+def on_line(found: dict) -> dict:
+    """Mistakes of `linear_path`: words → the state, beside the right velocity."""
+    return {words: lambda a, b, t, f=f: (f(a, b, t), b - a) for words, f in found.items()}
 
 
 @lab.exercise(
@@ -732,7 +701,6 @@ def log_likelihood(ts, shape, curved):
     ),
     withhold=("paths.LinearPath.interpolate", "paths.LinearPath.velocity"),
     library=lambda x0, x1, t: (LinearPath().interpolate(x1, x0, t), LinearPath().velocity(x1, x0, t)),
-    judge=unseeded(judges.value),
     visible=[
         (times(5), (5, 2)),
         (times(4, dtype=DOUBLE), (4, 1, 2, 3), DOUBLE),
@@ -742,43 +710,38 @@ def log_likelihood(ts, shape, curved):
         (torch.tensor([0.0, 0.3, 1.0]), (3, 4)),
     ],
     terms=lambda x0, x1, t: (x0, x1, coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)),
-    mistakes={
-        "x_0 and x_1 are exchanged: at t = 0 the state is x_0": lambda a, b, t: (t * a + (1 - t) * b, b - a),
-        "both ends are exchanged, and the velocity with them: the way leads from x_0 to x_1": lambda a, b, t: (
-            t * a + (1 - t) * b,
-            a - b,
-        ),
+    mistakes=on_line(
+        {
+            "x_0 and x_1 are exchanged: at t = 0 the state is x_0": lambda a, b, t: t * a + (1 - t) * b,
+            "the weight 1 − t of x_0 is missing": lambda a, b, t: a + t * b,
+            "x_1 was added to x_0 without its own weight": lambda a, b, t: (1 - t) * a + b,
+            "parentheses are missing: the weight of x_0 is 1 − t": lambda a, b, t: 1 - t * a + t * b,
+            "this is a curve with squared weights, not a line": lambda a, b, t: (1 - t**2) * a + t**2 * b,
+            "the sign between the two parts of the state is wrong": lambda a, b, t: (1 - t) * a - t * b,
+            "the first time was used for all states": lambda a, b, t: torch.lerp(a, b, t.reshape(-1)[0]),
+        }
+    )
+    | velocities(
+        {
+            "the velocity points back: it leads from x_0 to x_1": lambda a, b, t: a - b,
+            "this is what is left of the way, x_1 − x_t, not the velocity": lambda a, b, t: (1 - t) * (b - a),
+            "this is the way so far, x_t − x_0, not the velocity": lambda a, b, t: t * (b - a),
+            "the end point was returned; a velocity is a difference": lambda a, b, t: b,
+            "the state was returned twice": lambda a, b, t: a + t * (b - a),
+            "the velocity has the weights of the state": lambda a, b, t: t * b - (1 - t) * a,
+            "the velocity is divided by 1 − t, which is 0 at t = 1": lambda a, b, t: (b - a) * (1 - t) / (1 - t),
+            "the velocity is divided by 1 − t and a small number, and 0 at t = 1": lambda a, b, t: (
+                (b - a) * (1 - t) / (1 - t + 1e-8)
+            ),
+            "the velocity is divided by t, which is 0 at t = 0": lambda a, b, t: (b - a) * t / t,
+        }
+    )
+    | {
         "state and velocity are exchanged": lambda a, b, t: (b - a, a + t * (b - a)),
-        "the weight 1 − t of x_0 is missing": lambda a, b, t: (a + t * b, b - a),
-        "x_1 was added to x_0 without its own weight": lambda a, b, t: ((1 - t) * a + b, b - a),
-        "parentheses are missing: the weight of x_0 is 1 − t": lambda a, b, t: (1 - t * a + t * b, b - a),
-        "this is a curve with squared weights, not a line": lambda a, b, t: ((1 - t**2) * a + t**2 * b, b - a),
-        "the sign between the two parts of the state is wrong": lambda a, b, t: ((1 - t) * a - t * b, b - a),
-        "the first time was used for all states": lambda a, b, t: (a + first(t) * (b - a), b - a),
-        "the velocity points back: it leads from x_0 to x_1": lambda a, b, t: (a + t * (b - a), a - b),
-        "this is what is left of the way, x_1 − x_t, not the velocity": lambda a, b, t: (
-            a + t * (b - a),
-            (1 - t) * (b - a),
-        ),
-        "this is the way so far, x_t − x_0, not the velocity": lambda a, b, t: (a + t * (b - a), t * (b - a)),
-        "the end point was returned; a velocity is a difference": lambda a, b, t: (a + t * (b - a), b),
-        "the state was returned twice": lambda a, b, t: (a + t * (b - a), a + t * (b - a)),
-        "the velocity has the weights of the state": lambda a, b, t: (a + t * (b - a), t * b - (1 - t) * a),
-        "the velocity was divided by 1 − t, which is 0 at t = 1; it is x_1 − x_0 at all times": lambda a, b, t: (
-            a + t * (b - a),
-            (b - (a + t * (b - a))) / (1 - t),
-        ),
-        "a small number beside 1 − t makes the velocity 0 at t = 1; it is x_1 − x_0 at all times": lambda a, b, t: (
-            (1 - t) * a + t * b,
-            (b - ((1 - t) * a + t * b)) / (1 - t + 1e-8),
-        ),
-        "the velocity was divided by t, which is 0 at t = 0; it is x_1 − x_0 at all times": lambda a, b, t: (
-            a + t * (b - a),
-            ((1 - t) * a + t * b - a) / t,
-        ),
+        "x_0 and x_1 are exchanged in state and velocity": lambda a, b, t: (b + t * (a - b), a - b),
     },
 )
-def linear_path(t, shape, dtype=torch.float32):
+def linear_path(t, shape, dtype=SINGLE):
     x0, x1 = states(13, *shape, dtype=dtype), states(14, *shape, dtype=dtype)
     state, velocity = on_path(lambda s, a, b: torch.lerp(a, b, s), t, x0, x1)
     return Case(f"for shape {shape}", (x0, x1, t), {"the state": state, "the velocity": velocity})
@@ -808,9 +771,9 @@ def pairs_made_once(answer, case):
     loss = answer.returned(answer(sample, x0), "what reflow returns")
     require(case.given, "sample was not called by reflow itself; make all pairs once, before the loss is defined")
     given = torch.cat(case.given)
-    most = f"sample was asked for {len(given)} points to make {len(x0)} pairs; make each pair once"
-    require(len(given) <= len(x0), most)
-    yield Look("the set of starting points that sample is given", _sorted(given), _sorted(x0))
+    once = f"sample was asked for {len(given)} points to make {len(x0)} pairs; make each pair once"
+    require(len(given) <= len(x0), once)
+    yield Look("the set of starting points that sample is given", in_order(given), in_order(x0))
     answer(lambda x: x + 3, x0 - 1)  # another one beside it changes nothing
     yield from regression(loss, case.batch)
     again = "the loss called sample again; make the pairs once, outside of the loss"
@@ -819,15 +782,15 @@ def pairs_made_once(answer, case):
     require(back is None, "gradients flow back into the first flow; the pairs are data: use .detach() or no_grad()")
 
 
-def with_any_time(sample, x0):
-    """The library's answer, which takes a time for each pair, for one time, too."""
-    loss = losses.reflow_loss(sample, x0)
-    return lambda u, k, t: loss(u, k, torch.as_tensor(t).expand(len(k)))
-
-
-def _sorted(x: Tensor) -> Tensor:
+def in_order(x: Tensor) -> Tensor:
     """The rows in an order of their own: pairs may be made in any."""
     return x[x.flatten(1)[:, 0].argsort()]
+
+
+def library_reflow(sample, x0):
+    """The library's loss, which takes a time for each pair, for one time, too."""
+    loss = losses.reflow_loss(sample, x0)
+    return lambda u, k, t: loss(u, k, torch.as_tensor(t).expand(len(k)))
 
 
 @lab.exercise(
@@ -839,8 +802,8 @@ def _sorted(x: Tensor) -> Tensor:
         "Inside: the state on the line from x0[k] to x1[k] at t, and the squared error against their difference.",
     ),
     withhold=("losses.reflow_loss",),
-    library=with_any_time,
-    judge=unseeded(pairs_made_once),
+    library=library_reflow,
+    judge=pairs_made_once,
     visible=[
         ((8, 3), [5, 0, 5, 3, 7], times(5)),
         ((6, 1, 2, 3), [2, 5, 1, 0], times(4, dtype=DOUBLE), DOUBLE),
@@ -850,51 +813,46 @@ def _sorted(x: Tensor) -> Tensor:
     ],
     terms=lambda sample, x0: (x0, sample(x0).detach()),
     mistakes={
-        "the pairs are turned round: noise belongs to t = 0, the end point to t = 1": straight(
-            lambda m: m.loss(x=m.a * m.noise + m.b * m.z)
-        ),
-        "the noise of other pairs was used: x0[k] belongs to x1[k]": straight(Batch.loss, start=from_the_top),
+        "the starts of other pairs were used: x0[k] belongs to x1[k]": straight(Batch.loss, start=from_the_top),
         "the end points of other pairs were used: x1[k] belongs to x0[k]": straight(Batch.loss, end=from_the_top),
         "k was not used: the first pairs were taken": straight(Batch.loss, from_the_top, from_the_top),
-        "the target was computed for other pairs": lambda x0, x1: straight(
-            lambda m: m.loss(target=(x1 - x0)[: len(m.z)])
-        )(x0, x1),
-        "the model was shown the starting points": straight(lambda m: m.loss(x=m.noise)),
-        "the model was shown the end points": straight(lambda m: m.loss(x=m.z)),
-        "the weight 1 − t of x_0 is missing": straight(lambda m: m.loss(x=m.noise + m.a * m.z)),
-        "the model was given the time 1 − t": straight(lambda m: m.loss(t=1 - m.t)),
-        "the first time was used for all pairs": straight(lambda m: m.at(first(m.t)).loss()),
-        "state and time are exchanged in the call of the model: u(x, t)": straight(
-            lambda m: squares(m.u(m.t, m.x)).mean()
-        ),
-        "the velocity points back: it leads from x_0 to x_1": straight(lambda m: m.loss(target=m.noise - m.z)),
-        "the model was compared with the end points; its target is the velocity x_1 − x_0": straight(
-            lambda m: m.loss(target=m.z)
-        ),
-        "the model was compared with the starting points; its target is the velocity x_1 − x_0": straight(
-            lambda m: m.loss(target=m.noise)
-        ),
-        "the target is what is left of the way, x_1 − x_t": straight(lambda m: m.loss(target=m.z - m.x)),
-        "parentheses are missing: the whole velocity x_1 − x_0 is subtracted": straight(
-            lambda m: m.loss(target=m.z + m.noise)
-        ),
-        "the target was divided by 1 − t, which is 0 at t = 1; it is x_1 − x_0 at all times": straight(
-            lambda m: m.loss(target=(m.z - m.x) / m.b)
-        ),
     }
-    | {words: straight(change) for words, change in REDUCED.items()},
+    | {
+        words: straight(change)
+        for words, change in (
+            shown(
+                {
+                    "the pairs are turned round: x_0 belongs to t = 0": lambda m: m.a * m.noise + m.b * m.z,
+                    "the model was shown the starting points": lambda m: m.noise,
+                    "the model was shown the end points": lambda m: m.z,
+                    "the weight 1 − t of x_0 is missing": lambda m: m.noise + m.a * m.z,
+                }
+            )
+            | aimed(
+                {
+                    "the velocity points back: it leads from x_0 to x_1": lambda m: m.noise - m.z,
+                    "the model was compared with the end points; its target is x_1 − x_0": lambda m: m.z,
+                    "the model was compared with the starting points; its target is x_1 − x_0": lambda m: m.noise,
+                    "the target is what is left of the way, x_1 − x_t": lambda m: m.z - m.x,
+                    "parentheses are missing: all of x_1 − x_0 is subtracted": lambda m: m.z + m.noise,
+                    "the target is divided by 1 − t, which is 0 at t = 1": lambda m: (m.z - m.x) / m.b,
+                }
+            )
+            | TIMES
+            | REDUCED
+        ).items()
+    },
 )
-def reflow(shape, k, t, dtype=torch.float32):
+def reflow(shape, k, t, dtype=SINGLE):
     """The first flow ends at sin 3x + w x + 1."""
-    x0, k, given = states(15, *shape, dtype=dtype), torch.tensor(k), []
+    x0, k, given, model = states(15, *shape, dtype=dtype), torch.tensor(k), [], model_for(shape, dtype)
     weight = torch.tensor(1.5, dtype=dtype, requires_grad=True)
 
     def sample(x):
         given.append(x.detach().clone())
         return torch.sin(3 * x) + weight * x + 1
 
-    ends = torch.sin(3 * x0) + 1.5 * x0 + 1
-    x, velocity = on_path(lambda s, a, b: torch.lerp(a, b, s), t, x0[k], ends[k])
-    model = Weighted(0.3 * len(shape), -0.4, dtype)
+    x1 = torch.sin(3 * x0) + 1.5 * x0 + 1
+    x, velocity = on_path(lambda s, a, b: torch.lerp(a, b, s), t, x0[k], x1[k])
     batch = regression_case(f"{len(k)} pairs", model, (model, k, t), x, t, velocity)
     return Case("the loss", (sample, x0), batch=batch, given=given, weight=weight)

@@ -4,18 +4,20 @@ Truth comes from states made of known data and noise, so that every output, erro
 converted; from autograd for all speeds; from the library's inverse of λ; from diffusions and circles in closed form.
 """
 
+import math
 from functools import partial
 from itertools import permutations
+from types import SimpleNamespace as Parts
 
 import torch
 
-from fmlab import conversions, losses, metrics, samplers, schedules
+from fmlab import conversions, metrics, schedules
 from fmlab.checks import judges
 from fmlab.checks.compare import Look
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Bent, Powers, Weighted, states, times
 from fmlab.checks.lab import Lab
-from fmlab.schedules import VE, CondOT, Cosine, DiffusionSchedule, LinearVP, coefficient
+from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
 
 lab = Lab("lab5")
 
@@ -34,7 +36,12 @@ def like(value, t):
 
 def at(schedule, t) -> str:
     """For which schedule and times something is asked, in words."""
-    return f"for {schedule} at {len(t)} times" if getattr(t, "ndim", 0) else f"for {schedule} at t = {float(t):g}"
+    count = torch.as_tensor(t).numel()
+    return f"for {schedule} at {count} times" if count > 1 else f"for {schedule} at t = {float(t):g}"
+
+
+def spoken(output: str) -> str:
+    return output.replace("_", " ")
 
 
 def sample(seed, schedule, t, shape, dtype):
@@ -50,9 +57,13 @@ def outputs(z, noise, a, b, da, db) -> dict:
     return dict(zip(OUTPUTS, known, strict=True))
 
 
-def rows(a, b, da, db) -> dict:
-    """For each output, the weights of data and noise in it."""
-    return dict(zip(OUTPUTS, ((1 + 0 * a, 0 * a), (0 * a, 1 + 0 * a), (-b, a), (da, db), (0 * a, -1 / b)), strict=True))
+ROWS = {  # the weights of data and noise in each output
+    "data": lambda a, b, *dots: (1, 0),
+    "noise": lambda a, b, *dots: (0, 1),
+    "velocity": lambda a, b, *dots: (-b, a),
+    "vector_field": lambda a, b, *dots: dots,
+    "score": lambda a, b, *dots: (0, -1 / b),
+}
 
 
 def slope(function, t):
@@ -92,7 +103,7 @@ def measured_factors(t, schedule) -> dict:
     visible=[
         (Cosine(), [-2.3, 0.7, 1.9]),
         (Bent(), 0.8),
-        (VE(5.0), [-2 * torch.tensor(5.0).log().item(), 1.4], F64),
+        (VE(5.0), [-2 * math.log(5), 1.4], F64),
         (LinearVP(), torch.tensor(-1.6)),
         (CondOT(), [[-8.9, 9.1, 0.3], [-0.6, 3.2, -4.4]], F64),
         (Powers(), -1.7),
@@ -113,9 +124,7 @@ def measured_factors(t, schedule) -> dict:
         "signal is compared with signal and noise together": lambda a, b, t: (a**2 / (a**2 + b**2)).log(),
         "this is λ of CondOT, whatever the schedule": lambda a, b, t: 2 * (t / (1 - t)).log(),
         "this is λ of the cosine schedule, whatever the schedule": lambda a, b, t: 2 * (torch.pi / 2 * t).tan().log(),
-        "β² was replaced by 1 − α², which is right for variance-preserving schedules only": lambda a, b, t: (
-            a**2 / (1 - a**2)
-        ).log(),
+        "β² was replaced by 1 − α², right for Cosine and LinearVP only": lambda a, b, t: (a**2 / (1 - a**2)).log(),
     },
 )
 def log_snr(schedule, snr, dtype=F32):
@@ -176,15 +185,14 @@ def to_variance_preserving(schedule, t, shape, dtype=F32):
 def conversion(answer, case):
     """Each output from each, at last from itself."""
     for source, target in (*permutations(OUTPUTS, 2), *((name, name) for name in OUTPUTS)):
-        what = f"the {target} from the {source} {case.what}".replace("_", " ")
-        yield Look(what, answer(case.known[source], *case.args, source, target), case.known[target])
+        what = f"the {spoken(target)} from the {spoken(source)} {case.what}"
+        yield Look(what, answer(case.known[source], *case.args[1:4], source, target), case.known[target])
 
 
 def translated(value, x, t, schedule, source, target, exchanged=False, sign=-1, factor=1, **wrong):
     """A conversion by Cramer's rule, with some rows of the table wrong, or some part of the rule."""
     a, b, *dots = schedule.weights(t, x)
-    table = rows(a, b, *dots) | {name: row(a, b) for name, row in wrong.items()}
-    (c, d), (e, f) = table[source], table[target]
+    (c, d), (e, f) = ((ROWS | wrong)[name](a, b, *dots) for name in (source, target))
     if exchanged:
         a, b = b, a
     z, noise = (d * x - b * value) / (a * d + sign * b * c), (a * value - c * x) / (a * d + sign * b * c)
@@ -210,19 +218,17 @@ def misread(**wrong):
     judge=conversion,
     visible=PLACES,
     mistakes={
-        "the velocity has the wrong sign: v = αε − βz": misread(velocity=lambda a, b: (b, -a)),
-        "the velocity has α and β exchanged: v = αε − βz": misread(velocity=lambda a, b: (-a, b)),
-        "the velocity has a plus: v = αε − βz": misread(velocity=lambda a, b: (b, a)),
-        "the velocity is taken to be ε − z": misread(velocity=lambda a, b: (-1 + 0 * a, 1 + 0 * a)),
-        "the vector field is taken to be z − ε, which is right for CondOT only": misread(
-            vector_field=lambda a, b: (1 + 0 * a, -1 + 0 * a)
-        ),
-        "the vector field lost its dots: u = α̇z + β̇ε": misread(vector_field=lambda a, b: (a, b)),
-        "the sign of the score is missing: s = −ε/β": misread(score=lambda a, b: (0 * a, 1 / b)),
-        "the score is −ε/β, not −ε": misread(score=lambda a, b: (0 * a, -1 + 0 * a)),
-        "the score is −ε/β, not −ε/β²": misread(score=lambda a, b: (0 * a, -1 / b**2)),
-        "the score is −ε/β, not −βε": misread(score=lambda a, b: (0 * a, -b)),
-        "the score is −ε/β, not −ε/α": misread(score=lambda a, b: (0 * a, -1 / a)),
+        "the velocity has the wrong sign: v = αε − βz": misread(velocity=lambda a, b, *_: (b, -a)),
+        "the velocity has α and β exchanged: v = αε − βz": misread(velocity=lambda a, b, *_: (-a, b)),
+        "the velocity has a plus: v = αε − βz": misread(velocity=lambda a, b, *_: (b, a)),
+        "the velocity is taken to be ε − z": misread(velocity=lambda *_: (-1, 1)),
+        "the vector field is taken to be z − ε, as for CondOT": misread(vector_field=lambda *_: (1, -1)),
+        "the vector field lost its dots: u = α̇z + β̇ε": misread(vector_field=lambda a, b, *_: (a, b)),
+        "the sign of the score is missing: s = −ε/β": misread(score=lambda a, b, *_: (0, 1 / b)),
+        "the score is −ε/β, not −ε": misread(score=lambda *_: (0, -1)),
+        "the score is −ε/β, not −ε/β²": misread(score=lambda a, b, *_: (0, -1 / b**2)),
+        "the score is −ε/β, not −βε": misread(score=lambda a, b, *_: (0, -b)),
+        "the score is −ε/β, not −ε/α": misread(score=lambda a, b, *_: (0, -1 / a)),
         "α and β are exchanged in the state x = αz + βε": misread(exchanged=True),
         "there is a plus in the determinant; it is αb − βa": misread(sign=1),
         "the sign of the determinant is wrong; it is αb − βa": misread(factor=-1),
@@ -237,14 +243,14 @@ def misread(**wrong):
 def convert_output(schedule, t, shape, dtype=F32):
     """Every output of known data and noise is known."""
     z, noise, x = sample(3, schedule, t, shape, dtype)
-    return Case(at(schedule, t), (x, t, schedule), known=outputs(z, noise, *schedule.weights(t, x)))
+    known = outputs(z, noise, *schedule.weights(t, x))
+    return Case(at(schedule, t), (z, x, t, schedule, "data", "noise"), known=known)
 
 
 def of_each_output(answer, case):
-    """case.known: a number per time for each output."""
+    """case.known: what is asked for each output."""
     for output, expected in case.known.items():
-        what = f"{case.what[0]} of the {output} {case.what[1]}".replace("_", " ")
-        yield Look(what, answer(output, *case.args), expected)
+        yield Look(f"{case.what} of the {spoken(output)} {case.where}", answer(output, *case.args[1:]), expected)
 
 
 TIMES = [
@@ -253,19 +259,20 @@ TIMES = [
     (VE(5.0), 0.62),
     (Powers(), times(3, dtype=F64)),
     (CondOT(), 0.98),
-    (LinearVP(), 0.03),
+    (LinearVP(), 0.12),
 ]
 
 
 def factor_terms(output, t, schedule):
-    """The output, its weights (c, d) of data and noise, and those of the state."""
-    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.alpha_dot(t), schedule.beta_dot(t)
-    return output, *rows(a, b, da, db)[output], a, b
+    """The weights c and d of data and noise in the output, α/β, β, and the name of the output."""
+    a, b = schedule.alpha(t), schedule.beta(t)
+    c, d = ROWS[output](a, b, schedule.alpha_dot(t), schedule.beta_dot(t))
+    return c + 0 * a, d + 0 * a, a / b, b, output
 
 
 def instead(name, formula):
-    """The right factor of each output but one, whose formula is wrong."""
-    return lambda output, c, d, a, b: formula(a, b) if output == name else (c - d * a / b) ** 2
+    """The right factor of each output but one, whose formula in α/β and β is wrong."""
+    return lambda c, d, r, b, output: formula(r, b) if output == name else (c - d * r) ** 2
 
 
 @lab.exercise(
@@ -282,60 +289,52 @@ def instead(name, formula):
     visible=TIMES,
     terms=factor_terms,
     mistakes={
-        "the square is missing": lambda output, c, d, a, b: (c - d * a / b).abs(),
-        "the factor is upside down": lambda output, c, d, a, b: 1 / (c - d * a / b) ** 2,
-        "the factor is that of the data for every output": lambda output, c, d, a, b: 1 + 0 * a,
-        "the factor is that of the noise for every output": lambda output, c, d, a, b: (a / b) ** 2,
-        "the error of the noise has lost its sign: it is −(α/β) times that of the data": lambda output, c, d, a, b: (
-            (c + d * a / b) ** 2
+        "the square is missing": lambda c, d, r, *_: c - d * r,
+        "this is the size of the error; its square is asked for": lambda c, d, r, *_: (c - d * r).abs(),
+        "the factor is upside down": lambda c, d, r, *_: 1 / (c - d * r) ** 2,
+        "the factor is that of the data for every output": lambda c, d, r, *_: 1 + 0 * r,
+        "the factor is that of the noise for every output": lambda c, d, r, *_: r**2,
+        "the error of the noise lost its sign: it is −α/β times that of the data": lambda c, d, r, *_: (c + d * r) ** 2,
+        "α/β is upside down": lambda c, d, r, *_: (c - d / r) ** 2,
+        "noise and data were taken to be off by the same": lambda c, d, *_: (c + d) ** 2,
+        "only the data in the output were counted; the noise is off too": lambda c, *_: c**2,
+        "only the noise in the output was counted; the data are off too": lambda c, d, r, *_: (d * r) ** 2,
+        "the squares were added before the errors were: square the sum": lambda c, d, r, *_: c**2 + (d * r) ** 2,
+        "the row of the velocity is as printed; its e^{−λ} should be e^λ": instead(
+            "velocity", lambda r, b: b**2 * (1 / r**2 + 1) ** 2
         ),
-        "α/β is upside down": lambda output, c, d, a, b: (c - d * b / a) ** 2,
-        "noise and data were taken to be off by the same": lambda output, c, d, a, b: (c + d) ** 2,
-        "only the data in the output were counted; the noise is off too": lambda output, c, d, a, b: c**2,
-        "only the noise in the output was counted; the data are off too": lambda output, c, d, a, b: (d * a / b) ** 2,
-        "the squares were added before the errors were: square the sum": lambda output, c, d, a, b: (
-            c**2 + (d * a / b) ** 2
-        ),
-        "the row of the velocity is the one as printed, whose e^{−λ} should be e^λ": instead(
-            "velocity", lambda a, b: b**2 * (b**2 / a**2 + 1) ** 2
-        ),
-        "β² is missing in the row of the velocity": instead("velocity", lambda a, b: (a**2 / b**2 + 1) ** 2),
-        "the row of the vector field is right for CondOT only": instead("vector_field", lambda a, b: (1 + a / b) ** 2),
-        "the score was taken for the noise: it is −ε/β": instead("score", lambda a, b: a**2 / b**2),
-        "the β of the score −ε/β is not squared with the rest": instead("score", lambda a, b: a**2 / b**3),
+        "β² is missing in the row of the velocity": instead("velocity", lambda r, b: (r**2 + 1) ** 2),
+        "the row of the vector field is right for CondOT only": instead("vector_field", lambda r, b: (1 + r) ** 2),
+        "the score was taken for the noise: it is −ε/β": instead("score", lambda r, b: r**2),
+        "the β of the score −ε/β is not squared with the rest": instead("score", lambda r, b: r**2 / b),
     },
 )
 def x_mse_weight(schedule, t):
     """The factors as they are measured, for one wrong guess."""
     factors = {name: like(factor, t) for name, factor in measured_factors(t, schedule).items()}
-    return Case(("the factor", at(schedule, t)), (t, schedule), known=factors)
+    return Case("the factor", ("data", t, schedule), known=factors, where=at(schedule, t))
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-class Parts:
-    """What the loss over λ is made of: w = w(λ), rate = λ̇, and means over the batch."""
+def loss_parts(model, z, noise, t, schedule, weight):
+    """What the loss is made of; growth is α̇/α, errors are by state and coordinate, and mean(factor, …) is the mean of
+    factor · ‖model(x, t) − target‖²."""
+    a, b, *_ = schedule.weights(t, z)
+    snr, rate, growth = schedule.log_snr(t), schedule.log_snr_dot(t), schedule.alpha_dot(t) / schedule.alpha(t)
+    p = Parts(a=a, b=b, z=z, noise=noise, x=a * z + b * noise, t=t, schedule=schedule, rate=rate, growth=growth)
+    p.weight, p.snr, p.w, p.full, p.errors = weight, snr, weight(snr), weight(snr) * rate, model(p.x, t) - noise
 
-    def __init__(self, model, z, noise, t, schedule, weight):
-        self.model, self.z, self.noise, self.t, self.schedule, self.weight = model, z, noise, t, schedule, weight
-        self.a, self.b, *_ = schedule.weights(t, z)
-        self.x = self.a * z + self.b * noise
-        self.snr, self.rate = schedule.log_snr(t), schedule.log_snr_dot(t)
-        self.w, self.signal = weight(self.snr), schedule.alpha_dot(t) / schedule.alpha(t)
+    def mean(factor, x=p.x, target=noise):
+        return (factor * (model(x, t) - target).flatten(1).square().sum(1)).mean()
 
-    def squares(self, x=None, target=None):
-        """‖prediction − target‖² of each state, by default of the states and the noise that are right."""
-        x, target = self.x if x is None else x, self.noise if target is None else target
-        return (self.model(x, self.t) - target).flatten(1).square().sum(1)
-
-    def mean(self, factor, **other):
-        return (factor * self.squares(**other)).mean()
+    p.mean = mean
+    return p
 
 
-def formula_of_the_loss(*args):
-    parts = Parts(*args)
-    return parts.mean(parts.w * parts.rate)
+def repeatable_loss(answer, case):
+    yield from judges.loss_of(judges.twice(answer, case), case.expected, case.weights, case.what)
 
 
 @lab.exercise(
@@ -347,69 +346,69 @@ def formula_of_the_loss(*args):
         "Errors, λ̇ and weight(schedule.log_snr(t)) all have shape (n,): multiply the three, then take the mean.",
     ),
     withhold=("losses.loss_over_log_snr", "losses.score_matching_loss", "losses.ddpm_loss"),
-    library=formula_of_the_loss,
-    judge=judges.loss,
+    library=lambda *args: (lambda p: p.mean(p.full))(loss_parts(*args)),
+    judge=repeatable_loss,
     visible=[
         (Bent(), times(4), (4, 2), 1.3),
         (VE(5.0), times(3, dtype=F64), (3, 2, 2, 3), -0.6, F64),
         (CondOT(), torch.tensor([0.02, 0.31, 0.98], dtype=F64), (3, 5), 0.4, F64),
         (Cosine(), torch.tensor([0.37]), (1, 3), 1.3),
     ],
-    terms=lambda *args: (Parts(*args),),
+    terms=lambda *args: (loss_parts(*args),),
     mistakes={
         "the speed λ̇ is missing": lambda p: p.mean(p.w),
         "the weight w(λ) is missing": lambda p: p.mean(p.rate),
         "λ̇ divides; it should multiply": lambda p: p.mean(p.w / p.rate),
-        "the factor 2 of λ̇ is missing": lambda p: p.mean(p.w * p.rate / 2),
-        "λ̇ has the wrong sign": lambda p: p.mean(-p.w * p.rate),
-        "the sign between the two parts of λ̇ is wrong": lambda p: p.mean(p.w * (4 * p.signal - p.rate)),
-        "λ̇ has lost the part of the noise": lambda p: p.mean(p.w * 2 * p.signal),
-        "λ̇ has lost the part of the data": lambda p: p.mean(p.w * (p.rate - 2 * p.signal)),
+        "the factor 2 of λ̇ is missing": lambda p: p.mean(p.full / 2),
+        "λ̇ has the wrong sign": lambda p: p.mean(-p.full),
+        "the sign between the two parts of λ̇ is wrong": lambda p: p.mean(p.w * (4 * p.growth - p.rate)),
+        "λ̇ has lost the part of the noise": lambda p: p.mean(p.w * 2 * p.growth),
+        "λ̇ has lost the part of the data": lambda p: p.mean(p.w * (p.rate - 2 * p.growth)),
         "λ̇ is 2 (α̇/α − β̇/β), not 2 (α̇ − β̇)": lambda p: p.mean(
             p.w * 2 * (p.schedule.alpha_dot(p.t) - p.schedule.beta_dot(p.t))
         ),
-        "the mean was taken over the coordinates too; ‖·‖² is their sum": lambda p: (
-            p.mean(p.w * p.rate) / p.z[0].numel()
-        ),
-        "the batch was summed, not averaged": lambda p: p.mean(p.w * p.rate) * len(p.z),
-        "the square is missing from the norm": lambda p: (p.w * p.rate * p.squares().sqrt()).mean(),
-        "the factor was squared together with the error": lambda p: p.mean((p.w * p.rate) ** 2),
+        "the mean was taken over the coordinates too; ‖·‖² is their sum": lambda p: p.mean(p.full) / p.z[0].numel(),
+        "an image was not flattened: squares were summed along one dimension": lambda p: (
+            p.full * p.errors.square().sum(1)
+        ).mean(),
+        "an image was not flattened: squares were summed along its rows": lambda p: (
+            p.full * p.errors.square().sum(-1)
+        ).mean(),
+        "the batch was summed, not averaged": lambda p: p.mean(p.full) * len(p.z),
+        "the square is missing from the norm": lambda p: (p.full * p.errors.flatten(1).norm(dim=1)).mean(),
+        "the factor was squared together with the error": lambda p: p.mean(p.full**2),
         "the weight was taken at t instead of at λ_t": lambda p: p.mean(p.weight(p.t) * p.rate),
         "the weight was taken at −λ": lambda p: p.mean(p.weight(-p.snr) * p.rate),
         "λ itself took the place of its speed λ̇": lambda p: p.mean(p.w * p.snr),
-        "the model was given the data z instead of the state x": lambda p: p.mean(p.w * p.rate, x=p.z),
-        "the model was given the noise instead of the state x": lambda p: p.mean(p.w * p.rate, x=p.noise),
-        "α and β are exchanged in the state": lambda p: p.mean(p.w * p.rate, x=p.b * p.z + p.a * p.noise),
-        "the state is α z − β ε; it should be their sum": lambda p: p.mean(p.w * p.rate, x=p.a * p.z - p.b * p.noise),
-        "the prediction was compared with the data; it is a prediction of the noise": lambda p: p.mean(
-            p.w * p.rate, target=p.z
-        ),
-        "the prediction was compared with the state": lambda p: p.mean(p.w * p.rate, target=p.x),
-        "the mean was taken before weighting: each error has a weight of its own": lambda p: (
-            p.mean(1) * (p.w * p.rate).mean()
-        ),
+        "the model was given the data z instead of the state x": lambda p: p.mean(p.full, x=p.z),
+        "the model was given the noise instead of the state x": lambda p: p.mean(p.full, x=p.noise),
+        "α and β are exchanged in the state": lambda p: p.mean(p.full, x=p.b * p.z + p.a * p.noise),
+        "the state is α z − β ε; it should be their sum": lambda p: p.mean(p.full, x=p.a * p.z - p.b * p.noise),
+        "the prediction was compared with the data; it is one of the noise": lambda p: p.mean(p.full, target=p.z),
+        "the prediction was compared with the state": lambda p: p.mean(p.full, target=p.x),
+        "the mean was taken before weighting: each error has a weight of its own": lambda p: p.mean(1) * p.full.mean(),
     },
 )
 def loss_over_log_snr(schedule, t, shape, middle, dtype=F32):
     """Row by row, with λ̇ by autograd; w(λ) falls around λ = middle."""
     z, noise, x = sample(5, schedule, t, shape, dtype)
-    model, rate = Weighted(dtype=dtype), speed(t, schedule).to(t)
+    model = Weighted(dtype=dtype)
 
     def weight(snr):
         return torch.sigmoid(middle - snr) + 0.1
 
-    factors = weight(schedule.log_snr(t)) * rate
-    terms = zip(factors, model.value(x, t), noise, strict=True)
-    loss = sum(factor * (row - wanted).norm() ** 2 for factor, row, wanted in terms) / len(z)
+    factors = weight(schedule.log_snr(t)) * speed(t, schedule).to(t)
+    batch = zip(factors, model.value(x, t), noise, strict=True)
+    loss = sum(factor * (row - wanted).square().sum() for factor, row, wanted in batch) / len(z)
     args = model, z, noise, t, schedule, weight
     return Case(f"the loss {at(schedule, t)}", args, loss, weights=model.weights)
 
 
 def weight_terms(output, t, schedule):
-    """The factor of the output, that of the noise, and λ̇ with its part from α; then λ and the time."""
-    factor, of_noise = (conversions.x_mse_weight(name, t, schedule) for name in (output, "noise"))
-    signal = schedule.alpha_dot(t) / schedule.alpha(t)
-    return factor, of_noise, schedule.log_snr_dot(t), signal, schedule.log_snr(t), torch.as_tensor(t)
+    """The factors of the output and of the noise, λ̇, its part from α, λ and the time."""
+    factors = (conversions.x_mse_weight(name, t, schedule) for name in (output, "noise"))
+    part = 2 * schedule.alpha_dot(t) / schedule.alpha(t)
+    return *factors, schedule.log_snr_dot(t), part, schedule.log_snr(t), torch.as_tensor(t)
 
 
 @lab.exercise(
@@ -421,11 +420,7 @@ def weight_terms(output, t, schedule):
         "That ratio is w λ̇, so divide it by λ̇ = 2 (α̇/α − β̇/β).",
     ),
     withhold=("losses.effective_weight",),
-    library=lambda output, t, schedule: (
-        conversions.x_mse_weight(output, t, schedule)
-        / conversions.x_mse_weight("noise", t, schedule)
-        / schedule.log_snr_dot(t)
-    ),
+    library=lambda *args: (lambda w, n, r, *_: w / n / r)(*weight_terms(*args)),
     judge=of_each_output,
     visible=TIMES,
     terms=weight_terms,
@@ -435,15 +430,13 @@ def weight_terms(output, t, schedule):
         "the weight is upside down": lambda w, n, r, *_: n / w * r,
         "the factor 2 of λ̇ is missing": lambda w, n, r, *_: w / n / (r / 2),
         "λ̇ has the wrong sign": lambda w, n, r, *_: -w / n / r,
-        "the sign between the two parts of λ̇ is wrong": lambda w, n, r, signal, *_: w / n / (4 * signal - r),
-        "λ̇ has lost the part of the noise": lambda w, n, r, signal, *_: w / n / (2 * signal),
-        "λ̇ has lost the part of the data": lambda w, n, r, signal, *_: w / n / (r - 2 * signal),
-        "λ̇ is that of CondOT, whatever the schedule": lambda w, n, r, signal, snr, t: w / n * t * (1 - t) / 2,
-        "λ itself took the place of its speed λ̇": lambda w, n, r, signal, snr, t: w / n / snr,
+        "the sign between the two parts of λ̇ is wrong": lambda w, n, r, part, *_: w / n / (2 * part - r),
+        "λ̇ has lost the part of the noise": lambda w, n, r, part, *_: w / n / part,
+        "λ̇ has lost the part of the data": lambda w, n, r, part, *_: w / n / (r - part),
+        "λ̇ is that of CondOT, whatever the schedule": lambda w, n, r, part, snr, t: w / n * t * (1 - t) / 2,
+        "λ itself took the place of its speed λ̇": lambda w, n, r, part, snr, t: w / n / snr,
         "this weighs the error of the data; divide by the factor of the noise": lambda w, n, r, *_: w / r,
-        "this is the factor w(t) of the output; it is still to be divided, by that of the noise and by λ̇": (
-            lambda w, n, r, *_: w
-        ),
+        "this is the output's factor; it is not yet divided by that of the noise and by λ̇": lambda w, *_: w,
         "the factors were multiplied; they should be divided": lambda w, n, r, *_: w * n / r,
         "the ratio of the factors is upside down": lambda w, n, r, *_: n / w / r,
         "a root was taken of the factors": lambda w, n, r, *_: (w / n).sqrt() / r,
@@ -454,23 +447,24 @@ def effective_weight(schedule, t):
     """From measured factors, and λ̇ by autograd."""
     factors, rate = measured_factors(t, schedule), speed(t, schedule)
     known = {name: like(factor / factors["noise"] / rate, t) for name, factor in factors.items()}
-    return Case(("the weight", at(schedule, t)), (t, schedule), known=known)
+    return Case("the weight", ("data", t, schedule), known=known, where=at(schedule, t))
 
 
 # --- samplers ---------------------------------------------------------------------------------------------------------
 
 
-def library_ddim(x, data, t, s, schedule):
-    noise = conversions.convert(data, x, t, schedule, source="data", target="noise")
-    a, b, *_ = schedule.weights(s, x)
-    return a * data + b * noise
-
-
-def ddim_terms(x, data, t, s, schedule):
-    """x, ẑ, ε̂, the weights at t and at s, and a step of Euler's on the vector field of the schedule."""
+def step_parts(x, data, t, s, schedule, xi=None, churn=0.0):
+    """The guess z, the noise e that goes with it, the weights a, b at t and A, B at s; what is kept of e: q by this
+    churn, one by churn 1."""
     (a, b, da, db), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
-    noise, h = (x - a * data) / b, coefficient(s - t, x)
-    return x, data, noise, a, b, a_s, b_s, h, x + h * (da * data + db * noise)
+    p = Parts(x=x, z=data, e=(x - a * data) / b, a=a, b=b, A=a_s, B=b_s, h=coefficient(s - t, x), xi=xi, churn=churn)
+    p.euler, p.one = x + p.h * (da * data + db * p.e), a * b_s / (b * a_s)
+    p.q = p.one**churn
+    return p
+
+
+def rest(q):
+    return (1 - q**2).sqrt()
 
 
 @lab.exercise(
@@ -482,7 +476,7 @@ def ddim_terms(x, data, t, s, schedule):
         "Then mix ẑ and ε̂ with the weights of time s. All four weights go through coefficient(…, x).",
     ),
     withhold=("samplers.DDIM.step", "samplers.ddim"),
-    library=library_ddim,
+    library=lambda *args: (lambda p: p.A * p.z + p.B * p.e)(step_parts(*args)),
     judge=judges.repeatable,
     visible=[
         (Bent(), times(4, 0.1, 0.6), times(4, 0.3, 0.8), (4, 2)),
@@ -492,37 +486,26 @@ def ddim_terms(x, data, t, s, schedule):
         (LinearVP(), 0.03, 0.98, (2, 5), F64),
         (CondOT(0.1), 0.98, 1.0, (3, 4), F64),
     ],
-    terms=ddim_terms,
+    terms=lambda *args: (step_parts(*args),),
     mistakes={
-        "this is Euler's step along the vector field; DDIM keeps the guess, not the velocity": lambda *terms: terms[-1],
-        "this is Euler's step on CondOT, whatever the schedule": lambda x, z, e, a, b, a_s, b_s, h, _: x + h * (z - e),
-        "t and s are exchanged": lambda x, z, e, a, b, a_s, b_s, *_: a * z + b * (x - a_s * z) / b_s,
-        "the noise kept its old weight β_t": lambda x, z, e, a, b, a_s, b_s, *_: a_s * z + b * e,
-        "the data kept their old weight α_t": lambda x, z, e, a, b, a_s, b_s, *_: a * z + b_s * e,
-        "the noise was worked out with the weights at s, so that nothing moves": lambda x, z, e, a, b, a_s, b_s, *_: (
-            a_s * z + b_s * (x - a_s * z) / b_s
-        ),
-        "the noise was divided by β_s; in the state at t its weight is β_t": lambda x, z, e, a, b, a_s, b_s, *_: (
-            a_s * z + b_s * (x - a * z) / b_s
-        ),
-        "the data in the state at t were given the weight α_s": lambda x, z, e, a, b, a_s, b_s, *_: (
-            a_s * z + b_s * (x - a_s * z) / b
-        ),
-        "the noise was not divided by β_t": lambda x, z, e, a, b, a_s, b_s, *_: a_s * z + b_s * (x - a * z),
-        "the state x was used in place of the noise": lambda x, z, e, a, b, a_s, b_s, *_: a_s * z + b_s * x,
-        "α and β are exchanged in the new state": lambda x, z, e, a, b, a_s, b_s, *_: b_s * z + a_s * e,
-        "only the data part is returned": lambda x, z, e, a, b, a_s, *_: a_s * z,
-        "only the noise part is returned": lambda x, z, e, a, b, a_s, b_s, *_: b_s * e,
-        "the noise is missing its part of the data: ε = (x − α z)/β": lambda x, z, e, a, b, a_s, b_s, *_: (
-            a_s * z + b_s * x / b
-        ),
-        "the parentheses are missing in ε = (x − α z)/β": lambda x, z, e, a, b, a_s, b_s, *_: (
-            a_s * z + b_s * (x - a * z / b)
-        ),
-        "the sign in ε = (x − α z)/β is wrong": lambda x, z, e, a, b, a_s, b_s, *_: a_s * z + b_s * (x + a * z) / b,
-        "the guess was taken for the noise": lambda x, z, e, a, b, a_s, b_s, *_: a_s * (x - b * z) / a + b_s * z,
-        "the state and the guess are exchanged": lambda x, z, e, a, b, a_s, b_s, *_: a_s * x + b_s * (z - a * x) / b,
-        "the guess itself is returned": lambda x, z, *_: z,
+        "this is Euler's step along the vector field; DDIM keeps the guess, not the velocity": lambda p: p.euler,
+        "this is Euler's step on CondOT, whatever the schedule": lambda p: p.x + p.h * (p.z - p.e),
+        "t and s are exchanged": lambda p: p.a * p.z + p.b * (p.x - p.A * p.z) / p.B,
+        "the noise kept its old weight β_t": lambda p: p.A * p.z + p.b * p.e,
+        "the data kept their old weight α_t": lambda p: p.a * p.z + p.B * p.e,
+        "the noise was worked out with the weights at s": lambda p: p.A * p.z + p.B * (p.x - p.A * p.z) / p.B,
+        "the data in the state at t were given the weight α_s": lambda p: p.A * p.z + p.B * (p.x - p.A * p.z) / p.b,
+        "the noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.x - p.a * p.z),
+        "the state x was used in place of the noise": lambda p: p.A * p.z + p.B * p.x,
+        "α and β are exchanged in the new state": lambda p: p.B * p.z + p.A * p.e,
+        "only the data part is returned": lambda p: p.A * p.z,
+        "only the noise part is returned": lambda p: p.B * p.e,
+        "the noise is missing its part of the data: ε = (x − α z)/β": lambda p: p.A * p.z + p.B * p.x / p.b,
+        "the parentheses are missing in ε = (x − α z)/β": lambda p: p.A * p.z + p.B * (p.x - p.a * p.z / p.b),
+        "the sign in ε = (x − α z)/β is wrong": lambda p: p.A * p.z + p.B * (p.x + p.a * p.z) / p.b,
+        "the guess was taken for the noise": lambda p: p.A * (p.x - p.b * p.z) / p.a + p.B * p.z,
+        "the state and the guess are exchanged": lambda p: p.A * p.x + p.B * (p.z - p.a * p.x) / p.b,
+        "the guess itself is returned": lambda p: p.z,
     },
 )
 def ddim_step(schedule, t, s, shape, dtype=F32):
@@ -532,30 +515,14 @@ def ddim_step(schedule, t, s, shape, dtype=F32):
     return Case(f"the step {at(schedule, t)}", (x, z, t, s, schedule), a * z + b * noise)
 
 
-def library_ddpm(x, data, t, s, schedule, noise, churn):
-    _, predicted, _, a, b, q = ddpm_terms(x, data, t, s, schedule, noise, 1.0)[:6]
-    return a * data + b * (q**churn * predicted + (1 - q ** (2 * churn)).sqrt() * noise)
-
-
-def ddpm_terms(x, data, t, s, schedule, noise, churn):
-    """ẑ, ε̂, ξ, the weights at s, q with this churn and with churn 1, the churn; then x and the weights at t."""
-    (a, b, *_), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
-    one = a * b_s / (b * a_s)
-    return data, (x - a * data) / b, noise, a_s, b_s, one**churn, one, churn, x, a, b
-
-
 def remixed(mix):
-    """A step from its weights of ε̂ and ξ, as a function of q with the churn, and q and the churn themselves."""
+    """A step of DDPM with other weights of ε̂ and ξ, a function of q, of that without churn, and of the churn."""
 
-    def step(data, predicted, noise, a_s, b_s, q, one, churn, *_):
-        kept, fresh = mix(q, one, churn)
-        return a_s * data + b_s * (kept * predicted + fresh * noise)
+    def step(p):
+        kept, fresh = mix(p.q, p.one, p.churn)
+        return p.A * p.z + p.B * (kept * p.e + fresh * p.xi)
 
     return step
-
-
-def rest(q):
-    return (1 - q**2).sqrt()
 
 
 @lab.exercise(
@@ -567,7 +534,7 @@ def rest(q):
         "q is (α_t β_s / (β_t α_s)) to the power churn; the step is α_s ẑ + β_s (q ε̂ + √(1 − q²) ξ).",
     ),
     withhold=("samplers.DDPM.step", "samplers.ddpm"),
-    library=library_ddpm,
+    library=lambda *args: remixed(lambda q, *_: (q, rest(q)))(step_parts(*args)),
     judge=judges.repeatable,
     visible=[
         (Bent(), times(4, 0.1, 0.6), times(4, 0.3, 0.8), 0.6, (4, 2)),
@@ -577,61 +544,45 @@ def rest(q):
         (LinearVP(), 0.03, 0.98, 0.15, (2, 5), F64),
         (CondOT(), 0.9, 0.98, 2.3, (3, 4), F64),
     ],
-    terms=ddpm_terms,
+    terms=lambda *args: (step_parts(*args),),
     mistakes={
         "the churn is ignored: this is churn 1": remixed(lambda q, one, churn: (one, rest(one))),
-        "no noise is added: this is DDIM": remixed(lambda q, one, churn: (1, 0)),
-        "the new noise is missing": remixed(lambda q, one, churn: (q, 0)),
-        "all of the noise is new: nothing is left of the predicted noise": remixed(lambda q, one, churn: (0, 1)),
-        "q is squared: e^{−cΔλ} instead of e^{−cΔλ/2}": remixed(lambda q, one, churn: (q**2, rest(q**2))),
-        "the sign of Δλ is wrong: q = e^{−cΔλ/2} is at most 1": remixed(lambda q, one, churn: (1 / q, rest(1 / q))),
-        "t and s are exchanged": lambda z, e, xi, a_s, b_s, q, one, churn, x, a, b: (
-            a * z + b * ((x - a_s * z) / b_s / q + rest(1 / q) * xi)
-        ),
-        "the root is missing: the new noise has the weight √(1 − q²)": remixed(lambda q, one, churn: (q, 1 - q**2)),
-        "the square is missing: the new noise has the weight √(1 − q²)": remixed(
-            lambda q, one, churn: (q, (1 - q).sqrt())
-        ),
-        "the new noise has the weight 1 − q; variances add up, so it should be √(1 − q²)": remixed(
-            lambda q, one, churn: (q, 1 - q)
-        ),
-        "the new noise has the weight √(1 + q²); the variance of the noise should stay 1": remixed(
-            lambda q, one, churn: (q, (1 + q**2).sqrt())
-        ),
-        "the new noise was added on top: the predicted noise must be scaled by q": remixed(
-            lambda q, one, churn: (1, rest(q))
-        ),
-        "the two weights q and √(1 − q²) are exchanged": remixed(lambda q, one, churn: (rest(q), q)),
-        "predicted and new noise both have the weight q": remixed(lambda q, one, churn: (q, q)),
-        "the new noise was subtracted": remixed(lambda q, one, churn: (q, -rest(q))),
+        "no noise is added: this is DDIM": remixed(lambda *_: (1, 0)),
+        "the new noise is missing": remixed(lambda q, *_: (q, 0)),
+        "all of the noise is new: nothing is left of the predicted noise": remixed(lambda *_: (0, 1)),
+        "q is squared: e^{−cΔλ} instead of e^{−cΔλ/2}": remixed(lambda q, *_: (q**2, rest(q**2))),
+        "the sign of Δλ is wrong: q = e^{−cΔλ/2} is at most 1": remixed(lambda q, *_: (1 / q, rest(1 / q))),
+        "t and s are exchanged": lambda p: p.a * p.z + p.b * ((p.x - p.A * p.z) / p.B / p.q + rest(1 / p.q) * p.xi),
+        "the root is missing: the new noise has the weight √(1 − q²)": remixed(lambda q, *_: (q, 1 - q**2)),
+        "the square is missing: the new noise has the weight √(1 − q²)": remixed(lambda q, *_: (q, (1 - q).sqrt())),
+        "the new noise has the weight 1 − q; variances add up, so it is √(1 − q²)": remixed(lambda q, *_: (q, 1 - q)),
+        "the new noise has the weight √(1 + q²), too much": remixed(lambda q, *_: (q, (1 + q**2).sqrt())),
+        "the new noise was added on top: scale the predicted one by q": remixed(lambda q, *_: (1, rest(q))),
+        "the two weights q and √(1 − q²) are exchanged": remixed(lambda q, *_: (rest(q), q)),
+        "predicted and new noise both have the weight q": remixed(lambda q, *_: (q, q)),
+        "the new noise was subtracted": remixed(lambda q, *_: (q, -rest(q))),
         "the churn was multiplied to q; it belongs in the exponent": remixed(
             lambda q, one, churn: (churn * one, rest(churn * one))
         ),
         "the churn scales the new noise; it belongs in the exponent of q": remixed(
             lambda q, one, churn: (one, churn * rest(one))
         ),
-        "β_s is missing in front of the new noise": lambda z, e, xi, a_s, b_s, q, *_: (
-            a_s * z + b_s * q * e + rest(q) * xi
-        ),
-        "the state was used in place of the predicted noise": lambda z, e, xi, a_s, b_s, q, one, churn, x, *_: (
-            a_s * z + b_s * (q * x + rest(q) * xi)
-        ),
-        "the predicted noise was not divided by β_t": lambda z, e, xi, a_s, b_s, q, one, churn, x, a, b: (
-            a_s * z + b_s * (q * b * e + rest(q) * xi)
-        ),
-        "q is made of the β alone; λ is the ratio of α² and β²": lambda z, e, xi, a_s, b_s, q, one, churn, x, a, b: (
-            a_s * z + b_s * ((b_s / b) ** churn * e + rest((b_s / b) ** churn) * xi)
+        "β_s is missing in front of the new noise": lambda p: p.A * p.z + p.B * p.q * p.e + rest(p.q) * p.xi,
+        "the state took the place of the noise": lambda p: p.A * p.z + p.B * (p.q * p.x + rest(p.q) * p.xi),
+        "the predicted noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.q * p.b * p.e + rest(p.q) * p.xi),
+        "q is made of the β alone; λ is made of α and β": lambda p: (
+            p.A * p.z + p.B * ((p.B / p.b) ** p.churn * p.e + rest((p.B / p.b) ** p.churn) * p.xi)
         ),
     },
 )
 def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
     """DDIM to λ_s + churn (λ_s − λ_t), then the forward diffusion back to λ_s: two steps, in double precision."""
     z, noise, x = sample(9, schedule, t, shape, dtype)
-    xi, t_, s_ = states(10, *shape, dtype=dtype), double(t), double(s)
-    snr_t, snr_s = schedule.log_snr(t_), schedule.log_snr(s_)
-    r = schedule.time_at(snr_s + churn * (snr_s - snr_t))
-    ratio = schedule.alpha(s_) / schedule.alpha(r)
-    missing = (schedule.beta(s_) ** 2 - (ratio * schedule.beta(r)) ** 2).clamp(min=0).sqrt()
+    xi, exact = states(10, *shape, dtype=dtype), double(s)
+    before, after = schedule.log_snr(double(t)), schedule.log_snr(exact)
+    r = schedule.time_at(after + churn * (after - before))
+    ratio = schedule.alpha(exact) / schedule.alpha(r)
+    missing = (schedule.beta(exact) ** 2 - (ratio * schedule.beta(r)) ** 2).clamp(min=0).sqrt()
     a, b, *_ = schedule.weights(r, x)
     stepped = coefficient(ratio, x) * (a * z + b * noise) + coefficient(missing, x) * xi
     what = f"the step with churn {churn:g} {at(schedule, t)}"
@@ -641,20 +592,21 @@ def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
 # --- diffusions -------------------------------------------------------------------------------------------------------
 
 
-def both_rates(growth, b, db):
-    """f and g, from α̇/α, β and β̇."""
+def both_rates(t, schedule, growth=None):
+    """f and g, by default from α̇/α as it is."""
+    b, db = schedule.beta(t), schedule.beta_dot(t)
+    growth = schedule.alpha_dot(t) / schedule.alpha(t) if growth is None else growth
     return -growth, (2 * (b**2 * growth - b * db)).sqrt()
 
 
-def rate_terms(t, schedule):
-    """α̇/α, β and β̇, the right f and g, and what they come of."""
-    growth, b, db = schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t), schedule.beta_dot(t)
-    return growth, b, db, *both_rates(growth, b, db), t, schedule
+def with_rates(rule):
+    """f and g, changed: a function of the right ones, β and β̇."""
+    return lambda t, schedule: rule(*both_rates(t, schedule), schedule.beta(t), schedule.beta_dot(t))
 
 
-def with_g(squared):
+def with_square(rule):
     """The right f, and a g whose square is a wrong function of α̇/α, β and β̇."""
-    return lambda growth, b, db, f, *_: (f, squared(growth, b, db).sqrt())
+    return with_rates(lambda f, g, b, db: (f, rule(-f, b, db).sqrt()))
 
 
 @lab.exercise(
@@ -666,37 +618,27 @@ def with_g(squared):
         "Compute g² = 2 (β² α̇/α − β β̇) and return f and its square root, in this order.",
     ),
     withhold=("schedules.diffusion_coefficients",),
-    library=lambda t, schedule: schedules.diffusion_coefficients(schedule, t),
+    library=both_rates,
     visible=TIMES,
-    terms=rate_terms,
     mistakes={
-        "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": lambda *terms: (
-            -terms[3],
-            terms[4],
+        "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": with_rates(
+            lambda f, g, *_: (-f, g)
         ),
-        "f and g are exchanged": lambda growth, b, db, f, g, *_: (g, f),
-        "f was doubled": lambda growth, b, db, f, g, *_: (2 * f, g),
-        "f was taken from β": lambda growth, b, db, f, g, *_: (-db / b, g),
-        "α was not divided by: f = −α̇/α": lambda growth, b, db, f, g, t, schedule: both_rates(
-            schedule.alpha_dot(t), b, db
-        ),
-        "everything was taken at 1 − t; the schedule takes t itself": lambda *terms: rate_terms(
-            1 - terms[-2], terms[-1]
-        )[3:5],
-        "this is g²; the root is missing": lambda growth, b, db, f, g, *_: (f, g**2),
-        "the factor 2 of g² is missing": with_g(lambda growth, b, db: b**2 * growth - b * db),
-        "the shrinking of the noise is missing: g² = 2(β² α̇/α − ββ̇) has two parts": with_g(
-            lambda growth, b, db: -2 * b * db
-        ),
-        "the growth of the noise is missing: g² = 2(β² α̇/α − ββ̇) has two parts": with_g(
-            lambda growth, b, db: 2 * b**2 * growth
-        ),
-        "the sign between the two parts of g² is wrong": with_g(lambda growth, b, db: 2 * (b**2 * growth + b * db)),
-        "f was put into g² for α̇/α, with its sign": with_g(lambda growth, b, db: 2 * (-(b**2) * growth - b * db)),
-        "β is not squared in the first part of g²": with_g(lambda growth, b, db: 2 * (b * growth - b * db)),
-        "β is missing in the second part of g²": with_g(lambda growth, b, db: 2 * (b**2 * growth - db)),
-        "the factor 2 is only at the first part of g²": with_g(lambda growth, b, db: 2 * b**2 * growth - b * db),
-        "this g is right for variance-preserving schedules only: g² = −2f": with_g(lambda growth, b, db: 2 * growth),
+        "f and g are exchanged": with_rates(lambda f, g, *_: (g, f)),
+        "f was doubled": with_rates(lambda f, g, *_: (2 * f, g)),
+        "f was taken from β": with_rates(lambda f, g, b, db: (-db / b, g)),
+        "α was not divided by: f = −α̇/α": lambda t, schedule: both_rates(t, schedule, schedule.alpha_dot(t)),
+        "everything was taken at 1 − t; the schedule takes t itself": lambda t, schedule: both_rates(1 - t, schedule),
+        "this is g²; the root is missing": with_rates(lambda f, g, *_: (f, g**2)),
+        "the factor 2 of g² is missing": with_square(lambda growth, b, db: b**2 * growth - b * db),
+        "the factor 2 is at the first part of g² alone": with_square(lambda growth, b, db: 2 * b**2 * growth - b * db),
+        "the part of α in g² is missing: 2 β² α̇/α": with_square(lambda growth, b, db: -2 * b * db),
+        "the part of β̇ in g² is missing: −2 β β̇": with_square(lambda growth, b, db: 2 * b**2 * growth),
+        "the sign between the parts of g² is wrong": with_square(lambda growth, b, db: 2 * (b**2 * growth + b * db)),
+        "f was put into g² for α̇/α, with its sign": with_square(lambda growth, b, db: 2 * (-growth * b**2 - b * db)),
+        "β is not squared in the first part of g²": with_square(lambda growth, b, db: 2 * (b * growth - b * db)),
+        "β is missing in the second part of g²": with_square(lambda growth, b, db: 2 * (b**2 * growth - db)),
+        "this g is right for variance-preserving schedules only: g² = −2f": with_square(lambda growth, *_: 2 * growth),
     },
 )
 def sde_from_schedule(schedule, t):
@@ -717,18 +659,19 @@ def both_weights(log_alpha, g_squared, s):
     return alpha, alpha * cumulative(g_squared / alpha**2, s).sqrt()
 
 
-def with_beta(beta):
-    """The right α, and a wrong function of α, g² and s for β."""
-    return lambda f, g_squared, s, alpha, right: (alpha, beta(alpha, g_squared, s))
+def with_alpha(rule):
+    """The logarithm of α as a wrong function of f and s, and the β that comes of it."""
+    return lambda f, g, s, alpha, beta: both_weights(rule(f, s), g, s)
 
 
-def integral_terms(f, g_squared, s):
-    """The values of f and g², the times, and the right α and β."""
-    return f(s), g_squared(s), s, *both_weights(cumulative(f(s), s), g_squared(s), s)
+def with_beta(rule):
+    """The right α, and β as a wrong function of it, of g² and s."""
+    return lambda f, g, s, alpha, beta: (alpha, rule(alpha, g, s))
 
 
-def library_schedule(f, g_squared, s):
-    return both_weights(cumulative(f(s), s), g_squared(s), s)
+def integrated(f, g_squared, s):
+    """α and β, from the values of f and g²."""
+    return both_weights(cumulative(f, s), g_squared, s)
 
 
 @lab.exercise(
@@ -740,36 +683,30 @@ def library_schedule(f, g_squared, s):
         "Return α = exp ∫ f, and β = α √(∫ g²/α²), both as tensors as long as s.",
     ),
     withhold=("schedules.DiffusionSchedule.alpha", "schedules.DiffusionSchedule.beta"),
-    library=library_schedule,
+    library=lambda f, g_squared, s: integrated(f(s), g_squared(s), s),
     tolerance=2e-3,  # a rule of first order is off by half a step, times the change of the rate: by 1e-3 at most here
     visible=[
         (0.0, 1.1, 3.0, 0.7, torch.linspace(0, 1, 2001)),
         (-0.4, 1.7, 0.3, 1.9, 1.3 * torch.linspace(0, 1, 1801, dtype=F64) ** 1.4),
         (0.0, 0.0, 0.0, 2.6, torch.linspace(0, 0.8, 1501, dtype=F64)),
     ],
-    terms=integral_terms,
+    terms=lambda f, g_squared, s: (f(s), g_squared(s), s, *integrated(f(s), g_squared(s), s)),
     mistakes={
-        "f was multiplied by s instead of being integrated": lambda f, g, s, *_: both_weights(f * s, g, s),
-        "α grows: the sign of f is lost": lambda f, g, s, *_: both_weights(-cumulative(f, s), g, s),
-        "the rate was doubled: that is α²": lambda f, g, s, *_: both_weights(2 * cumulative(f, s), g, s),
+        "f was multiplied by s instead of being integrated": with_alpha(lambda f, s: f * s),
+        "this is exp f: f was not integrated": with_alpha(lambda f, s: f),
+        "f was added up without the width of the steps": with_alpha(lambda f, s: f.cumsum(0)),
+        "α grows: the sign of f is lost": with_alpha(lambda f, s: -cumulative(f, s)),
+        "the rate was doubled: that is α²": with_alpha(lambda f, s: 2 * cumulative(f, s)),
         "this is ∫ f; the exponential is missing": lambda f, g, s, a, b: (cumulative(f, s), b),
-        "this is exp f: f was not integrated": lambda f, g, s, *_: both_weights(f, g, s),
-        "f was added up without the width of the steps": lambda f, g, s, *_: both_weights(f.cumsum(0), g, s),
-        "the steps of the grid were taken to be equal; they are s.diff()": lambda f, g, s, *_: both_weights(
-            cumulative(f, s[1] * torch.arange(len(s))), g, s[1] * torch.arange(len(s))
-        ),
-        "only the whole integral was used; α is wanted at every time of the grid": lambda f, g, s, *_: both_weights(
-            torch.trapezoid(f, s), g, s
-        ),
+        "only the whole integral was used; α is wanted at every time": with_alpha(torch.trapezoid),
+        "the integral lacks its first value, the 0 at s = 0": with_alpha(torch.cumulative_trapezoid),
         "the first value is missing: at s = 0 every integral is 0": lambda f, g, s, a, b: (a[1:], b[1:]),
-        "an integral is one value shorter than the grid: at s = 0 a 0 is missing": lambda f, g, s, *_: both_weights(
-            torch.cumulative_trapezoid(f, s), g, s
+        "the steps of the grid were taken to be equal; they are s.diff()": lambda f, g, s, *_: integrated(
+            f, g, s[1] * torch.arange(len(s))
         ),
         "α and β are exchanged": lambda f, g, s, a, b: (b, a),
-        "the factor α(s)² is missing: noise shrinks after it was added": with_beta(
-            lambda a, g, s: cumulative(g / a**2, s).sqrt()
-        ),
         "this is β², not β": lambda f, g, s, a, b: (a, b**2),
+        "α(s)² is missing: noise shrinks after it was added": with_beta(lambda a, g, s: cumulative(g / a**2, s).sqrt()),
         "the noise never shrinks: α(s)²/α(r)² is missing": with_beta(lambda a, g, s: cumulative(g, s).sqrt()),
         "noise shrinks before it was added: divide by α(r)²": with_beta(lambda a, g, s: a * cumulative(g, s).sqrt()),
         "α was not squared: the variance shrinks with α²": with_beta(lambda a, g, s: (a * cumulative(g / a, s)).sqrt()),
@@ -794,16 +731,19 @@ def schedule_from_sde(f0, f1, c0, c1, s):
 # --- paths ------------------------------------------------------------------------------------------------------------
 
 
-def path_terms(x):
-    """The lengths of the steps (T − 1, n), the distances between the ends (n,), and the states."""
-    return x.diff(dim=0).flatten(2).norm(dim=2), (x[-1] - x[0]).flatten(1).norm(dim=1), x
+def path_parts(x):
+    """The length of each path and the distance between its ends, both (n,); its steps (T − 1, n); and the states."""
+    steps = x.diff(dim=0).flatten(2).norm(dim=2)
+    return Parts(long=steps.sum(0), far=(x[-1] - x[0]).flatten(1).norm(dim=1), steps=steps, x=x)
+
+
+def ratio(long, far):
+    return long.mean() / far.mean() - 1
 
 
 def in_other_norm(norm):
-    """The curvature with another norm of points, taken along dim=2 of (…, n, d)."""
-    return lambda steps, ends, x: (
-        norm(x.diff(dim=0).flatten(2)).sum(0).mean() / norm((x[-1:] - x[:1]).flatten(2)).mean() - 1
-    )
+    """The curvature with another norm than that of vectors, along the last dimension of (…, n, d)."""
+    return lambda p: ratio(norm(p.x.diff(dim=0).flatten(2)).sum(0), norm((p.x[-1:] - p.x[:1]).flatten(2)))
 
 
 @lab.exercise(
@@ -821,57 +761,47 @@ def in_other_norm(norm):
         ([(0.4, 2.3), (2.7, 3.9)], 23, (2, 2, 3), F64),
         ([(1.7, 2.9)], 11, (4,)),
     ],
-    terms=path_terms,
+    terms=lambda states: (path_parts(states),),
     mistakes={
-        "1 was not subtracted": lambda steps, ends, x: steps.sum(0).mean() / ends.mean(),
-        "1 was subtracted from the wrong side": lambda steps, ends, x: 1 - steps.sum(0).mean() / ends.mean(),
-        "the ratio was taken path by path; divide the two means": lambda steps, ends, x: (
-            (steps.sum(0) / ends).mean() - 1
+        "1 was not subtracted": lambda p: 1 + ratio(p.long, p.far),
+        "1 was subtracted from the wrong side": lambda p: -ratio(p.long, p.far),
+        "the ratio was taken path by path; divide the two means": lambda p: (p.long / p.far).mean() - 1,
+        "the ratio is upside down": lambda p: ratio(p.far, p.long),
+        "the mean distance was subtracted, not divided by": lambda p: (p.long - p.far).mean(),
+        "the lengths were summed but the distances averaged": lambda p: ratio(p.long.sum(), p.far),
+        "only the first trajectory was measured": lambda p: ratio(p.long[0], p.far[0]),
+        "the steps were averaged, not summed": lambda p: ratio(p.steps, p.far),
+        "the steps were squared, the distances not": lambda p: ratio(p.steps.square().sum(0), p.far),
+        "steps and distances were squared": lambda p: ratio(p.steps.square().sum(0), p.far.square()),
+        "one root was taken of all the squares of a path": lambda p: ratio(p.steps.square().sum(0).sqrt(), p.far),
+        "squares of the lengths were averaged; average the lengths themselves": lambda p: (
+            (1 + ratio(p.long.square(), p.far.square())).sqrt() - 1
         ),
-        "the ratio is upside down": lambda steps, ends, x: ends.mean() / steps.sum(0).mean() - 1,
-        "the mean distance was subtracted, not divided by": lambda steps, ends, x: (steps.sum(0) - ends).mean(),
-        "the steps were averaged, not summed: a length is their sum": lambda steps, ends, x: (
-            steps.mean() / ends.mean() - 1
+        "all trajectories went into one norm": lambda p: ratio(p.steps.norm(dim=1).sum(), p.far.norm()),
+        "the absolute values of the coordinates were summed": in_other_norm(lambda y: y.abs().sum(dim=-1)),
+        "the largest coordinate was taken for the length": in_other_norm(lambda y: y.abs().amax(dim=-1)),
+        "an image was not flattened: norms were taken along one dimension": lambda p: ratio(
+            p.x.diff(dim=0).norm(dim=2).sum(0), (p.x[-1] - p.x[0]).norm(dim=1)
         ),
-        "the lengths were summed but the distances averaged": lambda steps, ends, x: steps.sum() / ends.mean() - 1,
-        "steps and distances were squared; a length is a root of squares": in_other_norm(
-            lambda y: y.square().sum(dim=-1)
+        "an image was not flattened: norms were taken along its rows": lambda p: ratio(
+            p.x.diff(dim=0).norm(dim=-1).sum(0), (p.x[-1] - p.x[0]).norm(dim=-1)
         ),
-        "the steps were squared, the distances not; a length is a root of squares": lambda steps, ends, x: (
-            steps.square().sum(0).mean() / ends.mean() - 1
-        ),
-        "one root was taken of all the squares of a path; each step has a length of its own": lambda steps, ends, x: (
-            steps.square().sum(0).sqrt().mean() / ends.mean() - 1
-        ),
-        "squares of the lengths were averaged; average the lengths themselves": lambda steps, ends, x: (
-            (steps.sum(0).square().mean() / ends.square().mean()).sqrt() - 1
-        ),
-        "the absolute values of the coordinates were summed; a length is a root of squares": in_other_norm(
-            lambda y: y.abs().sum(dim=-1)
-        ),
-        "the largest coordinate was taken; a length is a root of squares": in_other_norm(
-            lambda y: y.abs().amax(dim=-1)
-        ),
-        "only the first trajectory was measured": lambda steps, ends, x: steps[:, 0].sum() / ends[0] - 1,
-        "all trajectories went into one norm": lambda steps, ends, x: (
-            x.diff(dim=0).flatten(1).norm(dim=1).sum() / (x[-1] - x[0]).norm() - 1
-        ),
-        "the distance was taken from the origin, not from the start": lambda steps, ends, x: (
-            steps.sum(0).mean() / x[-1].flatten(1).norm(dim=1).mean() - 1
-        ),
-        "differences were taken from trajectory to trajectory instead of in time": lambda steps, ends, x: (
-            x.diff(dim=1).flatten(2).norm(dim=2).sum(1).mean() / (x[:, -1] - x[:, 0]).flatten(1).norm(dim=1).mean() - 1
-        ),
+        "the distance was taken from the origin": lambda p: ratio(p.long, p.x[-1].flatten(1).norm(dim=1)),
+        "differences were taken from trajectory to trajectory, not in time": lambda p: (
+            lambda across: ratio(across.long, across.far)
+        )(path_parts(p.x.transpose(0, 1))),
     },
 )
 def path_curvature(arcs, count, shape, dtype=F32):
-    """Arcs of circles, (radius, angle), in a plane of the space: `count` chords each, from turns of changing speed."""
-    turns = (torch.arange(count + 1, dtype=F64) / count) ** 1.5
-    plane = torch.linalg.qr(states(11, torch.Size(shape).numel(), 2, dtype=F64)).Q.T
+    """Arcs of circles, (radius, angle), in a plane of the space: `count` chords each, along turns of changing speed."""
+    plane = torch.linalg.qr(states(11, math.prod(shape), 2, dtype=F64)).Q.T
     paths, length, distance = [], 0.0, 0.0
-    for radius, angle in arcs:
-        paths.append(radius * torch.stack([(angle * turns).cos(), (angle * turns).sin()], dim=1) @ plane)
-        length += 2 * radius * (angle * turns.diff() / 2).sin().sum()
-        distance += 2 * radius * torch.tensor(angle / 2, dtype=F64).sin()
+    for k, (radius, angle) in enumerate(arcs):
+        turned = angle * (torch.arange(count + 1, dtype=F64) / count) ** (1.4 + k)
+        paths.append(radius * torch.stack([turned.cos(), turned.sin()], dim=1) @ plane)
+        length += 2 * radius * (turned.diff() / 2).sin().sum()
+        distance += 2 * radius * math.sin(angle / 2)
     moving = torch.stack(paths, dim=1).unflatten(2, shape) + states(12, len(arcs), *shape, dtype=F64)
-    return Case(f"the curvature of {len(arcs)} arcs", (moving.to(dtype),), float(length / distance - 1))
+    return Case(
+        f"the curvature of arcs in {math.prod(shape)} dimensions", (moving.to(dtype),), float(length / distance - 1)
+    )

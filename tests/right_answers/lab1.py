@@ -6,6 +6,15 @@ import numpy as np
 import torch
 
 
+def one_row_at_a_time(u, x, t, h):
+    ts = torch.as_tensor(t).to(x).expand(len(x))
+    return torch.cat([x[k : k + 1] + h * u(x[k : k + 1], ts[k : k + 1]) for k in range(len(x))])
+
+
+def a_time_for_each(u, x, t, h):
+    return x + h * u(x, torch.as_tensor(t, dtype=x.dtype).expand(len(x)))
+
+
 def simulate_preallocated(step, x0, ts):
     states = torch.empty(len(ts), *x0.shape, dtype=x0.dtype)
     states[0] = x0
@@ -20,6 +29,14 @@ def simulate_recursive(step, x0, ts):
     return torch.cat([x0[None], simulate_recursive(step, step(x0, ts[0], ts[1] - ts[0]), ts[1:])])
 
 
+def simulate_with_a_clock(step, x0, ts):
+    states, t = [x0], ts[0]
+    for h in ts.diff():
+        states.append(step(states[-1], t.expand(len(x0)), h))
+        t = t + h
+    return torch.stack(states)
+
+
 def loop_paths(n, ts, sigma):
     paths = [torch.zeros(n)]
     for s, t in zip(ts[:-1], ts[1:], strict=True):
@@ -29,14 +46,14 @@ def loop_paths(n, ts, sigma):
 
 def numpy_paths(n, ts, sigma):
     increments = np.random.default_rng().normal(size=(len(ts) - 1, n)) * np.sqrt(np.diff(ts.numpy()))[:, None] * sigma
-    return torch.from_numpy(np.concatenate([np.zeros((1, n)), increments.cumsum(0)])).float()
+    return torch.from_numpy(np.concatenate([np.zeros((1, n)), increments.cumsum(0)]))
 
 
 def covariance_paths(n, ts, sigma):
     """All times at once, from the covariance min(s, t)."""
     s = ts[1:] - ts[0]
     factor = torch.linalg.cholesky(sigma**2 * torch.minimum(s[:, None], s[None]))
-    return torch.cat([torch.zeros(1, n), factor @ torch.randn(len(s), n)])
+    return torch.cat([torch.zeros(1, n), factor @ torch.randn(len(s), n).to(factor)])
 
 
 def heun_by_parts(u, x, t, h):
@@ -61,26 +78,36 @@ RIGHT = {
     "euler_step": [
         lambda u, x, t, h: torch.add(x, u(x, t), alpha=h),
         lambda u, x, t, h: torch.stack([row + h * du for row, du in zip(x, u(x, t), strict=True)]),
-        lambda u, x, t, h: torch.from_numpy(x.numpy() + h * u(x, t).numpy()),
+        lambda u, x, t, h: torch.from_numpy(x.numpy() + float(h) * u(x, t).numpy()),
+        lambda u, x, t, h: x + torch.tensor(h).to(x) * u(x, torch.as_tensor(t, dtype=x.dtype)),
+        a_time_for_each,
+        one_row_at_a_time,
     ],
     "heun_step": [
         heun_by_parts,
         lambda u, x, t, h: x + h * torch.stack([u(x, t), u(x + h * u(x, t), t + h)]).mean(0),
         lambda u, x, t, h: (x + h * u(x, t)) + h / 2 * (u(x + h * u(x, t), t + h) - u(x, t)),
+        lambda u, x, t, h: (x + a_time_for_each(u, a_time_for_each(u, x, t, h), torch.as_tensor(t) + h, h)) / 2,
     ],
     "simulate": [
         simulate_preallocated,
         simulate_recursive,
+        simulate_with_a_clock,
         lambda step, x0, ts: simulate_preallocated(lambda x, t, h: step(x, torch.tensor(t), torch.tensor(h)), x0, ts),
     ],
     "linear_flow": [
         lambda x0, t, theta: x0 * math.exp(-theta * t),
         lambda x0, t, theta: x0 / np.exp(theta * float(t)),
         lambda x0, t, theta: x0 * torch.exp(torch.tensor(-theta * float(t), dtype=x0.dtype)),
+        lambda x0, t, theta: x0 * torch.exp(torch.tensor(-theta) * torch.as_tensor(t)),
+        lambda x0, t, theta: x0 * torch.exp(-theta * (torch.tensor(t) if isinstance(t, float) else t)),
+        lambda x0, t, theta: x0 * math.e ** (-theta * t),
     ],
     "convergence_order": [
         lambda hs, errors: float(np.polyfit(np.log(hs.numpy()), np.log(errors.numpy()), 1)[0]),
         lambda hs, errors: np.polyfit(np.log2(hs.numpy()), np.log2(errors.numpy()), 1)[0],
+        lambda hs, errors: np.array(np.polyfit(hs.log(), errors.log(), 1)[0]),
+        lambda hs, errors: torch.cov(torch.stack([hs.log(), errors.log()]))[0, 1] / hs.log().var(),
         lstsq_order,
     ],
     "brownian_paths": [loop_paths, numpy_paths, covariance_paths],
@@ -88,11 +115,13 @@ RIGHT = {
         lambda x, t, theta: theta * (0 - x),
         lambda x, t, theta: torch.stack([-theta * row for row in x]),
         lambda x, t, theta: -(theta * x),
+        lambda x, t, theta: -torch.tensor(theta) * x,
     ],
     "ou_diffusion": [
         lambda x, t, sigma: sigma * torch.ones_like(x),
         lambda x, t, sigma: torch.tensor(sigma),
         lambda x, t, sigma: torch.full((len(x), *[1] * (x.ndim - 1)), sigma),
+        lambda x, t, sigma: np.float64(sigma),
     ],
     "ou_moments": [
         lambda x0, t, theta, sigma: (
@@ -107,34 +136,45 @@ RIGHT = {
             x0 * math.exp(-theta * t),
             torch.tensor([sigma**2 / (2 * theta) - sigma**2 / (2 * theta) * math.exp(-2 * theta * t)]),
         ),
+        lambda x0, t, theta, sigma: (
+            x0 * torch.exp(torch.tensor(-theta * t)),
+            sigma**2 * (1 - torch.exp(-2 * theta * torch.tensor(float(t)))) / (2 * theta + 1e-8),
+        ),
     ],
     "euler_maruyama_step": [
         lambda f, g, x, t, h, e: x + f(x, t) * h + math.sqrt(h) * (g(x, t) * e),
         lambda f, g, x, t, h, e: torch.add(x, f(x, t), alpha=h) + e * h**0.5 * g(x, t),
-        lambda f, g, x, t, h, e: torch.from_numpy((x + h * f(x, t) + np.sqrt(h) * g(x, t) * e).numpy()),
+        lambda f, g, x, t, h, e: x + h * f(x, t) + torch.sqrt(torch.tensor(h)) * g(x, t) * e,
+        lambda f, g, x, t, h, e: x + h * f(x, t) + (h * torch.as_tensor(g(x, t)) ** 2) ** 0.5 * e,
+        lambda f, g, x, t, h, e: torch.from_numpy(
+            x.numpy()
+            + float(h) * f(x, t).numpy()
+            + float(h) ** 0.5 * np.asarray(g(x, t)).astype(x.numpy().dtype) * e.numpy()
+        ),
     ],
     "geometric_brownian_motion": [
-        lambda x0, t, w, mu, sigma: (
-            x0 * torch.exp(mu * t) * torch.exp(sigma * w - sigma**2 * t / 2)
-            if isinstance(t, torch.Tensor)
-            else x0 * math.exp(mu * t) * torch.exp(sigma * w - sigma**2 * t / 2)
-        ),
+        lambda x0, t, w, mu, sigma: x0 * torch.exp(mu * torch.as_tensor(t)) * torch.exp(sigma * w - sigma**2 * t / 2),
         lambda x0, t, w, mu, sigma: x0 * math.e ** ((mu - 0.5 * sigma * sigma) * t + sigma * w),
         lambda x0, t, w, mu, sigma: torch.exp((mu - sigma**2 / 2) * t + sigma * w).mul(x0),
+        lambda x0, t, w, mu, sigma: torch.exp(x0.log() + (mu - sigma**2 / 2) * t + sigma * w),
     ],
     "strong_error": [
         lambda x, y: float(torch.mean(torch.abs(y - x))),
         lambda x, y: np.abs(x.numpy() - y.numpy()).mean(),
         lambda x, y: torch.nn.functional.l1_loss(x, y),
+        lambda x, y: sum(abs(a - b) for a, b in zip(x.tolist(), y.tolist(), strict=True)) / len(x),
+        lambda x, y: (x - y).abs().mean(0, keepdim=True),
     ],
     "weak_error": [
         lambda x, y: abs(float((x - y).mean())),
         lambda x, y: np.abs(x.numpy().mean() - y.numpy().mean()),
         lambda x, y: torch.linalg.vector_norm((x - y).mean()),
+        lambda x, y: max(x.mean() - y.mean(), y.mean() - x.mean()),
     ],
     "langevin_drift": [
         named_drift,
         lambda score, sigma: lambda x, t=0.0: score(x) * (sigma**2 / 2),
         lambda score, sigma: lambda x, t: sigma * (0.5 * sigma * score(x)),
+        lambda score, sigma: lambda x, t: torch.tensor(sigma) ** 2 / 2 * torch.cat([score(row[None]) for row in x]),
     ],
 }

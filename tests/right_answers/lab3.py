@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
+from fmlab import likelihood
+from fmlab.ddpm import gaussian_log_prob
 from fmlab.distributions import Gaussian
 from fmlab.processes import ODE
 from fmlab.simulators import Euler, simulate
@@ -17,6 +19,10 @@ def shaped(value, x):
     return value.expand(len(x)).reshape(len(x), *[1] * (x.ndim - 1)).expand_as(x)
 
 
+def squares(error):
+    return error.flatten(1).square().sum(1)
+
+
 def loss_with_einsum(u, z, t, noise, schedule):
     a, b, da, db = (shaped(f(t), z) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
     error = (da * z + db * noise - u(a * z + b * noise, t)).reshape(len(z), -1)
@@ -24,13 +30,35 @@ def loss_with_einsum(u, z, t, noise, schedule):
 
 
 def loss_point_by_point(u, z, t, noise, schedule):
-    total = 0.0
-    times = torch.as_tensor(t).expand(len(z))
-    x = torch.stack([schedule.alpha(s) * a + schedule.beta(s) * e for s, a, e in zip(times, z, noise, strict=True)])
-    prediction = u(x, t)
-    for s, a, e, p in zip(times, z, noise, prediction, strict=True):
-        total = total + ((p - schedule.alpha_dot(s) * a - schedule.beta_dot(s) * e) ** 2).sum()
+    """The network is asked about one point at a time."""
+    total, times = 0.0, torch.as_tensor(t).expand(len(z))
+    for k, s in enumerate(times):
+        x = schedule.alpha(s) * z[k] + schedule.beta(s) * noise[k]
+        target = schedule.alpha_dot(s) * z[k] + schedule.beta_dot(s) * noise[k]
+        total = total + (u(x[None], times[k : k + 1])[0] - target).square().sum()
     return total / len(z)
+
+
+def loss_with_a_time_for_each(u, z, t, noise, schedule):
+    t = torch.as_tensor(t, dtype=z.dtype).expand(len(z))
+    a, b, da, db = schedule.weights(t, z)
+    return ((u(a * z + b * noise, t) - da * z - db * noise) ** 2).sum() / len(z)
+
+
+def loss_with_vmap(u, z, t, noise, schedule):
+    def row(t, z, e):
+        return schedule.alpha(t) * z + schedule.beta(t) * e, schedule.alpha_dot(t) * z + schedule.beta_dot(t) * e
+
+    x, target = torch.vmap(row)(torch.as_tensor(t, dtype=z.dtype).expand(len(z)), z, noise)
+    return (u(x, t) - target).square().flatten(1).sum(-1).mean()
+
+
+def loss_by_the_clock(u, z, t, noise, schedule):
+    """The target as the velocity of the state, by automatic differentiation."""
+    s = shaped(t, z).clone()
+    path = lambda s: schedule.alpha(s) * z + schedule.beta(s) * noise  # noqa: E731
+    x, velocity = torch.autograd.functional.jvp(path, s, torch.ones_like(s))
+    return torch.stack([(p - v).square().sum() for p, v in zip(u(x, t), velocity, strict=True)]).mean()
 
 
 def loss_with_mse(u, z, t, noise, schedule):
@@ -39,10 +67,11 @@ def loss_with_mse(u, z, t, noise, schedule):
 
 
 def loss_from_eq_29(u, z, t, noise, schedule):
-    """The target as a function of state and data."""
+    """The target as a function of state and data, where there is noise; else from the noise."""
     a, b, da, db = (shaped(f(t), z) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
     x = a * z + b * noise
-    return (u(x, t) - (da - db / b * a) * z - db / b * x).square().flatten(1).sum(dim=1).mean(dim=0)
+    target = torch.where(b > 1e-3, (da - db / b * a) * z + db / b * x, da * z + db * noise)
+    return (u(x, t) - target).square().flatten(1).sum(dim=1).mean(dim=0)
 
 
 def marginal_with_mse(u, z, t, noise, schedule, field):
@@ -61,6 +90,26 @@ def marginal_expanded(u, z, t, noise, schedule, field):
 def marginal_with_norm(u, z, t, noise, schedule, field):
     x = shaped(schedule.alpha(t), z) * z + shaped(schedule.beta(t), z) * noise
     return torch.linalg.vector_norm((field(x, t) - u(x, t)).flatten(1), dim=1).pow(2).mean()
+
+
+def marginal_point_by_point(u, z, t, noise, schedule, field):
+    times, total = torch.as_tensor(t).expand(len(z)), []
+    for k, s in enumerate(times):
+        x = (schedule.alpha(s) * z[k] + schedule.beta(s) * noise[k])[None]
+        total.append((u(x, s) - field(x, s)).square().sum())
+    return sum(total) / len(total)
+
+
+def optimum_with_a_guard(x, t, mean, std):
+    t = shaped(t, x)
+    return mean + (t * std**2 - (1 - t)) / ((t * std) ** 2 + (1 - t) ** 2 + 1e-8) * (x - t * mean)
+
+
+def optimum_row_by_row(x, t, mean, std):
+    rows = []
+    for row, s in zip(x, torch.as_tensor(t).expand(len(x)).tolist(), strict=True):
+        rows.append(mean + (s * std**2 - 1 + s) / (s**2 * std**2 + (1 - s) ** 2) * (row - s * mean))
+    return torch.stack(rows)
 
 
 def optimum_from_scale(x, t, mean, std):
@@ -111,6 +160,36 @@ def step_with_numpy(model, loss, optimizer):
     return value.detach().numpy()
 
 
+def step_in_ordinary_pytorch(model, loss, optimizer):
+    model.train()
+    optimizer.zero_grad()
+    value = loss(model)
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1e6)
+    assert all(group["lr"] > 0 for group in optimizer.param_groups)
+    optimizer.step()
+    optimizer.zero_grad()
+    return value.item()
+
+
+def step_with_a_closure(model, loss, optimizer):
+    def closure():
+        optimizer.zero_grad()
+        value = loss(model)
+        value.backward()
+        return value
+
+    return optimizer.step(closure).item()
+
+
+def step_with_gradients_set(model, loss, optimizer):
+    value = loss(model)
+    for weight, gradient in zip(model.parameters(), torch.autograd.grad(value, list(model.parameters())), strict=True):
+        weight.grad = gradient
+    optimizer.step()
+    return value.item()
+
+
 @torch.no_grad()
 def sample_by_index(u, x0, ts):
     x = x0.clone()
@@ -124,6 +203,24 @@ def sample_detached(u, x0, ts):
     for t, h in zip(ts, ts.diff(), strict=False):
         x = (x + h * u(x, float(t))).detach()
     return x
+
+
+@torch.inference_mode()
+def sample_with_a_time_for_each(u, x0, ts):
+    x = x0
+    for t, s in zip(ts, ts[1:], strict=False):
+        x = x + (s - t) * u(x, t.expand(len(x)))
+    return x
+
+
+@torch.no_grad()
+def sample_point_by_point(u, x0, ts):
+    points = []
+    for x in x0.split(1):
+        for t, s in zip(ts.tolist(), ts.tolist()[1:], strict=False):
+            x = x + (s - t) * u(x, t)
+        points.append(x)
+    return torch.cat(points)
 
 
 @torch.no_grad()
@@ -155,6 +252,23 @@ def energy_by_loops(x, y):
     return total
 
 
+def energy_by_expansion(x, y):
+    """‖x − y‖² = ‖x‖² + ‖y‖² − 2 x·y."""
+    x, y = x.flatten(1), y.flatten(1)
+
+    def mean(a, b):
+        squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+        return squared.clamp(min=0).sqrt().mean()
+
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
+
+
+def energy_with_pdist(x, y):
+    x, y = x.flatten(1), y.flatten(1)
+    within = lambda a: 2 * torch.pdist(a).sum() / len(a) ** 2  # noqa: E731
+    return (2 * torch.cdist(x, y).sum() / (len(x) * len(y)) - within(x) - within(y)).item()
+
+
 def likelihood_by_index(u, divergence, x, ts):
     lost = torch.zeros(len(x), dtype=x.dtype)
     for k in range(len(ts) - 1, 0, -1):
@@ -183,6 +297,23 @@ def likelihood_recursive(u, divergence, x, ts):
     return before - h * divergence(x, ts[-1])
 
 
+def likelihood_with_a_time_for_each(u, divergence, x, ts):
+    lost = 0.0
+    for t, h in zip(ts[1:].flip(0), ts.diff().flip(0), strict=True):
+        t = t.expand(len(x))
+        lost, x = lost + h * divergence(x, t), x - h * u(x, t)
+    return gaussian_log_prob(x, torch.zeros_like(x), 1.0) - lost
+
+
+def likelihood_with_its_own_divergence(u, divergence, x, ts):
+    ends = [x]
+    for k in range(len(ts) - 1, 0, -1):
+        ends.append(ends[-1] - (ts[k] - ts[k - 1]) * u(ends[-1], ts[k]))
+    late = zip(ends[:-1], ts.flip(0)[:-1], ts.diff().flip(0), strict=True)
+    integral = torch.stack([h * likelihood.divergence(u, x, t) for x, t, h in late]).sum(0)
+    return torch.distributions.Normal(0, 1).log_prob(ends[-1]).flatten(1).sum(1) - integral
+
+
 def line_from_start(x0, x1, t):
     velocity = x1 - x0
     return x0 + shaped(t, x0) * velocity, velocity
@@ -191,6 +322,44 @@ def line_from_start(x0, x1, t):
 def line_by_rows(x0, x1, t):
     times = torch.as_tensor(t).expand(len(x0)).tolist()
     return [torch.stack([a + s * (b - a) for s, a, b in zip(times, x0, x1, strict=True)]), x1 - x0]
+
+
+def line_by_the_clock(x0, x1, t):
+    s = shaped(t, x0).clone()
+    return torch.autograd.functional.jvp(lambda s: x0 + s * (x1 - x0), s, torch.ones_like(s))
+
+
+def reflow_in_parts(sample, x0):
+    """The pairs are made in minibatches."""
+    x1 = torch.cat([sample(part).detach() for part in x0.split(3)])
+
+    def loss(u, k, t):
+        start, end = x0[k], x1[k]
+        s = shaped(t, start)
+        return squares(u((1 - s) * start + s * end, t) + start - end).mean()
+
+    return loss
+
+
+@torch.no_grad()
+def reflow_in_any_order(sample, x0):
+    x1 = torch.empty_like(x0)
+    for k in torch.arange(len(x0)).flip(0).split(2):
+        x1[k] = sample(x0[k])
+    return torch.enable_grad()(reflow_no_grad(lambda x: x1, x0))
+
+
+def reflow_point_by_point(sample, x0):
+    x1 = torch.stack([sample(x[None])[0].detach() for x in x0])
+
+    def loss(u, k, t):
+        total = 0.0
+        for i, s in zip(k.tolist(), torch.as_tensor(t).expand(len(k)), strict=True):
+            error = u(torch.lerp(x0[i], x1[i], s.to(x0))[None], s)[0] - (x1[i] - x0[i])
+            total = total + error.pow(2).sum()
+        return total / len(k)
+
+    return loss
 
 
 def reflow_no_grad(sample, x0):
@@ -228,17 +397,58 @@ class Reflow:
 
 
 RIGHT = {
-    "conditional_flow_matching_loss": [loss_with_einsum, loss_point_by_point, loss_with_mse, loss_from_eq_29],
-    "marginal_flow_matching_loss": [marginal_with_mse, marginal_expanded, marginal_with_norm],
-    "optimal_vector_field": [optimum_from_scale, optimum_from_posterior, optimum_from_flow],
-    "train_step": [step_with_float, step_with_detach, step_with_numpy],
-    "sample_flow": [sample_by_index, sample_detached, sample_with_simulate, sample_recursive],
-    "energy_distance": [energy_by_broadcasting, energy_with_numpy, energy_by_loops],
-    "log_likelihood": [likelihood_by_index, likelihood_with_negative_steps, likelihood_recursive],
+    "conditional_flow_matching_loss": [
+        loss_with_einsum,
+        loss_point_by_point,
+        loss_with_a_time_for_each,
+        loss_with_vmap,
+        loss_by_the_clock,
+        loss_with_mse,
+        loss_from_eq_29,
+    ],
+    "marginal_flow_matching_loss": [marginal_with_mse, marginal_expanded, marginal_with_norm, marginal_point_by_point],
+    "optimal_vector_field": [
+        optimum_from_scale,
+        optimum_from_posterior,
+        optimum_from_flow,
+        optimum_with_a_guard,
+        optimum_row_by_row,
+    ],
+    "train_step": [
+        step_with_float,
+        step_with_detach,
+        step_with_numpy,
+        step_in_ordinary_pytorch,
+        step_with_a_closure,
+        step_with_gradients_set,
+    ],
+    "sample_flow": [
+        sample_by_index,
+        sample_detached,
+        sample_with_a_time_for_each,
+        sample_point_by_point,
+        sample_with_simulate,
+        sample_recursive,
+    ],
+    "energy_distance": [
+        energy_by_broadcasting,
+        energy_with_numpy,
+        energy_by_loops,
+        energy_by_expansion,
+        energy_with_pdist,
+    ],
+    "log_likelihood": [
+        likelihood_by_index,
+        likelihood_with_negative_steps,
+        likelihood_recursive,
+        likelihood_with_a_time_for_each,
+        likelihood_with_its_own_divergence,
+    ],
     "linear_path": [
         line_from_start,
         line_by_rows,
+        line_by_the_clock,
         lambda x0, x1, t: (torch.lerp(x0, x1, shaped(t, x0)), torch.sub(x1, x0)),
     ],
-    "reflow": [reflow_no_grad, reflow_lambda, Reflow],
+    "reflow": [reflow_no_grad, reflow_lambda, Reflow, reflow_in_parts, reflow_in_any_order, reflow_point_by_point],
 }

@@ -12,7 +12,13 @@ from fmlab.schedules import coefficient
 
 def column(value, x):
     """A coefficient of time, in another way than `coefficient`."""
+    value = torch.as_tensor(value)
     return value if value.ndim == 0 else value.view([len(value)] + [1] * (x.ndim - 1))
+
+
+def per_point(t, x):
+    """One time for each point, in the dtype of x, whatever t was."""
+    return torch.as_tensor(t).to(x).expand(len(x))
 
 
 def loss_by_points(target):
@@ -44,25 +50,36 @@ def loss_by_einsum(target):
     return loss
 
 
+def loss_by_rows(target):
+    """The network is asked point by point."""
+
+    def loss(network, z, t, noise, schedule):
+        each = []
+        for k in range(len(z)):
+            a, b = schedule.alpha(t[k]), schedule.beta(t[k])
+            x = a * z[k : k + 1] + b * noise[k : k + 1]
+            each.append((network(x, t[k : k + 1]) - target(noise[k : k + 1], b)).square().sum())
+        return torch.stack(each).mean()
+
+    return loss
+
+
 def conditional_score_loss(network, z, t, noise, schedule):
-    path = GaussianPath(WithSchedule(schedule))
+    path = GaussianPath(schedule)
     x = path.interpolate(z, noise, t)
     return (network(x, t) - path.score(x, z, t)).flatten(1).norm(dim=1).pow(2).mean()
 
 
-class WithSchedule:
-    """A schedule of which only the four functions are known."""
-
-    def __init__(self, schedule):
-        self.alpha, self.beta = schedule.alpha, schedule.beta
-        self.alpha_dot, self.beta_dot = schedule.alpha_dot, schedule.beta_dot
+def guarded_loss(network, z, t, noise, schedule):
+    t = torch.as_tensor(t, dtype=z.dtype)
+    a, b, _, _ = schedule.weights(t, z)
+    return (network(a * z + b * noise, t) + noise / (b + 1e-8)).square().sum(dim=tuple(range(1, z.ndim))).mean()
 
 
-def noise_loss_from_score_matching(network, z, t, noise, schedule):
-    """β² times denoising score matching of −ε_θ/β."""
-    b = column(schedule.beta(t), z)
-    x = column(schedule.alpha(t), z) * z + b * noise
-    return (b**2 * (-network(x, t) / b + noise / b) ** 2).flatten(1).sum(1).mean()
+def noise_loss_by_norms(network, z, t, noise, schedule):
+    a, b = column(schedule.alpha(t), z), column(schedule.beta(t), z)
+    errors = torch.sub(network(torch.addcmul(a * z, b, noise), t), noise)
+    return torch.linalg.vector_norm(errors, dim=tuple(range(1, z.ndim))).pow(2).mean()
 
 
 def score_by_elimination(u, x, t, schedule):
@@ -73,7 +90,7 @@ def score_by_elimination(u, x, t, schedule):
 
 
 def score_by_solve(u, x, t, schedule):
-    t = torch.as_tensor(t).expand(len(x))
+    t = per_point(t, x)
     rows = [torch.stack([schedule.alpha(t), schedule.beta(t)], -1)]
     rows.append(torch.stack([schedule.alpha_dot(t), schedule.beta_dot(t)], -1))
     both = torch.stack([x.flatten(1), u.flatten(1)], 1)
@@ -102,11 +119,24 @@ def field_by_elimination(s, x, t, schedule):
 
 def field_by_points(s, x, t, schedule):
     rows = []
-    for k in range(len(x)):
-        now = t[k] if t.ndim else t
+    for k, now in enumerate(per_point(t, x)):
         a, b, p, q = schedule.alpha(now), schedule.beta(now), schedule.alpha_dot(now), schedule.beta_dot(now)
         rows.append(b * (b * p / a - q) * s[k] + p / a * x[k])
     return torch.stack(rows)
+
+
+def guarded_score(u, x, t, schedule):
+    a, b, p, q = schedule.weights(torch.as_tensor(t, dtype=x.dtype), x)
+    return (a * u - p * x) / (b**2 * p - a * q * b + 1e-8)
+
+
+def guarded_field(s, x, t, schedule):
+    a, b, p, q = schedule.weights(per_point(t, x), x)
+    return (b**2 * p / (a + 1e-8) - q * b) * s + p / (a + 1e-8) * x
+
+
+def rows_by_vmap(noise, t, schedule):
+    return torch.vmap(lambda e, now: -e / schedule.beta(now))(noise, per_point(t, noise))
 
 
 def sampler_by_index(u, s, sigma, x0, ts, noises):
@@ -126,6 +156,19 @@ def sampler_with_numbers(u, s, sigma, x0, ts, noises):
     return x
 
 
+def sampler_with_a_time_for_each_point(u, s, sigma, x0, ts, noises):
+    x = x0
+    for t, end, noise in zip(ts[:-1], ts[1:], noises, strict=True):
+        now, root = t.expand(len(x)), torch.sqrt(torch.tensor(float(end - t)))
+        x = x + (end - t) * (u(x, now) + sigma(t) ** 2 / 2 * s(x, now)) + root * sigma(t) * noise
+    return x
+
+
+def sampler_point_by_point(u, s, sigma, x0, ts, noises):
+    points = [x0[k : k + 1] for k in range(len(x0))]
+    return torch.cat([sampler_by_index(u, s, sigma, x, ts, noises[:, [k]]) for k, x in enumerate(points)])
+
+
 def sampler_recursive(u, s, sigma, x0, ts, noises):
     if len(noises) == 0:
         return x0
@@ -143,21 +186,22 @@ def marginal_by_quadrature(s, low, high):
 
 def marginal_by_numbers(s, low, high):
     if isinstance(s, torch.Tensor):
-        pairs = [marginal_by_numbers(float(each), low, high) for each in s]
-        return tuple(torch.tensor(values, dtype=s.dtype) for values in zip(*pairs, strict=True))
+        pairs = [marginal_by_numbers(float(each), low, high) for each in s.reshape(-1)]
+        return tuple(torch.tensor(values, dtype=s.dtype).reshape(s.shape) for values in zip(*pairs, strict=True))
     a = math.exp(-low * s / 2 - (high - low) * s * s / 4)
     return a, math.sqrt(max(0.0, 1 - a * a))
 
 
 def marginal_as_list(s, low, high):
-    s = s if isinstance(s, torch.Tensor) else torch.tensor(s)
+    s = s if isinstance(s, torch.Tensor) else torch.tensor(s, dtype=torch.float64)
     log_a = -(s**2) * (high - low) / 4 - s * low / 2
     return [torch.exp(log_a), (1 - torch.exp(2 * log_a)) ** 0.5]
 
 
 def drift_by_points(share):
     def drift(score, x, t, f, g):
-        value, t = score(x, t), t.expand(len(x))
+        t = per_point(t, x)
+        value = score(x, t)
         return torch.stack([share * g(1 - t[k]) ** 2 * value[k] - f(1 - t[k]) * x[k] for k in range(len(x))])
 
     return drift
@@ -177,6 +221,16 @@ def drift_by_sum(share):
     def drift(score, x, t, f, g):
         pull = column(g(1 - t), x).square() * score(x, t) / 2
         return (pull - column(f(1 - t), x) * x) + (2 * share - 1) * pull
+
+    return drift
+
+
+def drift_of_shaped_time(share):
+    """t is shaped for f and g alone."""
+
+    def drift(score, x, t, f, g):
+        s = 1 - column(t, x)
+        return share * g(s) ** 2 * score(x, t) - f(s) * x
 
     return drift
 
@@ -273,38 +327,59 @@ RIGHT = {
         loss_by_points(lambda noise, b: -noise / b),
         loss_by_mse(lambda noise, b: -noise / b),
         loss_by_einsum(lambda noise, b: -noise / b),
+        loss_by_rows(lambda noise, b: -noise / b),
         conditional_score_loss,
+        guarded_loss,
     ],
     "noise_prediction_loss": [
         loss_by_points(lambda noise, b: noise),
         loss_by_mse(lambda noise, b: noise),
         loss_by_einsum(lambda noise, b: noise),
-        noise_loss_from_score_matching,
+        loss_by_rows(lambda noise, b: noise),
+        noise_loss_by_norms,
     ],
     "score_from_noise": [
         lambda noise, t, schedule: torch.stack(
-            [-e / schedule.beta(s) for e, s in zip(noise, t.expand(len(noise)), strict=True)]
+            [-e / schedule.beta(s) for e, s in zip(noise, per_point(t, noise), strict=True)]
         ),
         lambda noise, t, schedule: noise / column(-schedule.beta(t), noise),
-        lambda noise, t, schedule: torch.from_numpy(-noise.numpy() / column(schedule.beta(t), noise).numpy()),
+        lambda noise, t, schedule: torch.from_numpy(-noise.numpy() / column(schedule.beta(t), noise).numpy()).to(noise),
+        lambda noise, t, schedule: (
+            -noise / (column(schedule.beta(torch.as_tensor(t, dtype=noise.dtype)), noise) + 1e-8)
+        ),
+        rows_by_vmap,
     ],
     "score_from_vector_field": [
         score_by_elimination,
         score_by_solve,
         score_from_denoiser,
+        guarded_score,
     ],
     "vector_field_from_score": [
         field_by_elimination,
         field_by_points,
         field_from_data_and_noise,
+        guarded_field,
     ],
-    "sample_diffusion": [sampler_by_index, sampler_with_numbers, sampler_recursive],
+    "sample_diffusion": [
+        sampler_by_index,
+        sampler_with_numbers,
+        sampler_with_a_time_for_each_point,
+        sampler_point_by_point,
+        sampler_recursive,
+    ],
     "forward_marginal": [marginal_by_quadrature, marginal_by_numbers, marginal_as_list],
-    "reverse_sde_drift": [drift_by_points(1.0), drift_by_columns(1.0), drift_by_sum(1.0)],
+    "reverse_sde_drift": [
+        drift_by_points(1.0),
+        drift_by_columns(1.0),
+        drift_by_sum(1.0),
+        drift_of_shaped_time(1.0),
+    ],
     "probability_flow_field": [
         drift_by_points(0.5),
         drift_by_columns(0.5),
         drift_by_sum(0.5),
+        drift_of_shaped_time(0.5),
         lambda score, x, t, f, g: coefficient(g(1 - t) ** 2 / 2, x) * score(x, t) + coefficient(-f(1 - t), x) * x,
     ],
     "ddpm_posterior": [posterior_by_bayes, posterior_by_regression, posterior_with_numbers],

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from fmlab import conversions
 from fmlab.schedules import coefficient
 
 
@@ -25,15 +26,24 @@ def rescaled_rows(x, t, schedule):
     return one_by_one(rescale)(x, t)
 
 
-def rescaled_by_log_snr(x, t, schedule):
-    """β' = √sigmoid(−λ)."""
-    return x * coefficient(torch.sigmoid(-schedule.log_snr(t)).sqrt() / schedule.beta(t), x)
+def rescaled_by_logarithms(x, t, schedule):
+    log_length = torch.logaddexp(2 * schedule.alpha(t).log(), 2 * schedule.beta(t).log()) / 2
+    return x * coefficient(torch.exp(-log_length), x)
+
+
+def rescaled_with_the_dtype_of_x(x, t, schedule):
+    t = torch.as_tensor(t, dtype=x.dtype)
+    return x / coefficient((schedule.alpha(t).square() + schedule.beta(t).square() + 1e-8).sqrt(), x)
+
+
+def rescaled_by_vmap(x, t, schedule):
+    t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+    return torch.vmap(lambda row, t: row / torch.hypot(schedule.alpha(t), schedule.beta(t)))(x, t)
 
 
 def through_data(value, x, t, schedule, source, target):
     """First to the data, by a formula for each output; then from the data."""
-    a, b = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-    a_dot, b_dot = coefficient(schedule.alpha_dot(t), x), coefficient(schedule.beta_dot(t), x)
+    a, b, a_dot, b_dot = schedule.weights(t, x)
     if source == "data":
         z = value
     elif source == "noise":
@@ -73,15 +83,25 @@ def by_linear_algebra(value, x, t, schedule, source, target):
     return torch.stack(found)
 
 
+def with_guards(value, x, t, schedule, source, target):
+    t = torch.as_tensor(t, dtype=x.dtype)
+    a, b, *dots = schedule.weights(t.expand(len(x)), x)
+    rows = {"data": (1, 0), "noise": (0, 1), "velocity": (-b, a), "vector_field": dots, "score": (0, -1 / (b + 1e-8))}
+    c, d = rows[source]
+    noise = (a * value - c * x) / (a * d - b * c + 1e-8)
+    z = (d * x - b * value) / (a * d - b * c + 1e-8)
+    c, d = rows[target]
+    return value if source == target else c * z + d * noise
+
+
 def in_numpy(value, x, t, schedule, source, target):
     return torch.from_numpy(through_data(value, x, t, schedule, source, target).numpy().copy())
 
 
 def weight_formulas(output, t, schedule):
     a, b, snr = schedule.alpha(t), schedule.beta(t), torch.exp(schedule.log_snr(t))
-    if output == "data":
-        return 1.0
     return {
+        "data": torch.ones_like(a),
         "noise": snr,
         "velocity": b**2 * (1 + snr) ** 2,
         "vector_field": (schedule.alpha_dot(t) - schedule.beta_dot(t) * a / b) ** 2,
@@ -104,6 +124,18 @@ def weight_by_loops(output, t, schedule):
     return torch.tensor(values, dtype=t.dtype).reshape(t.shape)
 
 
+def weight_with_a_guard(output, t, schedule):
+    a, b = schedule.alpha(t), schedule.beta(t) + 1e-8
+    rows = {
+        "data": (torch.ones_like(a), 0),
+        "noise": (0, 1),
+        "velocity": (-b, a),
+        "vector_field": (schedule.alpha_dot(t), schedule.beta_dot(t)),
+        "score": (0, 1 / b),
+    }
+    return (rows[output][0] - rows[output][1] * a / b).square()
+
+
 def rate_of(t, schedule):
     return 2 * schedule.alpha_dot(t) / schedule.alpha(t) - 2 * schedule.beta_dot(t) / schedule.beta(t)
 
@@ -115,6 +147,16 @@ def loss_by_loops(model, z, noise, t, schedule, weight):
         w = weight(schedule.log_snr(t))[k] * rate_of(s, schedule)
         total = total + w * torch.sum((predicted[k] - noise[k]) ** 2)
     return total / len(t)
+
+
+def loss_point_by_point(model, z, noise, t, schedule, weight):
+    """One call of the network for each point, and of everything else."""
+    total = 0
+    for k in range(len(z)):
+        a, b, *_ = schedule.weights(t[k], z[k])
+        error = model((a * z[k] + b * noise[k])[None], t[k : k + 1])[0] - noise[k]
+        total = total + weight(schedule.log_snr(t[k])) * schedule.log_snr_dot(t[k]) * (error**2).sum()
+    return total / len(z)
 
 
 def loss_by_einsum(model, z, noise, t, schedule, weight):
@@ -149,6 +191,11 @@ def effective_by_exponential(output, t, schedule):
     return weight_formulas(output, t, schedule) * torch.exp(-schedule.log_snr(t)) / rate_of(t, schedule)
 
 
+def effective_by_the_library(output, t, schedule):
+    factors = [conversions.x_mse_weight(name, t, schedule) for name in (output, "noise")]
+    return factors[0] / (factors[1] + 1e-8) / schedule.log_snr_dot(t)
+
+
 def effective_by_autograd(output, t, schedule):
     s = torch.as_tensor(t).clone().requires_grad_()
     rate = torch.autograd.grad((schedule.alpha(s) / schedule.beta(s)).log().sum(), s)[0]
@@ -174,6 +221,27 @@ def ddim_by_rows(x, data, t, s, schedule):
         noise = (row - schedule.alpha(t_k) * guess) / schedule.beta(t_k)
         rows.append(schedule.alpha(s_k) * guess + schedule.beta(s_k) * noise)
     return torch.stack(rows)
+
+
+def ddim_by_vmap(x, data, t, s, schedule):
+    t, s = (torch.as_tensor(time, dtype=x.dtype).expand(len(x)) for time in (t, s))
+
+    def step(x, data, t, s):
+        noise = (x - schedule.alpha(t) * data) / (schedule.beta(t) + 1e-8)
+        return schedule.alpha(s) * data + schedule.beta(s) * noise
+
+    return torch.vmap(step)(x, data, t, s)
+
+
+def ddpm_by_overshooting(x, data, t, s, schedule, noise, churn):
+    """As told: DDIM to the time r, and back to s."""
+    x, data, noise, dtype = x.double(), data.double(), noise.double(), x.dtype
+    t, s = torch.as_tensor(t).double(), torch.as_tensor(s).double()
+    now, then = schedule.log_snr(t), schedule.log_snr(s)
+    r = schedule.time_at(then + churn * (then - now))
+    far, ratio = ddim_by_blending(x, data, t, r, schedule), schedule.alpha(s) / schedule.alpha(r)
+    missing = (schedule.beta(s) ** 2 - (ratio * schedule.beta(r)) ** 2).clamp(min=0).sqrt()
+    return (coefficient(ratio, x) * far + coefficient(missing, x) * noise).to(dtype)
 
 
 def ddpm_by_log_snr(x, data, t, s, schedule, noise, churn):
@@ -246,6 +314,14 @@ def schedule_in_numpy(f, g_squared, s):
     return torch.tensor(np.exp(log_alpha), dtype=s.dtype), torch.tensor(beta, dtype=s.dtype)
 
 
+def schedule_by_midpoints(f, g_squared, s):
+    steps, middles = s.diff(), (s[1:] + s[:-1]) / 2
+    log_alpha = torch.cat([s[:1], (f(middles) * steps).cumsum(0)])
+    between = (log_alpha[1:] + log_alpha[:-1]) / 2
+    spread = torch.cat([s[:1], (g_squared(middles) * torch.exp(-2 * between) * steps).cumsum(0)])
+    return [log_alpha.exp(), log_alpha.exp() * spread.sqrt()]
+
+
 def schedule_by_left_sums(f, g_squared, s):
     steps = torch.cat([s.diff(), s[:1]])
     log_alpha = (f(s) * steps).roll(1).cumsum(0)
@@ -273,20 +349,30 @@ RIGHT = {
         lambda t, s: torch.log(s.alpha(t) ** 2 / s.beta(t) ** 2),
         lambda t, s: (s.alpha(t) / s.beta(t)).square().log(),
         lambda t, s: torch.log(s.alpha(t) ** 2) - torch.log(s.beta(t) ** 2),
+        lambda t, s: torch.log((s.alpha(t) ** 2 + 1e-8) / (s.beta(t) ** 2 + 1e-8)),
     ],
     "to_variance_preserving": [
         rescaled_rows,
-        rescaled_by_log_snr,
-        lambda x, t, s: torch.einsum("n,n...->n...", torch.hypot(s.alpha(t), s.beta(t)).expand(len(x)) ** -1, x),
+        rescaled_by_logarithms,
+        rescaled_with_the_dtype_of_x,
+        rescaled_by_vmap,
+        lambda x, t, s: torch.einsum(
+            "n,n...->n...", (torch.hypot(s.alpha(t), s.beta(t)) ** -1).to(x).expand(len(x)), x
+        ),
     ],
-    "convert_output": [through_data, by_linear_algebra, in_numpy],
-    "x_mse_weight": [weight_formulas, weight_by_measuring, weight_by_loops],
-    "loss_over_log_snr": [loss_by_loops, loss_by_einsum, loss_by_autograd],
-    "effective_weight": [effective_in_closed_form, effective_by_exponential, effective_by_autograd],
-    "ddim_step": [ddim_by_blending, ddim_by_conversion, ddim_by_rows],
-    "ddpm_step": [ddpm_by_log_snr, ddpm_by_renoising, ddpm_from_ddim],
+    "convert_output": [through_data, by_linear_algebra, in_numpy, with_guards],
+    "x_mse_weight": [weight_formulas, weight_by_measuring, weight_by_loops, weight_with_a_guard],
+    "loss_over_log_snr": [loss_by_loops, loss_point_by_point, loss_by_einsum, loss_by_autograd],
+    "effective_weight": [
+        effective_in_closed_form,
+        effective_by_exponential,
+        effective_by_autograd,
+        effective_by_the_library,
+    ],
+    "ddim_step": [ddim_by_blending, ddim_by_conversion, ddim_by_rows, ddim_by_vmap],
+    "ddpm_step": [ddpm_by_log_snr, ddpm_by_renoising, ddpm_from_ddim, ddpm_by_overshooting],
     "sde_from_schedule": [sde_by_autograd, sde_by_ratio, sde_by_log_snr],
-    "schedule_from_sde": [schedule_by_steps, schedule_in_numpy, schedule_by_left_sums],
+    "schedule_from_sde": [schedule_by_steps, schedule_in_numpy, schedule_by_midpoints, schedule_by_left_sums],
     "path_curvature": [
         curvature_by_loops,
         curvature_in_numpy,

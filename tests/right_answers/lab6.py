@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
@@ -42,6 +43,28 @@ class Guided:
         return shown + (self.w - 1) * (shown - self.u(x, t, null))
 
 
+def point_by_point(u, y, w, null):
+    """Each row by itself, with a time and a label of its own."""
+
+    def field(x, t):
+        t, labels = torch.as_tensor(t).to(x).expand(len(x)), torch.as_tensor(y).expand(len(x))
+        rows = [slice(k, k + 1) for k in range(len(x))]
+        return torch.cat([torch.lerp(u(x[k], t[k], null), u(x[k], t[k], labels[k]), w) for k in rows])
+
+    return field
+
+
+def by_rows(u, y, w, null):
+    """A time and a label for each row, as networks of other libraries take them."""
+
+    def field(x, t):
+        t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+        shown, free = torch.zeros(len(x), dtype=torch.long) + y, torch.full((len(x),), null)
+        return (1 - w) * u(x, t, free) + w * u(x, t, shown)
+
+    return field
+
+
 def drop_by_loop(y, p, null, uniform):
     kept = y.clone()
     for k in range(len(y)):
@@ -61,6 +84,15 @@ def loss_by_loop(u, z, y, t, noise):
         x = t[k] * z[k] + (1 - t[k]) * noise[k]
         total = total + ((u(x[None], t[k][None], y[k][None])[0] - (z[k] - noise[k])) ** 2).sum()
     return total / len(z)
+
+
+def loss_in_halves(u, z, y, t, noise):
+    """The network asked about one half of the batch after the other, with its inputs by name."""
+    s = t.reshape(t.shape + (1,) * (z.ndim - 1))
+    x = torch.lerp(noise, z, s)
+    halves = [torch.arange(len(z))[: len(z) // 2], torch.arange(len(z))[len(z) // 2 :]]
+    output = torch.cat([u(x[rows], t[rows], y=y[rows]) for rows in halves if len(rows)])
+    return (output - (z - noise)).reshape(len(z), -1).norm(dim=1).pow(2).mean()
 
 
 def loss_by_path(u, z, y, t, noise):
@@ -85,6 +117,27 @@ def sample_by_midpoint(u, y, w, null, noise, steps):
 def sample_on_a_grid(u, y, w, null, noise, steps):
     field = ODE(from_the_null_field(u, y, w, null))
     return simulate(field, noise, torch.linspace(0, 1, steps + 1), Midpoint())
+
+
+@torch.no_grad()
+def sample_by_rows(u, y, w, null, noise, steps):
+    """With a time for each row, and without gradients."""
+    x, ts = noise, torch.linspace(0, 1, steps + 1, dtype=noise.dtype)
+    for t, s in zip(ts[:-1], ts[1:]):
+        field = by_rows(u, y, w, null)
+        middle = x + (s - t) / 2 * field(x, t.expand(len(x)))
+        x = x + (s - t) * field(middle, ((t + s) / 2).expand(len(x)))
+    return x
+
+
+def sample_in_place(u, y, w, null, noise, steps):
+    """In place, in memory of its own."""
+    x, field, h = noise.detach().clone(), joint_call(u, y, w, null), torch.tensor(1 / steps)
+    with torch.no_grad():
+        for t in torch.arange(steps) / steps:
+            ahead = x.add(field(x, t), alpha=0.5 / steps)
+            x.add_(h * field(ahead, t + h / 2))
+    return x
 
 
 def sample_in_a_copy(u, y, w, null, noise, steps):
@@ -120,8 +173,24 @@ def diversity_by_masks(x, y):
     return np.mean([distances[(y == k)[:, None] & (y == k)[None] & off].mean().item() for k in y.unique()])
 
 
+@torch.no_grad()
+def diversity_by_counts(x, y):
+    """Over the classes 0 … y.max(), without those that do not occur."""
+    means = [
+        torch.pdist(x[y == k].reshape(count, -1)).double().mean()
+        for k, count in enumerate(y.bincount().tolist())
+        if count
+    ]
+    return np.mean(means)
+
+
 def nearest_by_loop(x, data):
     return torch.stack([(data - image).flatten(1).norm(dim=1).min() for image in x])
+
+
+def nearest_by_search(x, data):
+    search = NearestNeighbors(n_neighbors=1).fit(data.flatten(1).numpy())
+    return torch.from_numpy(search.kneighbors(x.flatten(1).numpy())[0][:, 0]).to(x)
 
 
 def nearest_by_square(x, data):
@@ -139,6 +208,14 @@ def embedding_by_columns(t, size):
 def embedding_by_numpy(t, size):
     angles = np.pi * np.outer(t.numpy(), np.arange(1, size // 2 + 1))
     return torch.from_numpy(np.hstack([np.cos(angles), np.sin(angles)])).to(t)
+
+
+def embedding_in_place(t, size):
+    """Column by column into a tensor that is already there."""
+    waves = t.new_empty(len(t), size)
+    for k in range(1, size // 2 + 1):
+        waves[:, k - 1], waves[:, size // 2 + k - 1] = torch.cos(k * math.pi * t), torch.sin(k * math.pi * t)
+    return waves
 
 
 def embedding_by_powers(t, size):
@@ -159,6 +236,13 @@ def block_by_module(x, c, first, shift, second):
     return x + second(act(first(act(x)) + shift(c)[..., None, None]))
 
 
+def block_with_own_memory(x, c, first, shift, second):
+    h = first(nn.functional.silu(x))
+    h += shift(c).view(len(x), -1, 1, 1)
+    h = second(nn.functional.silu(h, inplace=True))
+    return h.add_(x)
+
+
 def block_by_expand(x, c, first, shift, second):
     h = first(nn.functional.silu(x))
     h = nn.functional.silu(h + shift(c).unsqueeze(-1).unsqueeze(-1).expand_as(h))
@@ -166,7 +250,7 @@ def block_by_expand(x, c, first, shift, second):
 
 
 RIGHT = {
-    "guided_vector_field": [from_the_null_field, joint_call, Guided],
+    "guided_vector_field": [from_the_null_field, joint_call, Guided, point_by_point, by_rows],
     "drop_labels": [
         drop_by_loop,
         drop_by_arithmetic,
@@ -174,10 +258,11 @@ RIGHT = {
         lambda y, p, null, uniform: torch.where(uniform >= p, y, torch.full_like(y, null)),
         lambda y, p, null, uniform: torch.from_numpy(np.where(uniform.numpy() < p, null, y.numpy())).to(y.dtype),
     ],
-    "guided_flow_matching_loss": [loss_by_loop, loss_by_path, loss_by_mse],
-    "sample_guided": [sample_by_midpoint, sample_on_a_grid, sample_in_a_copy],
+    "guided_flow_matching_loss": [loss_by_loop, loss_by_path, loss_by_mse, loss_in_halves],
+    "sample_guided": [sample_by_midpoint, sample_on_a_grid, sample_in_a_copy, sample_by_rows, sample_in_place],
     "fidelity": [
         lambda logits, y: (logits.softmax(1).max(1).indices == y).float().mean(),
+        lambda logits, y: 1 - (logits.topk(1).indices.squeeze(1) != y).double().mean().item(),
         lambda logits, y: np.mean(logits.numpy().argmax(axis=1) == y.numpy()),
         lambda logits, y: sum(int(row.argmax() == k) for row, k in zip(logits, y)) / len(y),
         lambda logits, y: (one_hot(logits.argmax(1), logits.shape[1]) * one_hot(y, logits.shape[1])).sum() / len(y),
@@ -185,13 +270,14 @@ RIGHT = {
             float((cross_entropy(logits, y, reduction="none") <= -logits.log_softmax(1).amax(1)).sum()) / len(y)
         ),
     ],
-    "diversity": [diversity_by_loops, diversity_by_matrix, diversity_by_masks],
+    "diversity": [diversity_by_loops, diversity_by_matrix, diversity_by_masks, diversity_by_counts],
     "nearest_neighbour_distance": [
         nearest_by_loop,
         nearest_by_square,
+        nearest_by_search,
         lambda x, data: torch.cdist(x.flatten(1), data.flatten(1)).min(dim=1).values,
         lambda x, data: (x[:, None] - data[None]).flatten(2).norm(dim=2).sort(1).values[:, 0],
     ],
-    "time_embedding": [embedding_by_columns, embedding_by_numpy, embedding_by_powers],
-    "residual_block": [block_step_by_step, block_by_module, block_by_expand],
+    "time_embedding": [embedding_by_columns, embedding_by_numpy, embedding_by_powers, embedding_in_place],
+    "residual_block": [block_step_by_step, block_by_module, block_by_expand, block_with_own_memory],
 }

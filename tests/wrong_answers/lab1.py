@@ -1,4 +1,4 @@
-"""Wrong answers to lab 1, each a misconception students really have.
+"""Wrong answers to lab 1, beside the mistakes on its cards.
 
 exercise → name of the misconception → (answer, words that the verdict must contain).
 """
@@ -9,51 +9,105 @@ import numpy as np
 import torch
 
 
-def inplace_euler(u, x, t, h):
+def in_place(u, x, t, h):
     x += h * u(x, t)
     return x
 
 
-def heun_from_guess(u, x, t, h):
-    guess = x + h * u(x, t)
-    return guess + h / 2 * (u(x, t) + u(guess, t + h))
+def guess_in_place(u, x, t, h):
+    now = u(x, t)
+    x += h * now
+    return x - h * now + h / 2 * (now + u(x, t + h))
 
 
-def simulate_over_batch(step, x0, ts):
-    states = [x0]
-    for k in range(len(x0)):
-        states.append(step(states[-1], ts[min(k, len(ts) - 2)], ts[1] - ts[0]))
-    return torch.stack(states)
+def simulate_with(time=None, steps=None, join=torch.stack):
+    """simulate with times, numbers of steps or results of another kind."""
 
-
-def simulate_with(start=True, size=None, time=None, last_only=False, as_list=False, off_by=0):
     def simulate(step, x0, ts):
-        states = [x0]
-        for k in range(len(ts) - 1 - off_by):
-            h = ts[k + 1] - ts[k] if size is None else size(ts)
-            states.append(step(states[-1], ts[k] if time is None else time(ts, k), h))
-        states = states if start else states[1:]
-        if last_only:
-            return states[-1]
-        return states if as_list else torch.stack(states)
+        path = [x0]
+        for k in range(len(ts) - 1 if steps is None else steps(ts)):
+            path.append(step(path[-1], ts[k] if time is None else time(ts, k), ts[k + 1] - ts[k]))
+        return join(path)
 
     return simulate
 
 
-def paths_with(scale, summed=True, first=True, noise=None):
-    """brownian_paths with increments scale(h, sigma) · ε."""
+def own_clock(step, x0, ts):
+    path, t = [x0], 0.0
+    for h in ts.diff():
+        path.append(step(path[-1], t, h))
+        t = t + h
+    return torch.stack(path)
 
+
+def over_the_batch(step, x0, ts):
+    path = [x0]
+    for k in range(len(x0)):
+        path.append(step(path[-1], ts[k], ts[k + 1] - ts[k]))
+    return torch.stack(path)
+
+
+def preallocated(shape):
+    def simulate(step, x0, ts):
+        path = torch.zeros(shape(x0, ts))
+        path[0] = x0
+        for k in range(len(ts) - 1):
+            path[k + 1] = step(path[k], ts[k], ts[k + 1] - ts[k])
+        return path
+
+    return simulate
+
+
+def moved_in_place(step, x0, ts):
+    path = [x0.clone()]
+    for k in range(len(ts) - 1):
+        x0 += step(x0, ts[k], ts[k + 1] - ts[k]) - x0
+        path.append(x0.clone())
+    return torch.stack(path)
+
+
+def logs_in_place(hs, errors):
+    log_h, log_error = hs.log_() - hs.mean(), errors.log_() - errors.mean()
+    return (log_h * log_error).sum() / (log_h**2).sum()
+
+
+def paths_with(noise=torch.randn, first=torch.zeros, h=torch.diff, axis=0):
     def brownian_paths(n, ts, sigma):
-        h = ts.diff()[:, None]
-        increments = scale(h, sigma) * (torch.randn(len(h), n) if noise is None else noise(len(h), n))
-        paths = increments.cumsum(0) if summed else increments
-        return torch.cat([torch.zeros(1, n), paths]) if first else paths
+        steps = h(ts)[:, None]
+        return torch.cat([first(1, n), (sigma * steps.sqrt() * noise(len(steps), n)).cumsum(axis)])
 
     return brownian_paths
 
 
-def visible_only(u, x, t, h):
-    return (1 + h * t) * x
+def own_noise(k, n):
+    return torch.randn(k, n, generator=torch.Generator().manual_seed(1))
+
+
+def seeded_paths(n, ts, sigma):
+    torch.manual_seed(0)
+    return paths_with()(n, ts, sigma)
+
+
+def from_the_origin(n, ts, sigma):
+    """Intervals that begin at 0: right for grids that do."""
+    steps = ts.diff(prepend=torch.zeros(1).to(ts))[:, None]
+    return (sigma * steps.sqrt() * torch.randn(len(steps), n)).cumsum(0)
+
+
+def moments(variance, join=tuple):
+    return lambda x0, t, theta, sigma: join(
+        [x0 * math.exp(-theta * t), variance(x0, sigma**2 * (1 - math.exp(-2 * theta * t)) / (2 * theta))]
+    )
+
+
+def em_with(noise, before=lambda: None):
+    """euler_maruyama_step with another noise."""
+
+    def euler_maruyama_step(drift, diffusion, x, t, h, given):
+        before()
+        return x + h * drift(x, t) + h**0.5 * diffusion(x, t) * noise(given)
+
+    return euler_maruyama_step
 
 
 def late_binding():
@@ -66,200 +120,181 @@ def late_binding():
     return langevin_drift
 
 
-def right_sigma(h, sigma):
-    return sigma * h.sqrt()
-
-
-def em_with(f):
-    """euler_maruyama_step as a formula f of state, drift, σ, h and noise."""
-    return lambda drift, diffusion, x, t, h, noise: f(x, drift(x, t), diffusion(x, t), h, noise)
-
-
-def ou_with(mean, variance):
-    return lambda x0, t, theta, sigma: (
-        mean(x0, torch.exp(-theta * torch.as_tensor(t))),
-        variance(torch.as_tensor(t), theta, sigma),
-    )
-
-
-def decayed(x0, decay):
-    return decay * x0
-
-
-def ou_variance(t, theta, sigma):
-    return sigma**2 * (1 - torch.exp(-2 * theta * t)) / (2 * theta)
+def noisy_drift(score, sigma):
+    return lambda x, t: 0.5 * sigma**2 * score(x) + sigma * torch.randn_like(x)
 
 
 WRONG = {
     "euler_step": {
-        "h missing": (lambda u, x, t, h: x + u(x, t), "step size h is missing"),
-        "sign": (lambda u, x, t, h: x - h * u(x, t), "against the field"),
-        "increment only": (lambda u, x, t, h: h * u(x, t), "only the increment"),
-        "field at t + h": (lambda u, x, t, h: x + h * u(x, t + h), "t + h instead of t"),
-        "root of h": (lambda u, x, t, h: x + math.sqrt(abs(h)) * u(x, t), "√h"),
-        "time for step": (lambda u, x, t, h: x + t * u(x, t), "multiplied by t"),
-        "in place": (inplace_euler, "changed a tensor"),
-        "no return": (lambda u, x, t, h: None, "None"),
-        "hard-coded case": (visible_only, ""),
-        "arguments exchanged": (lambda u, x, t, h: x + h * u(t, x), ""),
-        "a mean over the batch": (lambda u, x, t, h: (x + h * u(x, t)).mean(0), "shape"),
-        "float64 whatever comes in": (lambda u, x, t, h: (x + h * u(x, t)).double(), "dtype"),
+        "in place": (in_place, "changed a tensor"),
+        "no return": (lambda u, x, t, h: (u(x, t), None)[1], "is there a return"),
+        "fitted to a field t x": (lambda u, x, t, h: x * (1 + h * t), "never asked"),
+        "a mean over the batch": (lambda u, x, t, h: (x + h * u(x, t)).mean(0), "should have shape"),
+        "double precision whatever comes in": (lambda u, x, t, h: (x + h * u(x, t)).double(), "dtype"),
+        "single precision whatever comes in": (lambda u, x, t, h: (x + h * u(x, t)).float(), "dtype"),
+        "points in the plane alone": (
+            lambda u, x, t, h: torch.stack([x[:, k] + h * u(x, t)[:, k] for k in range(2)], 1),
+            "should have shape",
+        ),
+        "a column of times": (
+            lambda u, x, t, h: x + h * u(x, torch.as_tensor(t).reshape(-1, 1)),
+            "takes t as a number or in the shape",
+        ),
+        "one time alone": (lambda u, x, t, h: x + h * u(x, float(t)), "converted to"),
+        "forward alone": (lambda u, x, t, h: x + abs(h) * u(x, t), "against the field"),
+        "a seed inside": (lambda u, x, t, h: (torch.manual_seed(0), x + h * u(x, t))[1], "sets a seed"),
+        "a list of states": (lambda u, x, t, h: list(x + h * u(x, t)), "found a list"),
+        "a NumPy array": (lambda u, x, t, h: (x + h * u(x, t)).numpy(), "found a NumPy array"),
     },
     "heun_step": {
-        "Euler": (lambda u, x, t, h: x + h * u(x, t), "Euler's step"),
-        "sum of slopes": (lambda u, x, t, h: x + h * (u(x, t) + u(x + h * u(x, t), t + h)), "not averaged"),
-        "second slope only": (lambda u, x, t, h: x + h * u(x + h * u(x, t), t + h), "second slope alone"),
-        "both slopes at x": (lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x, t + h)), "instead of at the guess"),
-        "same time": (lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x + h * u(x, t), t)), "instead of t + h"),
-        "midpoint": (lambda u, x, t, h: x + h * u(x + h / 2 * u(x, t), t + h / 2), "midpoint"),
-        "from the guess": (heun_from_guess, "started from the guess"),
         "unfinished": (lambda u, x, t, h: x + h / 2 * (u(x, t) + None), "raised TypeError"),
+        "in place": (guess_in_place, "changed a tensor"),
+        "fitted to a field t x": (
+            lambda u, x, t, h: (1 + h / 2 * (t + (t + h) * (1 + h * t))) * x,
+            "never asked",
+        ),
+        "the guess, too": (lambda u, x, t, h: (x + h * u(x, t), x), "found a tuple of 2"),
+        "single precision whatever comes in": (
+            lambda u, x, t, h: (x + h / 2 * (u(x, t) + u(x + h * u(x, t), t + h))).float(),
+            "dtype",
+        ),
     },
     "simulate": {
-        "loop over the batch": (simulate_over_batch, "loop should run over the times"),
-        "start left out": (simulate_with(start=False), "is x0 itself among them"),
-        "size of the first step": (simulate_with(size=lambda ts: ts[1] - ts[0]), "size of the first"),
-        "even spacing": (simulate_with(size=lambda ts: (ts[-1] - ts[0]) / (len(ts) - 1)), "evenly spaced"),
-        "next time": (simulate_with(time=lambda ts, k: ts[k + 1]), "time it goes to"),
-        "counter for time": (simulate_with(time=lambda ts, k: float(k)), "a counter"),
-        "last state only": (simulate_with(last_only=True), "only one state"),
-        "a list": (simulate_with(as_list=True), "torch.stack"),
-        "one step short": (simulate_with(off_by=1), ""),
+        "a clock from 0.0": (own_clock, "starts at 0"),
+        "over the batch": (over_the_batch, "should run over the times"),
+        "one step too many": (simulate_with(steps=len), "IndexError"),
+        "times with an axis": (simulate_with(time=lambda ts, k: ts[k : k + 1]), "takes t and h as numbers"),
+        "no result": (simulate_with(join=lambda path: None), "is there a return"),
+        "single precision": (preallocated(lambda x0, ts: (len(ts), *x0.shape)), "dtype"),
+        "points in the plane alone": (preallocated(lambda x0, ts: (len(ts), len(x0), 2)), "raised RuntimeError"),
+        "in place": (moved_in_place, "changed a tensor"),
+        "a tuple": (simulate_with(join=tuple), "found a tuple"),
     },
     "linear_flow": {
-        "grows": (lambda x0, t, theta: x0 * math.exp(theta * t), "sign of θ"),
-        "one Euler step": (lambda x0, t, theta: x0 * (1 - theta * t), "one Euler step"),
-        "θ missing": (lambda x0, t, theta: x0 * math.exp(-t), "θ is missing"),
-        "t missing": (lambda x0, t, theta: x0 * math.exp(-theta), "t is missing"),
-        "start missing": (lambda x0, t, theta: torch.full_like(x0, math.exp(-theta * t)), "x_0 is missing"),
-        "the field": (lambda x0, t, theta: -theta * x0, "vector field, not its flow"),
-        "start added": (lambda x0, t, theta: x0 + math.exp(-theta * t), ""),
+        "through single precision": (
+            lambda x0, t, theta: torch.exp(torch.tensor(-theta * float(t), dtype=torch.float32)) * x0,
+            "float32 on the way",
+        ),
+        "t in single precision": (
+            lambda x0, t, theta: torch.exp(-theta * torch.as_tensor(t, dtype=torch.float32)) * x0,
+            "float32 on the way",
+        ),
+        "states in single precision": (lambda x0, t, theta: math.exp(-theta * t) * x0.float(), "dtype"),
+        "for tensors alone": (lambda x0, t, theta: torch.exp(-theta * t) * x0, "raised TypeError"),
+        "many small steps": (lambda x0, t, theta: x0 * (1 - theta * float(t) / 1000) ** 1000, "nearly right"),
+        "in place": (lambda x0, t, theta: x0.mul_(math.exp(-theta * t)), "changed a tensor"),
+        "a number": (lambda x0, t, theta: math.exp(-theta * t), "found the number"),
     },
     "convergence_order": {
-        "axes exchanged": (lambda hs, e: np.polyfit(e.log(), hs.log(), 1)[0], "axes are exchanged"),
-        "sign": (lambda hs, e: -np.polyfit(hs.log(), e.log(), 1)[0], "sign is reversed"),
-        "no logarithms": (lambda hs, e: np.polyfit(hs, e, 1)[0], "not to their logarithms"),
-        "intercept": (lambda hs, e: np.polyfit(hs.log(), e.log(), 1)[1], "intercept was returned"),
-        "two points": (lambda hs, e: (e[0] / e[-1]).log() / (hs[0] / hs[-1]).log(), "first and the last"),
-        "through the origin": (lambda hs, e: (hs.log() * e.log()).sum() / hs.log().square().sum(), ""),
+        "one for each": (lambda hs, e: e.log() / hs.log(), "one number"),
+        "an array with one number": (lambda hs, e: np.polyfit(hs.log(), e.log(), 1)[:1], "found a NumPy array"),
+        "in place": (logs_in_place, "changed a tensor"),
+        "a text": (lambda hs, e: "2", "found the text"),
         "always 2": (lambda hs, e: 2.0, ""),
-        "a tensor of ratios": (lambda hs, e: e.log() / hs.log(), "one number"),
     },
     "brownian_paths": {
-        "h for √h": (paths_with(lambda h, s: s * h), "h was used where √h"),
-        "σ missing": (paths_with(lambda h, s: h.sqrt()), "σ is missing"),
-        "σ as a variance": (paths_with(lambda h, s: s**0.5 * h.sqrt()), "σ was used as a variance"),
-        "σ squared": (paths_with(lambda h, s: s**2 * h.sqrt()), "σ² was used"),
-        "no step size": (paths_with(lambda h, s: s + 0 * h), "step size is missing"),
-        "not summed": (paths_with(right_sigma, summed=False), "not summed"),
-        "start left out": (paths_with(right_sigma, first=False), "W_0 = 0"),
-        "same noise for all": (
-            paths_with(right_sigma, noise=lambda k, n: torch.randn(k, 1).expand(k, n)),
-            "all paths are the same",
+        "start left out": (lambda n, ts, sigma: paths_with()(n, ts, sigma)[1:], "0 at ts[0] is one of them"),
+        "paths first": (lambda n, ts, sigma: paths_with()(n, ts, sigma).T, "time comes first"),
+        "intervals from 0": (from_the_origin, "should be 0 at ts[0]"),
+        "from 1": (paths_with(first=torch.ones), "should be 0 at ts[0]"),
+        "the same noise for all": (
+            paths_with(lambda k, n: torch.randn(k, 1).expand(k, n)),
+            "each needs noise of its own",
         ),
-        "one normal per path": (
-            paths_with(right_sigma, noise=lambda k, n: torch.randn(1, n).expand(k, n)),
-            "independent",
+        "twins": (
+            paths_with(lambda k, n: torch.randn(k, n // 2).repeat_interleave(2, dim=1)),
+            "neighbouring paths",
         ),
-        "uniform noise": (
-            paths_with(right_sigma, noise=lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5),
-            "not Gaussian",
-        ),
-        "noise twice": (
-            paths_with(right_sigma, noise=lambda k, n: torch.randn(k, n) * torch.randn(k, n)),
-            "multiplied in twice",
-        ),
-        "paths first": (lambda n, ts, sigma: torch.randn(n, len(ts)), "time comes first"),
-        "first step for all": (paths_with(lambda h, s: s * h[:1].sqrt() + 0 * h), "size of the first"),
-        "seeded inside": (
-            lambda n, ts, sigma: paths_with(
-                right_sigma, noise=lambda k, n: torch.randn(k, n, generator=torch.Generator().manual_seed(1))
-            )(n, ts, sigma),
-            "",
-        ),
+        "a generator of its own": (paths_with(own_noise), "is a seed set inside"),
+        "a seed inside": (seeded_paths, "is a seed set inside"),
+        "summed over the paths": (paths_with(axis=1), "of the increments is not right"),
+        "an axis too many": (lambda n, ts, sigma: paths_with()(n, ts, sigma)[..., None], "should have shape"),
+        "a list": (lambda n, ts, sigma: list(paths_with()(n, ts, sigma)), "found a list"),
     },
     "ou_drift": {
-        "sign": (lambda x, t, theta: theta * x, "sign is missing"),
-        "θ missing": (lambda x, t, theta: -x, "θ is missing"),
-        "times t": (lambda x, t, theta: -theta * t * x, "depends on t"),
-        "the flow": (lambda x, t, theta: x * math.exp(-theta * t), "flow, not the drift"),
-        "constant pull": (lambda x, t, theta: torch.full_like(x, -theta), ""),
-        "pull to 1": (lambda x, t, theta: theta * (1 - x), ""),
-        "a number": (lambda x, t, theta: -theta, "found the number"),
+        "in place": (lambda x, t, theta: x.mul_(-theta), "changed a tensor"),
+        "single precision": (lambda x, t, theta: (-theta * x).float(), "dtype"),
+        "times that meet states": (lambda x, t, theta: -theta * x + 0 * t, "Two tensors do not fit together"),
+        "one time alone": (lambda x, t, theta: -theta * x + 0 * float(t), "converted to"),
     },
     "ou_diffusion": {
-        "noise inside": (lambda x, t, sigma: sigma * torch.randn_like(x), "random"),
-        "σ squared": (lambda x, t, sigma: sigma**2, "σ was squared"),
-        "root of t": (lambda x, t, sigma: sigma * t**0.5, "√t"),
-        "root of σ": (lambda x, t, sigma: sigma**0.5, "root was taken"),
-        "times x": (lambda x, t, sigma: sigma * x, "proportional to the state"),
-        "one": (lambda x, t, sigma: 1.0, ""),
-        "a matrix": (lambda x, t, sigma: sigma * torch.eye(2), "shape"),
+        "noise inside": (lambda x, t, sigma: sigma * torch.randn_like(x), "draws random numbers of its own"),
+        "a matrix": (lambda x, t, sigma: sigma * torch.eye(2), "fit states"),
+        "one for each row": (lambda x, t, sigma: sigma * torch.ones(len(x)), "fit states"),
+        "nothing": (lambda x, t, sigma: None, "is there a return"),
     },
     "ou_moments": {
-        "mean grows": (ou_with(lambda x0, d: x0 / d, ou_variance), "mean grows"),
-        "mean at 2θ": (ou_with(lambda x0, d: x0 * d**2, ou_variance), "rate 2θ"),
-        "standard deviation": (ou_with(decayed, lambda *a: ou_variance(*a) ** 0.5), "standard deviation"),
-        "variance at θ": (
-            ou_with(decayed, lambda t, th, s: s**2 * (1 - torch.exp(-th * t)) / (2 * th)),
-            "not e^{−θt}",
+        "the mean alone": (lambda x0, t, theta, sigma: x0 * math.exp(-theta * t), "the variance should come back"),
+        "one tensor of both": (moments(torch.full_like, torch.stack), "the variance should come back"),
+        "three values": (lambda x0, t, theta, sigma: (x0, x0, x0), "2 values in this order"),
+        "one variance for each row": (moments(lambda x0, v: torch.full((len(x0),), v)), "one number"),
+        "single precision": (moments(lambda x0, v: v, lambda pair: (pair[0].float(), pair[1])), "dtype"),
+        "in place": (
+            lambda x0, t, theta, sigma: (x0.mul_(math.exp(-theta * t)), sigma**2),
+            "changed a tensor",
         ),
-        "stationary": (ou_with(decayed, lambda t, th, s: s**2 / (2 * th)), "whatever t is"),
-        "θ for 2θ": (ou_with(decayed, lambda *a: 2 * ou_variance(*a)), "should be 2θ"),
-        "σ for σ²": (ou_with(decayed, lambda t, th, s: ou_variance(t, th, s) / s), "σ was not squared"),
-        "no pull": (ou_with(decayed, lambda t, th, s: s**2 * t), "Brownian motion"),
-        "exchanged": (lambda x0, t, th, s: (ou_variance(torch.as_tensor(t), th, s) + 0 * x0, x0), "exchanged"),
-        "mean alone": (lambda x0, t, th, s: x0 * math.exp(-th * t), "mean and variance should come back"),
+        "for tensors alone": (lambda x0, t, theta, sigma: (torch.exp(-theta * t) * x0, 1.0), "raised TypeError"),
     },
     "euler_maruyama_step": {
-        "h for √h": (em_with(lambda x, u, s, h, e: x + h * u + h * s * e), "needs √h"),
-        "√h missing": (em_with(lambda x, u, s, h, e: x + h * u + s * e), "√h is missing"),
-        "σ missing": (em_with(lambda x, u, s, h, e: x + h * u + h**0.5 * e), "coefficient is missing"),
-        "noise missing": (em_with(lambda x, u, s, h, e: x + h * u), "noise is missing"),
-        "√h for the drift": (em_with(lambda x, u, s, h, e: x + h**0.5 * (u + s * e)), "drift has √h"),
-        "drift missing": (em_with(lambda x, u, s, h, e: x + h**0.5 * s * e), "drift is missing"),
-        "σ squared": (em_with(lambda x, u, s, h, e: x + h * u + h**0.5 * s**2 * e), "σ was squared"),
-        "increment only": (em_with(lambda x, u, s, h, e: h * u + h**0.5 * s * e), "only the increment"),
-        "new noise": (em_with(lambda x, u, s, h, e: x + h * u + h**0.5 * s * torch.randn_like(x)), "two different"),
-        "σ after the drift": (
-            lambda f, g, x, t, h, e: x + h * f(x, t) + h**0.5 * g(x + h * f(x, t), t) * e,
-            "Itô",
+        "new noise": (em_with(torch.randn_like), "draws random numbers of its own"),
+        "new noise from NumPy": (
+            em_with(lambda noise: torch.from_numpy(np.random.default_rng().normal(size=noise.shape)).to(noise)),
+            "two different results",
+        ),
+        "a seed inside": (em_with(lambda noise: noise, lambda: torch.manual_seed(0)), "sets a seed"),
+        "noise changed in place": (em_with(lambda noise: noise.mul_(2)), "changed a tensor"),
+        "one number as coefficient": (
+            lambda f, g, x, t, h, e: x + h * f(x, t) + h**0.5 * float(g(x, t)) * e,
+            "converted to",
+        ),
+        "a column of times": (
+            lambda f, g, x, t, h, e: x + h * f(x, torch.as_tensor(t).reshape(-1, 1)) + h**0.5 * g(x, t) * e,
+            "takes t as a number or in the shape",
+        ),
+        "single precision": (
+            lambda f, g, x, t, h, e: (x + h * f(x, t) + h**0.5 * g(x, t) * e).float(),
+            "dtype",
         ),
     },
     "geometric_brownian_motion": {
-        "no correction": (lambda x0, t, w, m, s: x0 * torch.exp(m * t + s * w), "correction −σ²/2 is missing"),
-        "correction's sign": (lambda x0, t, w, m, s: x0 * torch.exp((m + s**2 / 2) * t + s * w), "wrong sign"),
-        "whole σ²": (lambda x0, t, w, m, s: x0 * torch.exp((m - s**2) * t + s * w), "σ²/2, not σ²"),
-        "root of t": (lambda x0, t, w, m, s: x0 * torch.exp((m - s**2 / 2) * t + s * t**0.5 * w), "√t"),
-        "no exponential": (lambda x0, t, w, m, s: x0 * (1 + (m - s**2 / 2) * t + s * w), "exponential is missing"),
-        "start missing": (lambda x0, t, w, m, s: torch.exp((m - s**2 / 2) * t + s * w), "x_0 is missing"),
-        "start added": (lambda x0, t, w, m, s: x0 + torch.exp((m - s**2 / 2) * t + s * w), "multiplies"),
+        "one time alone": (
+            lambda x0, t, w, mu, sigma: x0 * math.exp((mu - sigma**2 / 2) * t) * torch.exp(sigma * w),
+            "raised",
+        ),
+        "for tensors alone": (
+            lambda x0, t, w, mu, sigma: x0 * torch.exp(mu * t) * torch.exp(sigma * w - sigma**2 / 2 * t),
+            "raised TypeError",
+        ),
+        "in place": (
+            lambda x0, t, w, mu, sigma: x0.mul_(torch.exp((mu - sigma**2 / 2) * t + sigma * w)),
+            "changed a tensor",
+        ),
+        "single precision": (
+            lambda x0, t, w, mu, sigma: (x0 * torch.exp((mu - sigma**2 / 2) * t + sigma * w)).float(),
+            "dtype",
+        ),
     },
     "strong_error": {
-        "weak": (lambda x, y: (x.mean() - y.mean()).abs(), "this is the weak error"),
-        "no absolute value": (lambda x, y: (x - y).mean(), "absolute value"),
-        "sum": (lambda x, y: (x - y).abs().sum(), "summed"),
-        "mean square": (lambda x, y: (x - y).square().mean(), "squares"),
-        "root mean square": (lambda x, y: (x - y).square().mean().sqrt(), "root of the mean square"),
-        "largest": (lambda x, y: (x - y).abs().max(), "largest"),
-        "one per path": (lambda x, y: (x - y).abs(), "one number"),
+        "always 1": (lambda x, y: 1.0, ""),
+        "in place": (lambda x, y: x.sub_(y).abs().mean(), "changed a tensor"),
+        "nothing": (lambda x, y: None, "one number"),
+        "a text": (lambda x, y: f"{(x - y).abs().mean():.3f}", "one number"),
     },
     "weak_error": {
-        "strong": (lambda x, y: (x - y).abs().mean(), "this is the strong error"),
-        "no absolute value": (lambda x, y: x.mean() - y.mean(), "absolute value"),
-        "sum": (lambda x, y: (x.sum() - y.sum()).abs(), "summed"),
-        "mean square": (lambda x, y: (x - y).square().mean(), "squared"),
-        "medians": (lambda x, y: (x.median() - y.median()).abs(), "medians"),
-        "no absolute value, other order": (lambda x, y: y.mean() - x.mean(), "absolute value"),
+        "always 1": (lambda x, y: 1.0, ""),
+        "both means": (lambda x, y: (x.mean(), y.mean()), "one number"),
+        "in place": (lambda x, y: x.sub_(y).mean().abs(), "changed a tensor"),
+        "nothing": (lambda x, y: None, "one number"),
     },
     "langevin_drift": {
-        "½ missing": (lambda score, s: lambda x, t: s**2 * score(x), "½ is missing"),
-        "σ not squared": (lambda score, s: lambda x, t: s / 2 * score(x), "σ was not squared"),
-        "σ missing": (lambda score, s: lambda x, t: score(x) / 2, "σ is missing"),
-        "sign": (lambda score, s: lambda x, t: -(s**2) / 2 * score(x), "sign is reversed"),
-        "the score itself": (lambda score, s: lambda x, t: score(x), "score was returned"),
-        "not a function": (lambda score, s: s**2 / 2, "should return a function"),
-        "x alone": (lambda score, s: lambda x: s**2 / 2 * score(x), "drift(x, t)"),
-        "shared memory": (late_binding(), ""),
+        "not a function": (lambda score, sigma: sigma**2 / 2, "should be a function"),
+        "a tensor at once": (lambda score, sigma: sigma**2 / 2 * torch.zeros(3), "to be called later"),
+        "x alone": (lambda score, sigma: lambda x: sigma**2 / 2 * score(x), "takes 1 positional argument"),
+        "noise inside": (noisy_drift, "draws random numbers of its own"),
+        "shared memory": (late_binding(), "the drift"),
+        "in place": (
+            lambda score, sigma: lambda x, t: x.mul_(0) + sigma**2 / 2 * score(x),
+            "changed a tensor",
+        ),
     },
 }

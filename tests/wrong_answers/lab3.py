@@ -1,4 +1,4 @@
-"""Wrong answers to lab 3, each a misconception students really have.
+"""Wrong answers to lab 3, beside the mistakes on its cards.
 
 exercise → name of the misconception → (answer, words that the verdict must contain).
 """
@@ -7,246 +7,164 @@ import math
 
 import torch
 
-from fmlab.schedules import coefficient
-
-LOG_2PI = math.log(2 * math.pi)
-
-
-def weights(schedule, t, z):
-    """α, β, α̇, β̇ in the shape of the data."""
-    functions = schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot
-    return [coefficient(f(t), z) for f in functions]
+from fmlab.schedules import CondOT, coefficient
 
 
 def squares(error):
     return error.flatten(1).square().sum(1)
 
 
-def loss_with(
-    target=lambda z, e, a, b, da, db: da * z + db * e,
-    state=lambda z, e, a, b: a * z + b * e,
-    reduce=lambda error: squares(error).mean(),
-    time=lambda t: t,
-):
+def mean_squares(error):
+    return squares(error).mean()
+
+
+def seeded(answer):
+    """The answer, with a seed set first."""
+
+    def changed(*args):
+        torch.manual_seed(0)
+        return answer(*args)
+
+    return changed
+
+
+def without_gradients(answer):
+    return torch.no_grad()(answer)
+
+
+def plane(value):
+    """A coefficient in the shape of points in the plane."""
+    return value[:, None] if value.ndim else value
+
+
+# --- regressions ------------------------------------------------------------------------------------------------------
+
+
+def loss_with(reduce=mean_squares, time=lambda t, z: t, noise=lambda e: e, weights=lambda s, t, z: s.weights(t, z)):
     """conditional_flow_matching_loss with one part exchanged."""
 
-    def conditional_flow_matching_loss(u, z, t, noise, schedule):
+    def conditional_flow_matching_loss(u, z, t, e, schedule):
         a, b, da, db = weights(schedule, t, z)
-        return reduce(u(state(z, noise, a, b), time(t)) - target(z, noise, a, b, da, db))
+        e = noise(e)
+        return reduce(u(a * z + b * e, time(t, z)) - (da * z + db * e))
 
     return conditional_flow_matching_loss
 
 
-def condot_loss(u, z, t, noise, schedule):
-    s = coefficient(torch.as_tensor(t), z)
-    return squares(u(s * z + (1 - s) * noise, t) - (z - noise)).mean()
+def each(shape):
+    """The four weights, each in a shape of its own."""
+    return lambda s, t, z: [shape(f(t)) for f in (s.alpha, s.beta, s.alpha_dot, s.beta_dot)]
 
 
-def condot_target(u, z, t, noise, schedule):
-    a, b, _, _ = weights(schedule, t, z)
-    return squares(u(a * z + b * noise, t) - (z - noise)).mean()
+def own_times(u, z, t, noise, schedule):
+    return loss_with()(u, z, torch.rand(len(z), dtype=z.dtype), noise, schedule)
 
 
-def no_shaping(u, z, t, noise, schedule):
-    x = schedule.alpha(t) * z + schedule.beta(t) * noise
-    return squares(u(x, t) - schedule.alpha_dot(t) * z - schedule.beta_dot(t) * noise).mean()
+def half_a_gradient(u, z, t, noise, schedule):
+    a, b, da, db = schedule.weights(t, z)
+    answer, target = u(a * z + b * noise, t), da * z + db * noise
+    return ((answer - target).detach() * (answer - target)).sum() / len(z)
 
 
-def shaped_for_the_plane(u, z, t, noise, schedule):
-    a, b, da, db = (f(t)[:, None] for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
-    return squares(u(a * z + b * noise, t) - (da * z + db * noise)).mean()
-
-
-def sum_over_columns(u, z, t, noise, schedule):
-    a, b, da, db = weights(schedule, t, z)
-    return (u(a * z + b * noise, t) - (da * z + db * noise)).square().sum(1).mean()
-
-
-def no_grad_loss(u, z, t, noise, schedule):
-    with torch.no_grad():
-        return loss_with()(u, z, t, noise, schedule)
-
-
-def own_noise(u, z, t, noise, schedule):
-    return loss_with()(u, z, t, torch.randn_like(z), schedule)
+def with_a_guard(u, z, t, noise, schedule):
+    a, b, da, db = schedule.weights(t, z)
+    x = a * z + b * noise
+    return mean_squares(u(x, t) - (da * z + db / (b + 1e-4) * (x - a * z)))
 
 
 def inplace_loss(u, z, t, noise, schedule):
-    a, b, da, db = weights(schedule, t, z)
+    a, b, da, db = schedule.weights(t, z)
     target = da * z + db * noise
     z *= a
     z += b * noise
-    return squares(u(z, t) - target).mean()
+    return mean_squares(u(z, t) - target)
 
 
-def marginal_with(
-    target=lambda field, x, t, z, e: field(x, t),
-    state=lambda z, e, a, b: a * z + b * e,
-    reduce=lambda error: squares(error).mean(),
-):
-    def marginal_flow_matching_loss(u, z, t, noise, schedule, field):
-        a, b, _, _ = weights(schedule, t, z)
-        x = state(z, noise, a, b)
-        return reduce(u(x, t) - target(field, x, t, z, noise))
+def single_loss(u, z, t, noise, schedule):
+    return loss_with()(lambda x, t: u(x.float(), t), z, t, noise, schedule)
+
+
+def marginal_with(reduce=mean_squares, time=lambda t, z: t, noise=lambda e: e, weights=lambda s, t, z: s.weights(t, z)):
+    """marginal_flow_matching_loss with one part exchanged."""
+
+    def marginal_flow_matching_loss(u, z, t, e, schedule, field):
+        a, b, *_ = weights(schedule, t, z)
+        x = a * z + b * noise(e)
+        return reduce(u(x, time(t, z)) - field(x, time(t, z)))
 
     return marginal_flow_matching_loss
 
 
-def still_conditional(u, z, t, noise, schedule, field):
-    return loss_with()(u, z, t, noise, schedule)
+def gradient_to_the_field(u, z, t, noise, schedule, field):
+    return marginal_with()(lambda x, t: u(x, t).detach(), z, t, noise, schedule, field)
 
 
-def without_the_model(u, z, t, noise, schedule, field):
-    a, b, da, db = weights(schedule, t, z)
-    x = a * z + b * noise
-    return squares(field(x, t) - (da * z + db * noise) + 0 * u(x, t)).mean()
+def optimum(shape=coefficient, guard=0.0):
+    def optimal_vector_field(x, t, mean, std):
+        t = shape(torch.as_tensor(t, dtype=x.dtype), x)
+        return mean + (t * std**2 - (1 - t)) / (t**2 * std**2 + (1 - t) ** 2 + guard) * (x - t * mean)
+
+    return optimal_vector_field
 
 
-def marginal_no_grad(u, z, t, noise, schedule, field):
-    return marginal_with()(u, z, t, noise, schedule, field).detach()
-
-
-def optimum_with(f):
-    """optimal_vector_field as a formula f of x, t, m and s, with t in the shape of x."""
-    return lambda x, t, mean, std: f(x, coefficient(torch.as_tensor(t, dtype=x.dtype), x), mean, std)
-
-
-def variance(t, s):
-    return t**2 * s**2 + (1 - t) ** 2
-
-
-def optimum_scalar_time(x, t, mean, std):
-    """Right for one time, but times (n,) are not shaped."""
-    t = torch.as_tensor(t)
-    return mean + (t * std**2 - (1 - t)) / variance(t, std) * (x - t * mean)
-
-
-def optimum_in_the_plane(x, t, mean, std):
-    t = torch.as_tensor(t, dtype=x.dtype)
-    t = t[:, None] if t.ndim else t
-    return mean + (t * std**2 - (1 - t)) / variance(t, std) * (x - t * mean)
-
-
-def no_zero_grad(model, loss, optimizer):
-    value = loss(model)
-    value.backward()
-    optimizer.step()
-    return value.item()
-
-
-def zero_grad_between(model, loss, optimizer):
-    value = loss(model)
-    value.backward()
-    optimizer.zero_grad()
-    optimizer.step()
-    return value.item()
-
-
-def zero_grad_last(model, loss, optimizer):
-    value = loss(model)
-    value.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return value.item()
-
-
-def no_backward(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model)
-    optimizer.step()
-    return value.item()
-
-
-def backward_last(model, loss, optimizer):
-    value = loss(model)
-    optimizer.step()
-    optimizer.zero_grad()
-    value.backward()
-    return value.item()
-
-
-def no_step(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model)
-    value.backward()
-    return value.item()
-
-
-def two_losses(model, loss, optimizer):
-    optimizer.zero_grad()
-    loss(model).backward()
-    optimizer.step()
-    return loss(model).item()
-
-
-def with_graph(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model)
-    value.backward()
-    optimizer.step()
-    return value
-
-
-def no_value(model, loss, optimizer):
-    no_graph(model, loss, optimizer)
-
-
-def no_graph(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model)
-    value.backward()
-    optimizer.step()
-    return value.item()
-
-
-def detached_loss(model, loss, optimizer):
-    optimizer.zero_grad()
-    value = loss(model).detach()
-    value.backward()
-    optimizer.step()
-    return value.item()
-
-
-def two_steps(model, loss, optimizer):
-    value = no_graph(model, loss, optimizer)
-    optimizer.step()
-    return value
-
-
-def sample_with(
-    size=lambda ts, k: ts[k + 1] - ts[k],
-    time=lambda ts, k: ts[k],
-    intervals=lambda ts: range(len(ts) - 1),
-    end=lambda states: states[-1],
-    place=lambda x, x0: x,
-):
-    @torch.no_grad()
-    def sample_flow(u, x0, ts):
-        states = [x0]
-        for k in intervals(ts):
-            states.append(states[-1] + size(ts, k) * u(place(states[-1], x0), time(ts, k)))
-        return end(states)
-
-    return sample_flow
-
-
-def sample_with_graph(u, x0, ts):
-    x = x0
-    for k in range(len(ts) - 1):
-        x = x + (ts[k + 1] - ts[k]) * u(x, ts[k])
+def inplace_optimum(x, t, mean, std):
+    x -= coefficient(torch.as_tensor(t), x) * mean
     return x
 
 
+# --- training and sampling --------------------------------------------------------------------------------------------
+
+
+def step(before=lambda model: None, value=lambda value: value.item(), down=torch.Tensor.backward):
+    """A right training step but for one part."""
+
+    def train_step(model, loss, optimizer):
+        optimizer.zero_grad()
+        found = loss(model)
+        down(found)
+        before(model)
+        optimizer.step()
+        return value(found)
+
+    return train_step
+
+
+def own_optimizer(model, loss, optimizer):
+    return step()(model, loss, torch.optim.SGD(model.parameters(), 0.1))
+
+
+def clipped(model):
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+
+
+def euler(u, x0, ts, end=lambda states: states[-1]):
+    states = [x0]
+    for t, h in zip(ts[:-1], ts.diff(), strict=True):
+        states.append(states[-1] + h * u(states[-1], t))
+    return end(states)
+
+
 def detached_start(u, x0, ts):
-    return sample_with_graph(u, x0.detach(), ts)
+    return euler(u, x0.detach(), ts)
+
+
+def detached_end(u, x0, ts):
+    return euler(u, x0, ts).detach()
 
 
 @torch.no_grad()
-def sample_with_heun(u, x0, ts):
+def no_grad_at_the_end(u, x0, ts):
+    with torch.enable_grad():
+        end = euler(u, x0, ts)
+    return end + 0.0
+
+
+@torch.no_grad()
+def looks_twice(u, x0, ts):
     x = x0
     for t, h in zip(ts[:-1], ts.diff(), strict=True):
-        now = u(x, t)
-        x = x + h / 2 * (now + u(x + h * now, t + h))
+        assert u(x, t).shape == x.shape
+        x = x + h * u(x, t)
     return x
 
 
@@ -257,71 +175,59 @@ def inplace_sample(u, x0, ts):
     return x0
 
 
-def mean_distance(a, b, p=2.0):
-    return torch.cdist(a.flatten(1), b.flatten(1), p=p).mean()
+@torch.no_grad()
+def own_clock(u, x0, ts):
+    """Right for even steps."""
+    x, t, h = x0, ts[0], ts[1] - ts[0]
+    while (ts[-1] - t) * h.sign() > 1e-6:
+        x, t = x + h * u(x, t), t + h
+    return x
 
 
-def energy_with(combine, distance=mean_distance):
-    return lambda x, y: combine(distance(x, y), distance(x, x), distance(y, y))
+@torch.no_grad()
+def a_column_of_times(u, x0, ts):
+    return euler(lambda x, t: u(x, t.expand(len(x), 1)), x0, ts)
 
 
-def energy(xy, xx, yy):
-    return 2 * xy - xx - yy
+# --- distances and densities ------------------------------------------------------------------------------------------
 
 
-def without_self(x, y):
-    n, m = len(x), len(y)
-    return energy(mean_distance(x, y), mean_distance(x, x) * n / (n - 1), mean_distance(y, y) * m / (m - 1))
+def energy(x, y, distance=lambda a, b: torch.cdist(a, b).mean()):
+    x, y = x.flatten(1), y.flatten(1)
+    return 2 * distance(x, y) - distance(x, x) - distance(y, y)
 
 
-def matched_pairs(x, y):
-    n = min(len(x), len(y))
-    return 2 * (x[:n] - y[:n]).norm(dim=1).mean()
+def rounded_off(a, b):
+    return ((a[:, None] - b).square().sum(-1) + 1e-3).sqrt().mean()
 
 
-def normal(x, d=None, half=0.5):
+def same_number_of_points(x, y):
+    return energy(
+        x, y, lambda a, b: sum((a[i] - b[j]).norm() for i in range(len(x)) for j in range(len(x))) / len(x) ** 2
+    )
+
+
+def inplace_energy(x, y):
+    x -= y.mean(0)
+    return energy(x, y - y.mean(0))
+
+
+def normal(x, d=None):
     x = x.flatten(1)
-    return -half * x.square().sum(1) - (x.shape[1] if d is None else d) / 2 * LOG_2PI
+    return -x.square().sum(1) / 2 - (x.shape[1] if d is None else d) / 2 * math.log(2 * math.pi)
 
 
-def likelihood_with(
-    sign=-1.0,
-    p0=normal,
-    looks=lambda ts, k: ts[k],
-    size=lambda ts, k: ts[k] - ts[k - 1],
-    steps=lambda ts: range(len(ts) - 1, 0, -1),
-    direction=-1.0,
-    after=False,
-    at_start=False,
-):
+def likelihood_with(p0=normal, end=lambda log_p, x: log_p, times=lambda ts: ts):
     """log_likelihood with one part exchanged."""
 
     def log_likelihood(u, divergence, x, ts):
-        end, integral = x, torch.zeros(len(x), dtype=x.dtype)
-        for k in steps(ts):
-            h, t = size(ts, k), looks(ts, k)
-            moved = x + direction * h * u(x, t)
-            integral = integral + h * divergence(moved if after else x, t)
-            x = moved
-        return p0(end if at_start else x) + sign * integral
+        ts, integral = times(ts), torch.zeros(len(x), dtype=x.dtype)
+        for k in range(len(ts) - 1, 0, -1):
+            integral = integral + (ts[k] - ts[k - 1]) * divergence(x, ts[k])
+            x = x - (ts[k] - ts[k - 1]) * u(x, ts[k])
+        return end(p0(x) - integral, x)
 
     return log_likelihood
-
-
-def no_step_size(u, divergence, x, ts):
-    integral = 0.0
-    for k in range(len(ts) - 1, 0, -1):
-        integral = integral + divergence(x, ts[k])
-        x = x - (ts[k] - ts[k - 1]) * u(x, ts[k])
-    return normal(x) - integral
-
-
-def last_divergence_only(u, divergence, x, ts):
-    integral = 0.0
-    for k in range(len(ts) - 1, 0, -1):
-        integral = (ts[k] - ts[k - 1]) * divergence(x, ts[k])
-        x = x - (ts[k] - ts[k - 1]) * u(x, ts[k])
-    return normal(x) - integral
 
 
 def inplace_likelihood(u, divergence, x, ts):
@@ -338,46 +244,35 @@ def per_coordinate(u, divergence, x, ts):
     return torch.distributions.Normal(0.0, 1.0).log_prob(x)
 
 
-def whole_batch(u, divergence, x, ts):
-    return likelihood_with()(u, divergence, x, ts).sum()
+# --- from any data to any data ----------------------------------------------------------------------------------------
 
 
-def line_with(state, velocity=lambda x0, x1, t: x1 - x0):
-    def linear_path(x0, x1, t):
-        s = coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)
-        return state(x0, x1, s), velocity(x0, x1, s)
-
-    return linear_path
-
-
-def line(x0, x1, t):
-    return (1 - t) * x0 + t * x1
-
-
-def unshaped_line(x0, x1, t):
+def line(x0, x1, t, shape=coefficient):
+    t = shape(torch.as_tensor(t, dtype=x0.dtype), x0)
     return (1 - t) * x0 + t * x1, x1 - x0
 
 
-def line_in_the_plane(x0, x1, t):
-    s = torch.as_tensor(t, dtype=x0.dtype)
-    s = s[:, None] if s.ndim else s
-    return (1 - s) * x0 + s * x1, x1 - x0
+def inplace_line(x0, x1, t):
+    x1 -= x0
+    return x0 + coefficient(t, x0) * x1, x1
 
 
 def reflow_with(
-    pairs=lambda x0, x1, k: (x0[k], x1[k]),
-    target=lambda a, b, x: b - a,
-    state=line,
-    reduce=lambda error: squares(error).mean(),
     ends=lambda sample, x0: sample(x0).detach(),
+    reduce=mean_squares,
+    shape=coefficient,
+    time=lambda t, x: t,
+    starts=lambda x0, k: x0[k],
 ):
+    """reflow with one part exchanged."""
+
     def reflow(sample, x0):
         x1 = ends(sample, x0)
 
         def loss(u, k, t):
-            a, b = pairs(x0, x1, k)
-            x = state(a, b, coefficient(t, a))
-            return reduce(u(x, t) - target(a, b, x))
+            a, b = starts(x0, k), x1[k]
+            s = shape(torch.as_tensor(t), a)
+            return reduce(u((1 - s) * a + s * b, time(t, a)) - (b - a))
 
         return loss
 
@@ -393,10 +288,6 @@ def lazy_pairs(sample, x0):
     return lambda u, k, t: reflow_with()(sample, x0)(u, k, t)
 
 
-def sample_from_fresh_noise(sample, x0):
-    return reflow_with(ends=lambda sample, x0: sample(torch.randn_like(x0)).detach())(sample, x0)
-
-
 def shared_memory():
     memory = {}
 
@@ -407,223 +298,167 @@ def shared_memory():
     return reflow
 
 
-def reflow_value(sample, x0):
+def all_pairs(sample, x0):
     x1 = sample(x0).detach()
-    return squares(x1 - x0).mean()
+
+    def loss(u, k, t):
+        t = coefficient(t, x0)
+        return mean_squares(u((1 - t) * x0 + t * x1, t) - (x1 - x0))
+
+    return loss
+
+
+def inplace_reflow(sample, x0):
+    x1 = sample(x0).detach()
+    x0 -= x1
+    return lambda u, k, t: mean_squares(u(x1[k] + (1 - coefficient(t, x0)) * x0[k], t) + x0[k])
+
+
+def seeded_loss(sample, x0):
+    return seeded(reflow_with()(sample, x0))
+
+
+FIT = "the shape that does"
+OWN = "draws random numbers of its own, or sets a seed"
+CUT = "no gradient reaches the network"
+REGRESSION = {  # for each maker of losses
+    "one per point": (dict(reduce=squares), "one number for the whole batch"),
+    "a number": (dict(reduce=lambda error: mean_squares(error).item()), CUT),
+    "detached": (dict(reduce=lambda error: mean_squares(error).detach()), CUT),
+    "a list of one": (dict(reduce=lambda error: mean_squares(error)[None]), "should be a scalar tensor"),
+    "nothing comes back": (dict(reduce=lambda error: None), "is there a return"),
+    "times given as a column": (dict(time=lambda t, z: torch.as_tensor(t).reshape(-1, 1)), "hand t on as it came"),
+    "times given in the shape of weights": (dict(time=lambda t, z: coefficient(t, z)), "hand t on as it came"),
+}
+
+
+def regressions(make) -> dict:
+    return {name: (make(**parts), words) for name, (parts, words) in REGRESSION.items()}
 
 
 WRONG = {
-    "conditional_flow_matching_loss": {
-        "CondOT whatever the schedule": (condot_loss, "path of CondOT"),
-        "CondOT target": (condot_target, "target of CondOT"),
-        "shows the data": (loss_with(state=lambda z, e, a, b: z), "shown the data z"),
-        "shows the noise": (loss_with(state=lambda z, e, a, b: e), "shown the noise"),
-        "weights exchanged": (loss_with(state=lambda z, e, a, b: b * z + a * e), "α_t and β_t are exchanged"),
-        "variance for deviation": (loss_with(state=lambda z, e, a, b: a * z + b**2 * e), "β_t² was used"),
-        "noise subtracted": (loss_with(state=lambda z, e, a, b: a * z - b * e), "noise was subtracted"),
-        "weights for derivatives": (loss_with(lambda z, e, a, b, da, db: a * z + b * e), "needs their derivatives"),
-        "derivatives exchanged": (loss_with(lambda z, e, a, b, da, db: db * z + da * e), "α̇_t and β̇_t are exchanged"),
-        "sign of β̇": (loss_with(lambda z, e, a, b, da, db: da * z - db * e), "negative by itself"),
-        "predicts the data": (loss_with(lambda z, e, *_: z), "compared with the data"),
-        "predicts the noise": (loss_with(lambda z, e, *_: e), "compared with the noise"),
-        "noise left out of the target": (loss_with(lambda z, e, a, b, da, db: da * z), "noise is missing"),
-        "eq. 29 with ε for x": (
-            loss_with(lambda z, e, a, b, da, db: (da - db / b * a) * z + db / b * e),
-            "takes the state x_t",
-        ),
-        "mean over coordinates": (loss_with(reduce=lambda error: error.square().mean()), "mean was taken over coord"),
-        "sum over the batch": (loss_with(reduce=lambda error: squares(error).sum()), "summed, not averaged"),
-        "one per point": (loss_with(reduce=squares), "one number for the whole batch"),
-        "½": (loss_with(reduce=lambda error: squares(error).mean() / 2), "factor ½ too many"),
-        "norm": (loss_with(reduce=lambda error: squares(error).sqrt().mean()), "not squared"),
-        "a number": (lambda *args: loss_with()(*args).item(), "no gradient reaches the model"),
-        "detached": (lambda *args: loss_with()(*args).detach(), "no gradient reaches the model"),
-        "no_grad": (no_grad_loss, "no gradient reaches the model"),
-        "times not shaped": (no_shaping, "raised RuntimeError"),
-        "shaped for the plane alone": (shaped_for_the_plane, "raised"),
-        "sum over the first axis of an image": (sum_over_columns, ""),
-        "times given as a column": (
-            loss_with(time=lambda t: torch.as_tensor(t).reshape(-1, 1)),
-            "hand t on as it came",
-        ),
-        "time turned round": (loss_with(time=lambda t: 1 - t), "the time given to the model"),
-        "noise of its own": (own_noise, "the state x_t given to the model"),
+    "conditional_flow_matching_loss": regressions(loss_with)
+    | {
+        "no_grad": (without_gradients(loss_with()), CUT),
+        "times not shaped": (loss_with(weights=each(lambda value: value)), FIT),
+        "shaped for the plane alone": (loss_with(weights=each(plane)), FIT),
+        "shaped for the plane and times (n,)": (loss_with(weights=each(lambda value: value[:, None])), "raised"),
+        "noise of its own": (loss_with(noise=torch.randn_like), OWN),
+        "times of its own": (own_times, OWN),
+        "a seed": (seeded(loss_with()), OWN),
+        "half of the gradient": (half_a_gradient, "the gradient of the loss"),
+        "a guard in the denominator": (with_a_guard, "nearly right"),
         "in place": (inplace_loss, "changed a tensor"),
-        "no return": (lambda *args: None, "never called"),
+        "single precision": (single_loss, "should have the dtype"),
+        "another schedule's weights": (loss_with(weights=lambda s, t, z: CondOT().weights(t, z)), "path of CondOT"),
+        "no network": (lambda u, z, t, e, s: z.mean(), "never called"),
     },
-    "marginal_flow_matching_loss": {
-        "still conditional": (still_conditional, "never called"),
-        "conditional, field unused": (
-            lambda u, z, t, e, s, field: (field(z, t), loss_with()(u, z, t, e, s))[1],
-            "still the conditional loss",
-        ),
-        "field at the data": (marginal_with(lambda field, x, t, z, e: field(z, t)), "evaluated at the data"),
-        "field at the noise": (marginal_with(lambda field, x, t, z, e: field(e, t)), "evaluated at the noise"),
-        "field at 1 − t": (marginal_with(lambda field, x, t, z, e: field(x, 1 - t)), "time 1 − t"),
-        "model at the data": (marginal_with(state=lambda z, e, a, b: z), "shown the data z"),
-        "weights exchanged": (marginal_with(state=lambda z, e, a, b: b * z + a * e), "α_t and β_t are exchanged"),
-        "added": (marginal_with(lambda field, x, t, z, e: -field(x, t)), "were added"),
-        "without the model": (without_the_model, "model is missing"),
-        "mean over coordinates": (marginal_with(reduce=lambda error: error.square().mean()), "over coordinates"),
-        "sum over the batch": (marginal_with(reduce=lambda error: error.square().sum()), "summed, not averaged"),
-        "norm": (marginal_with(reduce=lambda error: squares(error).sqrt().mean()), "not squared"),
-        "detached": (marginal_no_grad, "no gradient reaches the model"),
-        "rows of an image": (marginal_with(reduce=lambda error: error.square().sum(1).mean()), ""),
+    "marginal_flow_matching_loss": regressions(marginal_with)
+    | {
+        "no_grad": (without_gradients(marginal_with()), CUT),
+        "gradient cut at the network": (gradient_to_the_field, CUT),
+        "times not shaped": (marginal_with(weights=each(lambda value: value)), FIT),
+        "shaped for the plane alone": (marginal_with(weights=each(plane)), FIT),
+        "noise of its own": (marginal_with(noise=torch.randn_like), OWN),
+        "a seed": (seeded(marginal_with()), OWN),
     },
     "optimal_vector_field": {
-        "towards the mean": (optimum_with(lambda x, t, m, s: (m - x) / (1 - t)), "conditional field"),
-        "denoiser": (optimum_with(lambda x, t, m, s: m + t * s**2 / variance(t, s) * (x - t * m)), "E[z | x_t]"),
-        "s for s²": (
-            optimum_with(lambda x, t, m, s: m + (t * s - (1 - t)) / (t**2 * s + (1 - t) ** 2) * (x - t * m)),
-            "s², not s",
-        ),
-        "plus": (
-            optimum_with(lambda x, t, m, s: m + (t * s**2 + 1 - t) / variance(t, s) * (x - t * m)),
-            "a plus where",
-        ),
-        "weights not squared": (
-            optimum_with(lambda x, t, m, s: m + (t * s**2 - (1 - t)) / (t * s**2 + 1 - t) * (x - t * m)),
-            "were not squared",
-        ),
-        "no variance": (optimum_with(lambda x, t, m, s: m + (t * s**2 - (1 - t)) * (x - t * m)), "Var(x_t) is missing"),
-        "no mean of the target": (
-            optimum_with(lambda x, t, m, s: (t * s**2 - (1 - t)) / variance(t, s) * (x - t * m)),
-            "mean of the target",
-        ),
-        "m for t m": (
-            optimum_with(lambda x, t, m, s: m + (t * s**2 - (1 - t)) / variance(t, s) * (x - m)),
-            "t m, not m",
-        ),
-        "times exchanged": (
-            optimum_with(
-                lambda x, t, m, s: m + ((1 - t) * s**2 - t) / variance(1 - t, s) * (x - (1 - t) * m),
-            ),
-            "exchanged",
-        ),
-        "slope turned round": (
-            optimum_with(lambda x, t, m, s: m - (t * s**2 - (1 - t)) / variance(t, s) * (x - t * m)),
-            "sign of the slope",
-        ),
-        "root of the variance": (
-            optimum_with(lambda x, t, m, s: m + (t * s**2 - (1 - t)) / variance(t, s) ** 0.5 * (x - t * m)),
-            "standard deviation of x_t",
-        ),
-        "times not shaped": (optimum_scalar_time, "raised RuntimeError"),
-        "for the plane alone": (optimum_in_the_plane, ""),
+        "times not shaped": (optimum(lambda t, x: t), FIT),
+        "shaped for the plane alone": (optimum(lambda t, x: plane(t)), FIT),
+        "one time alone": (optimum(lambda t, x: float(t)), "raised"),
+        "times (n,) alone": (optimum(lambda t, x: t.reshape(len(x), *[1] * (x.ndim - 1))), "raised"),
+        "a guard in the denominator": (optimum(guard=1e-4), "nearly right"),
+        "in place": (inplace_optimum, "changed a tensor"),
+        "single precision": (lambda *args: optimum()(*args).float(), "should have the dtype"),
+        "double precision": (lambda *args: optimum()(*args).double(), "should have the dtype"),
+        "a mean over the batch": (lambda *args: optimum()(*args).mean(0), "should have shape"),
+        "no return": (lambda *args: None, "is there a return"),
     },
     "train_step": {
-        "no zero_grad": (no_zero_grad, "zero_grad() is missing"),
-        "zero_grad after backward": (zero_grad_between, "no gradient was there"),
-        "zero_grad last": (zero_grad_last, "comes too late"),
-        "no backward": (no_backward, "no gradient was there"),
-        "backward last": (backward_last, "old gradient"),
-        "no step": (no_step, "optimizer.step() was never called"),
-        "two batches": (two_losses, "called 2 times"),
-        "keeps the graph": (with_graph, "carries its graph"),
-        "no value": (no_value, "None"),
-        "detached before backward": (detached_loss, "raised RuntimeError"),
-        "two steps": (two_steps, "taken twice"),
-        "no loss": (lambda model, loss, optimizer: optimizer.step(), "never computed"),
-        "value times two": (lambda *args: 2 * no_graph(*args), "the loss returned"),
+        "keeps the graph": (step(value=lambda value: value), "carries its graph"),
+        "no value": (step(value=lambda value: None), "is there a return"),
+        "value times two": (step(value=lambda value: 2 * value.item()), "the loss returned by step 1"),
+        "a list": (step(value=lambda value: [value.item()]), "should be one number"),
+        "no loss": (lambda model, loss, optimizer: optimizer.step(), "number of calls of loss"),
+        "loss without its model": (lambda model, loss, optimizer: loss(), "raised TypeError"),
+        "half of the loss": (step(down=lambda value: (value / 2).backward()), "vector of weights"),
+        "an optimiser of its own": (own_optimizer, "vector of weights"),
+        "clipped": (step(before=clipped), "vector of weights"),
+        "backward twice": (step(down=lambda value: (value.backward(), value.backward())), "a second time"),
+        "no_grad": (without_gradients(step()), "raised RuntimeError"),
+        "a seed": (seeded(step()), OWN),
     },
     "sample_flow": {
-        "keeps the graph": (sample_with_graph, "torch.no_grad()"),
+        "keeps the graph": (euler, "torch.no_grad()"),
         "detaches the start alone": (detached_start, "torch.no_grad()"),
-        "first step for all": (sample_with(size=lambda ts, k: ts[1] - ts[0]), "size of the first"),
-        "even spacing": (sample_with(size=lambda ts, k: (ts[-1] - ts[0]) / (len(ts) - 1)), "evenly spaced"),
-        "divided by the times": (sample_with(size=lambda ts, k: (ts[-1] - ts[0]) / len(ts)), "number of times"),
-        "end of the step": (sample_with(time=lambda ts, k: ts[k + 1]), "end of each step"),
-        "counter": (sample_with(time=lambda ts, k: torch.tensor(float(k))), "counter"),
-        "one step short": (sample_with(intervals=lambda ts: range(len(ts) - 2)), "last interval"),
-        "starts late": (sample_with(intervals=lambda ts: range(1, len(ts) - 1)), "first interval"),
-        "all states": (sample_with(end=torch.stack), "all states came back"),
-        "a list": (sample_with(end=list), "last time should come back"),
-        "time turned round": (sample_with(time=lambda ts, k: 1 - ts[k]), "1 − t"),
-        "no step size": (sample_with(size=lambda ts, k: 1.0), "step size is missing"),
-        "from x0 every time": (sample_with(place=lambda x, x0: x0), "evaluated at x0"),
-        "Heun": (sample_with_heun, "more than once per step"),
+        "detaches the end alone": (detached_end, "kept until the end"),
+        "no_grad around the end alone": (no_grad_at_the_end, "kept until the end"),
+        "all states": (without_gradients(lambda *args: euler(*args, end=torch.stack)), "states at the last time"),
+        "a list": (without_gradients(lambda *args: euler(*args, end=list)), "states at the last time"),
+        "looks twice": (looks_twice, "number of calls of the field per step"),
         "in place": (inplace_sample, "changed a tensor"),
-        "no return": (sample_with(end=lambda states: None), "None"),
+        "no return": (without_gradients(lambda *args: euler(*args, end=lambda states: None)), "is there a return"),
+        "a clock of its own": (own_clock, ""),
+        "times in a column": (a_column_of_times, "hand t on as it came"),
+        "double precision": (without_gradients(lambda *args: euler(*args).double()), "should have the dtype"),
+        "a mean": (without_gradients(lambda *args: euler(*args).mean(0)), "should have shape"),
+        "a seed": (seeded(without_gradients(euler)), OWN),
     },
     "energy_distance": {
-        "no factor 2": (energy_with(lambda xy, xx, yy: xy - xx - yy), "factor 2"),
-        "mixed term": (energy_with(lambda xy, xx, yy: xy), "mixed term alone"),
-        "twice the mixed term": (energy_with(lambda xy, xx, yy: 2 * xy), "to be subtracted"),
-        "sign": (energy_with(lambda xy, xx, yy: xx + yy - 2 * xy), "sign is reversed"),
-        "without Y": (energy_with(lambda xy, xx, yy: 2 * xy - xx), "E‖Y − Y'‖ is missing"),
-        "without X": (energy_with(lambda xy, xx, yy: 2 * xy - yy), "E‖X − X'‖ is missing"),
-        "squared distances": (
-            energy_with(energy, lambda a, b: torch.cdist(a.flatten(1), b.flatten(1)).square().mean()),
-            "nothing but the means",
-        ),
-        "city blocks": (energy_with(energy, lambda a, b: mean_distance(a, b, 1.0)), "Euclidean"),
-        "root": (energy_with(lambda *parts: energy(*parts).sqrt()), "root was taken"),
-        "without self": (without_self, "with itself"),
-        "sums": (
-            energy_with(energy, lambda a, b: torch.cdist(a.flatten(1), b.flatten(1)).sum()),
-            "summed, not averaged",
-        ),
-        "matrix": (lambda x, y: torch.cdist(x, y), "one number"),
-        "matched pairs": (matched_pairs, ""),
-        "no images": (energy_with(energy, lambda a, b: torch.cdist(a, b).mean()), ""),
+        "a matrix": (lambda x, y: torch.cdist(x.flatten(1), y.flatten(1)), "should be one number"),
+        "for each point of x": (lambda x, y: energy(x, y, lambda a, b: torch.cdist(a, b).mean(1)), ""),
+        "a guard in the root": (lambda x, y: energy(x, y, rounded_off), "nearly right"),
+        "as many points in both": (same_number_of_points, "raised IndexError"),
+        "in place": (inplace_energy, "changed a tensor"),
+        "a pair": (lambda x, y: (energy(x, y), torch.cdist(x.flatten(1), y.flatten(1))), "should be one number"),
+        "no return": (lambda x, y: None, "is there a return"),
     },
     "log_likelihood": {
-        "sign": (likelihood_with(sign=1.0), "wrong sign"),
-        "no integral": (likelihood_with(sign=0.0), "integral of the divergence is missing"),
-        "no step size": (no_step_size, "step size is missing"),
-        "p_0 at x": (likelihood_with(at_start=True), "at x, not at X_0"),
-        "forwards": (likelihood_with(direction=1.0), "followed forwards"),
-        "forwards in time": (
-            likelihood_with(direction=1.0, steps=lambda ts: range(1, len(ts)), looks=lambda ts, k: ts[k - 1]),
-            "from the first time on",
-        ),
-        "from the first time": (likelihood_with(steps=lambda ts: range(1, len(ts))), ""),
-        "time the step goes to": (likelihood_with(looks=lambda ts, k: ts[k - 1]), "time the step goes to"),
-        "divergence after the move": (likelihood_with(after=True), "after the move"),
-        "no constant": (likelihood_with(p0=lambda x: normal(x, 0)), "normalising constant of N(0, I) is missing"),
-        "constant once": (likelihood_with(p0=lambda x: normal(x, 1)), "once per coordinate"),
-        "no half": (likelihood_with(p0=lambda x: normal(x, half=1.0)), "factor ½"),
-        "mean over coordinates": (likelihood_with(p0=lambda x: normal(x) / x[0].numel()), "mean over coordinates"),
-        "density": (lambda *args: likelihood_with()(*args).exp(), "not its logarithm"),
-        "even steps": (likelihood_with(size=lambda ts, k: (ts[-1] - ts[0]) / (len(ts) - 1)), "same size"),
-        "stops early": (likelihood_with(steps=lambda ts: range(len(ts) - 1, 1, -1)), "no step was taken"),
-        "last divergence": (last_divergence_only, "add them all up"),
-        "per coordinate": (per_coordinate, "one per coordinate"),
-        "whole batch": (whole_batch, "a single number"),
+        "three dimensions always": (likelihood_with(p0=lambda x: normal(x, 3)), "off by the same"),
+        "per coordinate": (per_coordinate, "should have shape"),
+        "whole batch": (likelihood_with(end=lambda log_p, x: log_p.sum()), "should have shape"),
+        "its start, too": (likelihood_with(end=lambda log_p, x: (log_p, x)), "found a tuple"),
         "in place": (inplace_likelihood, "changed a tensor"),
-        "three dimensions always": (likelihood_with(p0=lambda x: normal(x, 3)), ""),
+        "times of its own": (
+            likelihood_with(times=lambda ts: torch.linspace(0, 1, len(ts)).to(ts)),
+            "none of the slips",
+        ),
+        "single precision": (likelihood_with(end=lambda log_p, x: log_p.float()), "should have the dtype"),
+        "a list of numbers": (likelihood_with(end=lambda log_p, x: log_p.tolist()), "found a list"),
+        "no return": (likelihood_with(end=lambda log_p, x: None), "is there a return"),
+        "a column": (likelihood_with(end=lambda log_p, x: log_p[:, None]), "should have shape"),
     },
     "linear_path": {
-        "ends exchanged": (line_with(lambda x0, x1, t: t * x0 + (1 - t) * x1), "exchanged"),
-        "results exchanged": (lambda x0, x1, t: line_with(line)(x0, x1, t)[::-1], "state and velocity are exchanged"),
-        "weight missing": (line_with(lambda x0, x1, t: x0 + t * x1), "weight 1 − t"),
-        "own weight missing": (line_with(lambda x0, x1, t: (1 - t) * x0 + x1), "own weight"),
-        "squares": (line_with(lambda x0, x1, t: (1 - t**2) * x0 + t**2 * x1), "squared weights"),
-        "velocity back": (line_with(line, lambda x0, x1, t: x0 - x1), "points back"),
-        "rest of the way": (line_with(line, lambda x0, x1, t: x1 - line(x0, x1, t)), "left of the way"),
-        "way so far": (line_with(line, lambda x0, x1, t: line(x0, x1, t) - x0), "way so far"),
-        "end point": (line_with(line, lambda x0, x1, t: x1), "a velocity is a difference"),
-        "state alone": (lambda x0, x1, t: line_with(line)(x0, x1, t)[0], "as a pair"),
-        "times not shaped": (unshaped_line, "raised RuntimeError"),
-        "for the plane alone": (line_in_the_plane, ""),
+        "state alone": (lambda *args: line(*args)[0], "2 values in this order"),
+        "velocity alone": (lambda *args: line(*args)[1], "2 values in this order"),
+        "stacked": (lambda *args: torch.stack(line(*args)), "2 values in this order"),
+        "times not shaped": (lambda *args: line(*args, shape=lambda t, x: t), FIT),
+        "shaped for the plane alone": (lambda *args: line(*args, shape=lambda t, x: plane(t)), FIT),
+        "in place": (inplace_line, "changed a tensor"),
+        "single precision": (lambda *args: [part.float() for part in line(*args)], "should have the dtype"),
+        "a mean velocity": (lambda *args: (line(*args)[0], line(*args)[1].mean(0)), "should have shape"),
+        "no return": (lambda *args: None, "is there a return"),
+        "a seed": (seeded(line), OWN),
     },
-    "reflow": {
-        "turned round": (reflow_with(state=lambda a, b, t: line(b, a, t)), "turned round"),
-        "velocity back": (reflow_with(target=lambda a, b, x: a - b), "points back"),
-        "end points as target": (reflow_with(target=lambda a, b, x: b), "compared with the end points"),
-        "rest of the way": (reflow_with(target=lambda a, b, x: b - x), "left of the way"),
-        "torn pairs, noise": (reflow_with(pairs=lambda x0, x1, k: (x0[: len(k)], x1[k])), "noise of other pairs"),
-        "torn pairs, ends": (reflow_with(pairs=lambda x0, x1, k: (x0[k], x1[: len(k)])), "end points of other pairs"),
-        "k unused": (reflow_with(pairs=lambda x0, x1, k: (x0[: len(k)], x1[: len(k)])), "k was not used"),
-        "shows the start": (reflow_with(state=lambda a, b, t: a), "shown the starting points"),
+    "reflow": regressions(reflow_with)
+    | {
         "samples in the loss": (sampling_in_the_loss, "called sample again"),
         "samples late": (lazy_pairs, "not called by reflow itself"),
-        "fresh noise": (sample_from_fresh_noise, "what sample was given"),
+        "samples twice": (reflow_with(ends=lambda sample, x0: (sample(x0), sample(x0))[1].detach()), "each pair once"),
+        "samples few": (reflow_with(ends=lambda sample, x0: sample(x0[:3]).detach()), "starting points that sample"),
+        "samples fresh noise": (
+            reflow_with(ends=lambda sample, x0: sample(torch.randn_like(x0)).detach()),
+            OWN,
+        ),
+        "starts of its own": (reflow_with(starts=lambda x0, k: torch.randn_like(x0[k])), OWN),
         "gradient into the flow": (reflow_with(ends=lambda sample, x0: sample(x0)), "back into the first flow"),
-        "detached loss": (reflow_with(reduce=lambda error: squares(error).mean().detach()), "no gradient reaches"),
-        "mean over coordinates": (reflow_with(reduce=lambda error: error.square().mean()), "over coordinates"),
-        "a number": (reflow_value, "should return a function"),
-        "all pairs": (reflow_with(pairs=lambda x0, x1, k: (x0, x1)), "raised RuntimeError"),
+        "a value": (lambda sample, x0: mean_squares(sample(x0).detach() - x0), "should be a function"),
+        "the pairs": (lambda sample, x0: (x0, sample(x0).detach()), "should be a function"),
+        "all pairs": (all_pairs, "raised RuntimeError"),
+        "times not shaped": (reflow_with(shape=lambda t, x: t), FIT),
+        "shaped for the plane alone": (reflow_with(shape=lambda t, x: plane(t)), FIT),
+        "in place": (inplace_reflow, "changed a tensor"),
         "shared memory": (shared_memory(), ""),
+        "a seed": (seeded_loss, OWN),
     },
 }

@@ -1,4 +1,4 @@
-"""Wrong answers to lab 4, each a misconception students really have.
+"""Wrong answers to lab 4, beside the mistakes on its cards: broken promises, and code that fits one example.
 
 exercise → name of the misconception → (answer, words that the verdict must contain).
 """
@@ -9,531 +9,416 @@ import torch
 
 from fmlab.schedules import coefficient
 
+PLANE = "fits images too"
+SHAPES = "do not fit together"
+AS_IT_CAME = "hand t on as it came"
+DRAWN = "draw no others"
+GRADIENT = "no gradient reaches the network"
+DTYPE = "should have the dtype"
 
-def loss_with(error, reduce=None, state=None, time=None, shown=None):
-    """A regression loss: error(network's value, noise, a, b, z), from the network at `shown` and `time`."""
-
-    def loss(network, z, t, noise, schedule):
-        a, b = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
-        x = a * z + b * noise if state is None else state(a, b, z, noise)
-        at = t if time is None else time(t)
-        value = network(x if shown is None else shown(z, noise), at)
-        errors = error(value, noise, a, b, z)
-        return errors.square().flatten(1).sum(1).mean() if reduce is None else reduce(errors)
-
-    return loss
+# --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def dsm(value, noise, a, b, z):
+def score_error(value, noise, b):
     return value + noise / b
 
 
-def eps(value, noise, a, b, z):
+def noise_error(value, noise, b):
     return value - noise
 
 
-def loss_in_flat_space(network, z, t, noise, schedule):
-    """Right in the plane; on images the coefficients multiply the last axis."""
-    a, b = schedule.alpha(t)[:, None], schedule.beta(t)[:, None]
-    return (network(a * z + b * noise, t) + noise / b).square().flatten(1).sum(1).mean()
+def loss(error, ask=lambda network, x, t: network(x, t), reduce=None, clamp=lambda b: b, drawn=lambda noise: noise):
+    """A right loss but for what is given."""
+
+    def answer(network, z, t, noise, schedule):
+        noise = drawn(noise)
+        a, b = coefficient(schedule.alpha(t), z), clamp(coefficient(schedule.beta(t), z))
+        errors = error(ask(network, a * z + b * noise, t), noise, b)
+        return errors.square().flatten(1).sum(1).mean() if reduce is None else reduce(errors)
+
+    return answer
 
 
-def noise_loss_in_flat_space(network, z, t, noise, schedule):
-    a, b = schedule.alpha(t)[:, None], schedule.beta(t)[:, None]
-    return (network(a * z + b * noise, t) - noise).square().sum(1).mean()
+def clamped_target(network, z, t, noise, schedule):
+    """β is kept away from 0 in the target alone."""
+    a, b = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
+    return (network(a * z + b * noise, t) + noise / b.clamp(min=0.05)).square().flatten(1).sum(1).mean()
 
 
-def ignoring_the_schedule(sign, divide):
-    def loss(network, z, t, noise, schedule):
-        a, b = coefficient(t, z), coefficient(1 - t, z)
-        errors = network(a * z + b * noise, t) + sign * noise / (b if divide else 1)
-        return errors.square().flatten(1).sum(1).mean()
-
-    return loss
+def guarded_target(network, z, t, noise, schedule):
+    a, b = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
+    return (network(a * z + b * noise, t) + noise / (b + 1e-4)).square().flatten(1).sum(1).mean()
 
 
-def without_shaping(network, z, t, noise, schedule):
-    x = schedule.alpha(t) * z + schedule.beta(t) * noise
-    return (network(x, t) + noise / schedule.beta(t)).square().sum(1).mean()
+def shaped_time(error):
+    """t is shaped for the schedule, and the network is handed that."""
+
+    def answer(network, z, t, noise, schedule):
+        t = coefficient(t, z)
+        a, b = schedule.alpha(t), schedule.beta(t)
+        return error(network(a * z + b * noise, t), noise, b).square().flatten(1).sum(1).mean()
+
+    return answer
 
 
-def in_place(network, z, t, noise, schedule):
-    b = coefficient(schedule.beta(t), z)
-    x = z.mul_(coefficient(schedule.alpha(t), z)) + b * noise
-    return (network(x, t) + noise / b).square().flatten(1).sum(1).mean()
+def not_shaped(error):
+    def answer(network, z, t, noise, schedule):
+        a, b = schedule.alpha(t), schedule.beta(t)
+        return error(network(a * z + b * noise, t), noise, b).square().sum(1).mean()
+
+    return answer
 
 
-def fresh_noise(network, z, t, noise, schedule):
-    noise = torch.randn_like(z)
-    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
-    return (network(x, t) - noise).square().flatten(1).sum(1).mean()
+def in_place(error):
+    def answer(network, z, t, noise, schedule):
+        b = coefficient(schedule.beta(t), z)
+        x = z.mul_(coefficient(schedule.alpha(t), z)) + b * noise
+        return error(network(x, t), noise, b).square().flatten(1).sum(1).mean()
+
+    return answer
 
 
-@torch.no_grad()
-def without_gradient(network, z, t, noise, schedule):
-    return loss_with(dsm)(network, z, t, noise, schedule)
+def seeded(noise):
+    torch.manual_seed(0)
+    return torch.randn_like(noise)
 
 
-def detached(network, z, t, noise, schedule):
-    return loss_with(lambda v, e, a, b, z: v.detach() - e)(network, z, t, noise, schedule)
+def losses(error) -> dict:
+    """Wrong answers to both losses."""
+    right = loss(error)
+    return {
+        "images, by [:, None]": (
+            lambda f, z, t, e, c: (
+                error(f(c.alpha(t)[:, None] * z + c.beta(t)[:, None] * e, t), e, c.beta(t)[:, None])
+                .square()
+                .flatten(1)
+                .sum(1)
+                .mean()
+            ),
+            PLANE,
+        ),
+        "coefficients not shaped": (not_shaped(error), SHAPES),
+        "shaped time for the network": (shaped_time(error), AS_IT_CAME),
+        "time and state exchanged": (loss(error, lambda f, x, t: f(t, x)), "are the two exchanged"),
+        "time as a column": (loss(error, lambda f, x, t: f(x, t[:, None])), AS_IT_CAME),
+        "one time for all": (loss(error, lambda f, x, t: f(x, t[0])), "the time that the network is given"),
+        "flat states for the network": (
+            loss(error, lambda f, x, t: f(x.flatten(1), t).reshape(x.shape)),
+            "the state that the network is shown should have shape",
+        ),
+        "states in single precision": (loss(error, lambda f, x, t: f(x.float(), t)), DTYPE),
+        "a loss in single precision": (lambda *args: right(*args).float(), DTYPE),
+        "one loss for each point": (loss(error, reduce=lambda e: e.square().flatten(1).sum(1)), "one number for the"),
+        "one loss in a list": (lambda *args: [right(*args)], "one number"),
+        "a float": (lambda *args: float(right(*args)), GRADIENT),
+        "no graph": (torch.no_grad()(loss(error)), GRADIENT),
+        "detached": (loss(error, lambda f, x, t: f(x, t).detach()), GRADIENT),
+        "half a gradient": (
+            lambda f, z, t, e, c: (right(f, z, t, e, c) + right(f, z, t, e, c).detach()) / 2,
+            "the gradient of the loss",
+        ),
+        "in place": (in_place(error), "changed a tensor"),
+        "fresh noise": (loss(error, drawn=torch.randn_like), DRAWN),
+        "fresh noise, seeded": (loss(error, drawn=seeded), "the state that the network is shown"),
+        "a network that is not asked": (lambda f, z, t, e, c: e.square().flatten(1).sum(1).mean(), "never called"),
+    }
 
 
-def score_with(formula, at=lambda t: t):
-    """score_from_vector_field as a formula of u, x, α, β, α̇, β̇."""
-
-    def score_from_vector_field(u, x, t, schedule):
-        t = at(t)
-        a, b = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-        return formula(u, x, a, b, coefficient(schedule.alpha_dot(t), x), coefficient(schedule.beta_dot(t), x))
-
-    return score_from_vector_field
+# --- conversions ------------------------------------------------------------------------------------------------------
 
 
-def euler_maruyama(drift, noise, last=0, keep=False, step=None, at_end=False, same=False):
-    """sample_diffusion with drift(u, s, σ) and noise(h, σ, ε)."""
-
-    def sample_diffusion(u, s, sigma, x0, ts, noises):
-        states = [x0]
-        for k in range(len(ts) - 1 - last):
-            t, h = ts[k + at_end], ts[k + 1] - ts[k] if step is None else step(ts)
-            x, value = states[-1], sigma(t)
-            pushed = noise(h, value, noises[0 if same else k])
-            states.append(x + h * drift(u(x, t), s(x, t), value) + pushed)
-        return torch.stack(states) if keep else states[-1]
-
-    return sample_diffusion
+def score_of_noise(value, x, t, schedule, shape=coefficient):
+    return -value / shape(schedule.beta(t), x)
 
 
-def right_drift(u, s, sigma):
-    return u + sigma**2 / 2 * s
+def score_of_field(u, x, t, schedule, shape=coefficient):
+    a, b, p, q = (shape(c(t), x) for c in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot))
+    return (a * u - p * x) / (b**2 * p - a * q * b)
 
 
-def right_noise(h, sigma, e):
-    return h**0.5 * sigma * e
+def field_of_score(s, x, t, schedule, shape=coefficient):
+    b, q = shape(schedule.beta(t), x), shape(schedule.beta_dot(t), x)
+    growth = shape(schedule.alpha_dot(t) / schedule.alpha(t), x)
+    return (b**2 * growth - q * b) * s + growth * x
 
 
-def own_noise(u, s, sigma, x0, ts, noises):
-    return euler_maruyama(right_drift, right_noise)(u, s, sigma, x0, ts, torch.randn_like(noises))
+def conversions(right, end: str) -> dict:
+    """Wrong answers to all conversions. end: words of the verdict on one that keeps away from a singular end."""
+    low, high = (0.01, 1.0) if right is field_of_score else (0.0, 0.97)
+    return {
+        "not shaped": (lambda v, x, t, c: right(v, x, t, c, lambda value, x: value), SHAPES),
+        "shaped by [:, None]": (lambda v, x, t, c: right(v, x, t, c, lambda value, x: value[:, None]), PLANE),
+        "for four dimensions": (
+            lambda v, x, t, c: right(v, x, t, c, lambda value, x: value.reshape(-1, 1, 1, 1)),
+            "should have shape",
+        ),
+        "numbers refused": (lambda v, x, t, c: right(v, x, t.clone(), c), "raised AttributeError"),
+        "times for each point alone": (lambda v, x, t, c: right(v, x, t[:], c), "raised"),
+        "one time alone": (lambda v, x, t, c: right(v, x, float(t), c), "raised"),
+        "averaged time": (lambda v, x, t, c: right(v, x, torch.as_tensor(t).mean(), c), ""),
+        "times kept from the end": (lambda v, x, t, c: right(v, x, torch.as_tensor(t).clamp(low, high), c), end),
+        "single precision": (lambda *args: right(*args).float(), DTYPE),
+        "double precision": (lambda *args: right(*args).double(), DTYPE),
+        "in place": (lambda v, x, t, c: v.copy_(right(v, x, t, c)), "changed a tensor"),
+        "an array": (lambda *args: right(*args).numpy(), "found a ndarray"),
+    }
+
+
+def without_state(entries: dict) -> dict:
+    """The same for score_from_noise, which is not given x."""
+    return {
+        name: (lambda noise, t, c, answer=answer: answer(noise, noise, t, c), words)
+        for name, (answer, words) in entries.items()
+    }
+
+
+def guarded_field(s, x, t, schedule):
+    b, q, p = (coefficient(c(t), x) for c in (schedule.beta, schedule.beta_dot, schedule.alpha_dot))
+    growth = p / (coefficient(schedule.alpha(t), x) + 1e-4)
+    return (b**2 * growth - q * b) * s + growth * x
+
+
+def guarded_score(u, x, t, schedule):
+    a, b, p, q = schedule.weights(t, x)
+    return (a * u - p * x) / (b**2 * p - a * q * b + 1e-4)
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def sampler(
+    ask=lambda f, x, t: f(x, t), noise=lambda e: e, steps=lambda ts: range(len(ts) - 1), at=lambda sigma, t: sigma(t)
+):
+    """Euler–Maruyama, right but for what is given."""
+
+    def answer(u, s, sigma, x0, ts, noises):
+        x, noises = x0, noise(noises)
+        for k in steps(ts):
+            t, h = ts[k], ts[k + 1] - ts[k]
+            g = at(sigma, t)
+            x = x + h * (ask(u, x, t) + g**2 / 2 * ask(s, x, t)) + h**0.5 * g * noises[k]
+        return x
+
+    return answer
+
+
+def moved_before_the_score(u, s, sigma, x0, ts, noises):
+    x = x0
+    for t, h, e in zip(ts[:-1], ts.diff(), noises):
+        x = x + h * u(x, t)
+        x = x + h * sigma(t) ** 2 / 2 * s(x, t) + h**0.5 * sigma(t) * e
+    return x
+
+
+def one_sigma(u, s, sigma, x0, ts, noises):
+    return sampler()(u, s, lambda t: sigma(ts[0]), x0, ts, noises)
 
 
 def moves_its_start(u, s, sigma, x0, ts, noises):
-    for t, h, e in zip(ts[:-1], ts.diff(), noises, strict=True):
-        x0 += h * right_drift(u(x0, t), s(x0, t), sigma(t)) + right_noise(h, sigma(t), e)
+    for t, h, e in zip(ts[:-1], ts.diff(), noises):
+        x0 += h * (u(x0, t) + sigma(t) ** 2 / 2 * s(x0, t)) + h**0.5 * sigma(t) * e
     return x0
 
 
-def vp_with(a=None, std=None, time=lambda s: s):
-    def forward_marginal(s, low, high):
-        s = time(torch.as_tensor(s))
-        right = torch.exp(-(low * s + (high - low) * s**2 / 2) / 2)
-        mean = right if a is None else a(s, low, high)
-        return mean, torch.sqrt(1 - right**2) if std is None else std(s, right, low, high)
-
-    return forward_marginal
+# --- the diffusion's own time -----------------------------------------------------------------------------------------
 
 
-def drift_with(formula, at=lambda t: 1 - t, score_at=lambda t: t):
-    def drift(score, x, t, f, g):
-        rate, noise = coefficient(f(at(t)), x), coefficient(g(at(t)), x)
-        return formula(x, score(x, score_at(t)), rate, noise)
-
-    return drift
+def marginal(s, low, high):
+    s = torch.as_tensor(s)
+    a = torch.exp(-(low * s + (high - low) * s**2 / 2) / 2)
+    return a, torch.sqrt(1 - a**2)
 
 
-def drift_without_shaping(share):
-    return lambda score, x, t, f, g: -f(1 - t) * x + share * g(1 - t) ** 2 * score(x, t)
+def marginal_by_math(s, low, high):
+    a = math.exp(-(low * s + (high - low) * s**2 / 2) / 2)
+    return a, math.sqrt(1 - a**2)
 
 
-def drift_for_numbers(share):
-    """Right for one time for all points."""
-    return lambda score, x, t, f, g: -f(1 - t).reshape(-1)[0] * x + share * g(1 - t).reshape(-1)[0] ** 2 * score(x, t)
+def marginal_in_place(s, low, high):
+    integral = torch.as_tensor(s)
+    integral *= low + (high - low) * integral / 2
+    return torch.exp(-integral / 2), torch.sqrt(1 - torch.exp(-integral))
 
 
-def posterior_with(mean=None, variance=None, index=0):
-    """ddpm_posterior with the mean from x, x_0, β_k, ᾱ_{k−1}, ᾱ_k and the variance from the last three."""
+def drift(share, shape=coefficient, ask=lambda score, x, t: score(x, t), given=lambda t, x: t):
+    """A right drift but for what is given."""
 
-    def ddpm_posterior(x, x0, k, betas):
-        k = k + index
-        bars = (1 - betas).cumprod(0)
-        beta, before, now = betas[k], bars[k - 1], bars[k]
-        right = before.sqrt() * beta / (1 - now) * x0 + (1 - beta).sqrt() * (1 - before) / (1 - now) * x
-        spread = beta * (1 - before) / (1 - now)
-        return (
-            right if mean is None else mean(x, x0, beta, before, now),
-            spread if variance is None else variance(beta, before, now),
-        )
+    def answer(score, x, t, f, g):
+        t = given(t, x)
+        return share * shape(g(1 - t), x) ** 2 * ask(score, x, t) - shape(f(1 - t), x) * x
 
-    return ddpm_posterior
+    return answer
 
 
-def step_with(mean=None, noise=None, index=0):
-    """ancestral_step with a mean from x, ε̂, β_k, ᾱ_{k−1}, ᾱ_k and the noise's size from the last three."""
-
-    def ancestral_step(x, eps, k, betas, fresh):
-        bars = (1 - betas).cumprod(0)
-        beta, before, now = betas[k + index], bars[k + index - 1], bars[k + index]
-        right = (x - beta / (1 - now).sqrt() * eps) / (1 - beta).sqrt()
-        size = (beta * (1 - before) / (1 - now)).sqrt() if noise is None else noise(beta, before, now)
-        return (right if mean is None else mean(x, eps, beta, before, now)) + size * fresh
-
-    return ancestral_step
-
-
-def drawing_step(x, eps, k, betas, noise):
-    return step_with()(x, eps, k, betas, torch.randn_like(x))
-
-
-def floor_of_noise(x, eps, k, betas, noise):
-    """√β_k at k = 1 and the right size elsewhere."""
-    return step_with(noise=(lambda b, p, n: b.sqrt()) if k == 1 else None)(x, eps, k, betas, noise)
-
-
-def elbo_with(
-    sign=1, weight=None, spread=None, first=None, prior=None, time=lambda k, size: 1 - k / size, shift=1, mean=False
-):
-    """elbo_terms with other weights w(β, ᾱ_k), constants of the KL (d, ratio), row-0 constants, last KL or times."""
-
-    def elbo_terms(x0, eps, betas, noises):
-        bars, d, size = (1 - betas).cumprod(0), x0[0].numel(), len(betas) - 1
-        terms = []
-        for k in range(1, size + 1):
-            beta, noise = betas[k], noises[k - shift]
-            x = bars[k].sqrt() * x0 + (1 - bars[k]).sqrt() * noise
-            square = (noise - eps(x, time(k, size))).square().flatten(1)
-            error = square.mean(1) if mean else square.sum(1)
-            w = beta / (2 * (1 - beta) * (1 - bars[k])) if weight is None else weight(beta, bars[k])
-            ratio = (1 - bars[k - 1]) / (1 - bars[k])
-            if k == 1:
-                constant = d / 2 * torch.log(2 * math.pi * beta) if first is None else first(d, beta)
-                terms.append(-w * error - constant)
-            else:
-                constant = d / 2 * (ratio - 1 - ratio.log()) if spread is None else spread(d, ratio)
-                terms.append(-sign * (w * error + constant))
-        square = x0.square().flatten(1).sum(1)
-        last = (bars[-1] * square - d * bars[-1] - d * torch.log(1 - bars[-1])) / 2
-        terms.append(-(last if prior is None else prior(square, bars[-1], d, last)))
-        return torch.stack(terms)
-
-    return elbo_terms
+def drifts(share) -> dict:
+    """Wrong answers to both drifts."""
+    return {
+        "not shaped": (drift(share, lambda value, x: value), SHAPES),
+        "shaped by [:, None]": (drift(share, lambda value, x: value[:, None]), PLANE),
+        "shaped time for the score": (drift(share, given=lambda t, x: coefficient(t, x)), AS_IT_CAME),
+        "time and state exchanged": (drift(share, ask=lambda score, x, t: score(t, x)), "are the two exchanged"),
+        "the first time for all": (drift(share, lambda value, x: value.reshape(-1)[0]), "the time of the first"),
+        "numbers refused": (drift(share, given=lambda t, x: t.clone()), "raised AttributeError"),
+        "times for each point alone": (drift(share, given=lambda t, x: t[:]), "raised"),
+        "one time alone": (drift(share, given=lambda t, x: float(t)), "raised"),
+        "single precision": (lambda *args: drift(share)(*args).float(), DTYPE),
+        "in place": (lambda score, x, t, f, g: x.copy_(drift(share)(score, x, t, f, g)), "changed a tensor"),
+        "its own rates": (
+            lambda score, x, t, f, g: drift(share)(
+                score, x, t, lambda s: -0.05 - 9.95 * s, lambda s: (0.1 + 19.9 * s) ** 0.5
+            ),
+            "",
+        ),
+    }
 
 
-def transformed(change):
-    return lambda *args: change(elbo_with()(*args))
+# --- the chain --------------------------------------------------------------------------------------------------------
+
+
+def posterior(x, x0, k, betas, floor=0.0):
+    bars = (1 - betas).cumprod(0)
+    beta, before, now = betas[k], (1 - bars[k - 1]).clamp(min=floor), 1 - bars[k]
+    mean = bars[k - 1].sqrt() * beta / now * x0 + (1 - beta).sqrt() * before / now * x
+    return mean, beta * before / now
+
+
+def posterior_like(change):
+    return lambda *args: change(*posterior(*args))
+
+
+def back(x, eps, k, betas, noise):
+    bars = (1 - betas).cumprod(0)
+    mean = (x - betas[k] / (1 - bars[k]).sqrt() * eps) / (1 - betas[k]).sqrt()
+    return mean + (betas[k] * (1 - bars[k - 1]) / (1 - bars[k])).sqrt() * noise
+
+
+def back_in_place(x, eps, k, betas, noise):
+    now = (1 - betas).cumprod(0)[k]
+    x -= betas[k] / (1 - now).sqrt() * eps
+    return x / (1 - betas[k]).sqrt() + back(0 * x, 0 * eps, k, betas, noise)
+
+
+def terms(x0, eps, betas, noises, ask=lambda eps, x, t: eps(x, t), double=False):
+    bars, d, size, rows = (1 - betas).cumprod(0), x0[0].numel(), len(betas) - 1, []
+    for k in range(1, size + 1):
+        x = bars[k].sqrt() * x0 + (1 - bars[k]).sqrt() * noises[k - 1]
+        error = (noises[k - 1] - ask(eps, x.to(betas.dtype) if double else x, 1 - k / size)).square().flatten(1).sum(1)
+        ratio = (1 - bars[k - 1]) / (1 - bars[k])
+        constant = ratio - 1 - ratio.log() if k > 1 else (2 * math.pi * betas[1]).log()
+        rows.append(-betas[k] / (2 * (1 - betas[k]) * (1 - bars[k])) * error - d / 2 * constant)
+    last = bars[-1] * x0.square().flatten(1).sum(1) - d * bars[-1] - d * (1 - bars[-1]).log()
+    return torch.stack([*rows, -last / 2])
+
+
+def terms_with(ask):
+    return lambda *args: terms(*args, ask=ask)
 
 
 WRONG = {
     "denoising_score_matching_loss": {
-        "sign": (loss_with(lambda v, e, a, b, z: v - e / b), "wrong sign"),
-        "β missing": (loss_with(lambda v, e, a, b, z: v + e), "β is missing"),
-        "β squared": (loss_with(lambda v, e, a, b, z: v + e / b**2), "β² instead of β"),
-        "times β": (loss_with(lambda v, e, a, b, z: v + b * e), "multiplied by β"),
-        "over α": (loss_with(lambda v, e, a, b, z: v + e / a), "divided by α"),
-        "weighted": (loss_with(lambda v, e, a, b, z: b * v + e), "weighted with β²"),
-        "mean of coordinates": (loss_with(dsm, lambda e: e.square().mean()), "over the coordinates"),
-        "sum of the batch": (loss_with(dsm, lambda e: e.square().sum()), "summed over the batch"),
-        "one loss per point": (loss_with(dsm, lambda e: e.square().flatten(1).sum(1)), "average them"),
-        "no square": (loss_with(dsm, lambda e: e.flatten(1).norm(dim=1).mean()), "square is missing"),
-        "half": (loss_with(dsm, lambda e: e.square().flatten(1).sum(1).mean() / 2), "factor ½"),
-        "clean data": (loss_with(dsm, shown=lambda z, e: z), "clean data"),
-        "β² in the state": (loss_with(dsm, state=lambda a, b, z, e: a * z + b**2 * e), "standard deviation"),
-        "α and β exchanged": (loss_with(dsm, state=lambda a, b, z, e: b * z + a * e), "exchanged in the state"),
-        "1 − t": (loss_with(dsm, time=lambda t: 1 - t), "1 − t"),
-        "CondOT only": (ignoring_the_schedule(1, True), "schedule was ignored"),
-        "coefficients not shaped": (without_shaping, "raised RuntimeError"),
-        "images": (loss_in_flat_space, ""),
-        "in place": (in_place, "changed a tensor"),
-        "no gradient": (without_gradient, "no gradient reaches the network"),
-        "a float": (lambda *args: float(loss_with(dsm)(*args)), "found the number"),
+        **losses(score_error),
+        "β kept away from 0": (loss(score_error, clamp=lambda b: b.clamp(min=0.05)), "the network is shown"),
+        "β kept away from 0 in the target": (clamped_target, "and times up to 0.9"),
+        "a constant in the denominator": (guarded_target, "nearly right"),
     },
-    "noise_prediction_loss": {
-        "sign": (loss_with(lambda v, e, a, b, z: v + e), "wrong sign"),
-        "still the score": (loss_with(dsm), "still score matching"),
-        "over β": (loss_with(lambda v, e, a, b, z: v - e / b), "divided by β"),
-        "times β": (loss_with(lambda v, e, a, b, z: v - b * e), "multiplied by β"),
-        "the data": (loss_with(lambda v, e, a, b, z: v - z), "data z instead of the noise"),
-        "the velocity": (loss_with(lambda v, e, a, b, z: v - (z - e)), "flow matching"),
-        "weighted again": (loss_with(lambda v, e, a, b, z: b * (v - e)), "once more"),
-        "mean of coordinates": (loss_with(eps, lambda e: e.square().mean()), "over the coordinates"),
-        "sum of the batch": (loss_with(eps, lambda e: e.square().sum()), "summed over the batch"),
-        "no square": (loss_with(eps, lambda e: e.flatten(1).norm(dim=1).mean()), "square is missing"),
-        "clean data": (loss_with(eps, shown=lambda z, e: z), "clean data"),
-        "shown the noise": (loss_with(eps, shown=lambda z, e: e), "shown the noise"),
-        "noise added at full size": (loss_with(eps, state=lambda a, b, z, e: a * z + e), "without β"),
-        "data at full size": (loss_with(eps, state=lambda a, b, z, e: z + b * e), "not multiplied by α"),
-        "1 − t": (loss_with(eps, time=lambda t: 1 - t), "1 − t"),
-        "CondOT only": (ignoring_the_schedule(-1, False), "schedule was ignored"),
-        "fresh noise": (fresh_noise, ""),
-        "images": (noise_loss_in_flat_space, ""),
-        "detached": (detached, "no gradient reaches the network"),
-    },
+    "noise_prediction_loss": losses(noise_error),
     "score_from_noise": {
-        "sign": (lambda e, t, c: e / coefficient(c.beta(t), e), "sign is missing"),
-        "times β": (lambda e, t, c: -coefficient(c.beta(t), e) * e, "multiplied by β"),
-        "β squared": (lambda e, t, c: -e / coefficient(c.beta(t), e) ** 2, "divided by β²"),
-        "α for β": (lambda e, t, c: -e / coefficient(c.alpha(t), e), "α instead of β"),
-        "β missing": (lambda e, t, c: -e, "β is missing"),
-        "1 − t": (lambda e, t, c: -e / coefficient(c.beta(1 - t), e), "asked at 1 − t"),
-        "CondOT only": (lambda e, t, c: -e / coefficient(1 - t, e), "schedule was ignored"),
-        "VP only": (lambda e, t, c: -e / torch.sqrt(1 - coefficient(c.alpha(t), e) ** 2), "√(1 − α²)"),
-        "not shaped": (lambda e, t, c: -e / c.beta(t), "raised RuntimeError"),
-        "shaped for the plane": (lambda e, t, c: -e / c.beta(t).reshape(-1, 1), ""),
-        "averaged time": (lambda e, t, c: -e / c.beta(t.mean()), ""),
+        **without_state(conversions(score_of_noise, "a time for each point is not right")),
+        "β kept away from 0": (
+            lambda e, t, c: -e / coefficient(c.beta(t).clamp(min=0.05), e),
+            "a time for each point is not right",
+        ),
+        "a constant in the denominator": (lambda e, t, c: -e / (coefficient(c.beta(t), e) + 1e-5), "nearly right"),
     },
     "score_from_vector_field": {
-        "sign": (score_with(lambda u, x, a, b, p, q: (p * x - a * u) / (b**2 * p - a * q * b)), "sign is reversed"),
-        "x missing": (score_with(lambda u, x, a, b, p, q: a * u / (b**2 * p - a * q * b)), "x is missing"),
-        "α̇ missing": (score_with(lambda u, x, a, b, p, q: (a * u - x) / (b**2 * p - a * q * b)), "by α̇"),
-        "α missing": (score_with(lambda u, x, a, b, p, q: (u - p * x) / (b**2 * p - a * q * b)), "by α"),
-        "u and x": (score_with(lambda u, x, a, b, p, q: (a * x - p * u) / (b**2 * p - a * q * b)), "u and x"),
-        "plus above": (score_with(lambda u, x, a, b, p, q: (a * u + p * x) / (b**2 * p - a * q * b)), "between α u"),
-        "plus below": (score_with(lambda u, x, a, b, p, q: (a * u - p * x) / (b**2 * p + a * q * b)), "plus in the"),
-        "β not squared": (score_with(lambda u, x, a, b, p, q: (a * u - p * x) / (b * p - a * q * b)), "not squared"),
-        "β missing": (score_with(lambda u, x, a, b, p, q: (a * u - p * x) / (b**2 * p - a * q)), "second term"),
-        "no division": (score_with(lambda u, x, a, b, p, q: a * u - p * x), "division by the denominator"),
-        "CondOT only": (
-            lambda u, x, t, c: (coefficient(t, x) * u - x) / (1 - coefficient(t, x)),
-            "α = t, β = 1 − t",
+        **conversions(score_of_field, "a time for each point is not right"),
+        "a constant in the denominator": (guarded_score, "nearly right"),
+        "the mean state": (lambda u, x, t, c: score_of_field(u, x.mean(0), t, c), ""),
+    },
+    "vector_field_from_score": {
+        **conversions(field_of_score, "a time for each point is not right"),
+        "a constant in the denominator": (guarded_field, "nearly right"),
+    },
+    "sample_diffusion": {
+        "in place": (moves_its_start, "changed a tensor"),
+        "own noise": (sampler(noise=torch.randn_like), DRAWN),
+        "own noise, seeded": (sampler(noise=seeded), ""),
+        "the score at the moved state": (moved_before_the_score, ""),
+        "σ at the first time": (one_sigma, ""),
+        "one step too many": (sampler(steps=lambda ts: range(len(ts))), "raised IndexError"),
+        "five steps": (sampler(steps=lambda ts: range(5)), ""),
+        "σ of state and time": (sampler(at=lambda sigma, t: sigma(t, t)), "raised TypeError"),
+        "σ as a tensor alone": (sampler(at=lambda sigma, t: sigma(t).clone()), "raised AttributeError"),
+        "a column of times": (
+            sampler(lambda f, x, t: f(x, t.reshape(1, 1).expand(len(x), 1))),
+            AS_IT_CAME,
         ),
-        "the noise": (score_with(lambda u, x, a, b, p, q: -(a * u - p * x) / (b * p - a * q)), "the noise, −β s"),
-        "the other direction": (score_with(lambda u, x, a, b, p, q: (b**2 * p / a - q * b) * u + p / a * x), "other"),
-        "1 − t": (
-            score_with(lambda u, x, a, b, p, q: (a * u - p * x) / (b**2 * p - a * q * b), lambda t: 1 - t),
-            "asked at 1 − t",
-        ),
-        "clamped": (
-            score_with(lambda u, x, a, b, p, q: (a * u - p * x) / (b**2 * p - a * q * b + 1e-2)),
-            "",
-        ),
-        "not shaped": (
-            lambda u, x, t, c: (c.alpha(t) * u - c.alpha_dot(t) * x) / (c.beta(t) ** 2 * c.alpha_dot(t)),
+        "time and state exchanged": (sampler(lambda f, x, t: f(t, x)), "are the two exchanged"),
+        "single precision": (lambda *args: sampler()(*args).float(), DTYPE),
+        "points in the plane": (
+            lambda u, s, sigma, x0, ts, e: sampler()(u, s, sigma, x0, ts, e.reshape(len(e), *x0.shape[:2])),
             "raised RuntimeError",
         ),
     },
-    "vector_field_from_score": {
-        "sign": (score_with(lambda s, x, a, b, p, q: -(b**2 * p / a - q * b) * s - p / a * x), "sign is reversed"),
-        "x missing": (score_with(lambda s, x, a, b, p, q: (b**2 * p / a - q * b) * s), "term with x is missing"),
-        "β̇ β missing": (score_with(lambda s, x, a, b, p, q: b**2 * p / a * s + p / a * x), "β̇ β is missing"),
-        "plus": (score_with(lambda s, x, a, b, p, q: (b**2 * p / a + q * b) * s + p / a * x), "plus in front"),
-        "β not squared": (score_with(lambda s, x, a, b, p, q: (b * p / a - q * b) * s + p / a * x), "not squared"),
-        "β̇ alone": (score_with(lambda s, x, a, b, p, q: (b**2 * p / a - q) * s + p / a * x), "β̇ alone"),
-        "turned over": (score_with(lambda s, x, a, b, p, q: (b**2 * a / p - q * b) * s + a / p * x), "turned over"),
-        "α missing": (score_with(lambda s, x, a, b, p, q: (b**2 * p - q * b) * s + p * x), "where α̇/α belongs"),
-        "s and x": (score_with(lambda s, x, a, b, p, q: (b**2 * p / a - q * b) * x + p / a * s), "s and x"),
-        "x subtracted": (score_with(lambda s, x, a, b, p, q: (b**2 * p / a - q * b) * s - p / a * x), "subtracted"),
-        "CondOT only": (
-            lambda s, x, t, c: ((1 - coefficient(t, x)) * s + x) / coefficient(t, x),
-            "α = t, β = 1 − t",
+    "forward_marginal": {
+        "mean alone": (lambda *args: marginal(*args)[0], "should come back"),
+        "three values": (lambda *args: (*marginal(*args), 1.0), "should come back"),
+        "one tensor": (lambda *args: torch.stack(marginal(*args)), "should come back"),
+        "numbers alone": (marginal_by_math, "raised"),
+        "numbers refused": (lambda s, low, high: marginal(s.clone(), low, high), "raised AttributeError"),
+        "single precision": (lambda *args: tuple(value.float() for value in marginal(*args)), DTYPE),
+        "a row": (lambda *args: tuple(value.reshape(-1) for value in marginal(*args)), "should have shape"),
+        "the usual rates": (lambda s, low, high: marginal(s, 0.1, 20.0), ""),
+        "a constant rate": (lambda s, low, high: marginal(s, low, low), "the triangle was left out"),
+        "in place": (marginal_in_place, "changed a tensor"),
+    },
+    "reverse_sde_drift": drifts(1.0),
+    "probability_flow_field": drifts(0.5),
+    "ddpm_posterior": {
+        "variance alone": (lambda *args: posterior(*args)[1], "should come back"),
+        "mean alone": (lambda *args: posterior(*args)[0], "should come back"),
+        "a variance for each point": (
+            posterior_like(lambda mean, variance: (mean, variance.expand(len(mean)))),
+            "should be one number",
         ),
-        "the other direction": (
-            score_with(lambda s, x, a, b, p, q: (a * s - p * x) / (b**2 * p - a * q * b)),
-            "other direction",
+        "a variance of the mean's shape": (
+            posterior_like(lambda mean, variance: (mean, 0 * mean + variance)),
+            "should be one number",
         ),
-        "shaped for the plane": (
-            lambda s, x, t, c: (
-                (c.beta(t) ** 2 * c.alpha_dot(t) / c.alpha(t) - c.beta(t) * c.beta_dot(t)).reshape(-1, 1) * s
-                + (c.alpha_dot(t) / c.alpha(t)).reshape(-1, 1) * x
-            ),
+        "floor on the variance": (lambda *args: posterior(*args, floor=0.01), "for k = 1"),
+        "single precision": (posterior_like(lambda mean, variance: (mean.float(), variance)), DTYPE),
+        "double precision": (posterior_like(lambda mean, variance: (mean.double(), variance)), DTYPE),
+        "a table of its own": (
+            lambda x, x0, k, betas: posterior(x, x0, k, torch.linspace(0, 0.5, len(betas)).to(betas)),
             "",
         ),
-    },
-    "sample_diffusion": {
-        "½ missing": (euler_maruyama(lambda u, s, c: u + c**2 * s, right_noise), "factor ½"),
-        "σ not squared": (euler_maruyama(lambda u, s, c: u + c / 2 * s, right_noise), "not squared in the drift"),
-        "no score": (euler_maruyama(lambda u, s, c: u, right_noise), "nothing pays for the noise"),
-        "sign": (euler_maruyama(lambda u, s, c: u - c**2 / 2 * s, right_noise), "wrong sign"),
-        "score alone": (euler_maruyama(lambda u, s, c: c**2 / 2 * s, right_noise), "vector field is missing"),
-        "score unweighted": (euler_maruyama(lambda u, s, c: u + s, right_noise), "without ½ σ²"),
-        "h for √h": (euler_maruyama(right_drift, lambda h, c, e: h * c * e), "√h belongs"),
-        "√h missing": (euler_maruyama(right_drift, lambda h, c, e: c * e), "√h is missing"),
-        "σ missing": (euler_maruyama(right_drift, lambda h, c, e: h**0.5 * e), "σ is missing"),
-        "σ squared": (euler_maruyama(right_drift, lambda h, c, e: h**0.5 * c**2 * e), "σ is squared"),
-        "no noise": (euler_maruyama(right_drift, lambda h, c, e: 0 * e), "noise is missing"),
-        "end of the step": (euler_maruyama(right_drift, right_noise, at_end=True), "end of the step"),
-        "the same noise": (euler_maruyama(right_drift, right_noise, same=True), "same noise"),
-        "first step for all": (euler_maruyama(right_drift, right_noise, step=lambda ts: ts[1] - ts[0]), "the first"),
-        "even spacing": (
-            euler_maruyama(right_drift, right_noise, step=lambda ts: (ts[-1] - ts[0]) / (len(ts) - 1)),
-            "evenly spaced",
-        ),
-        "one step short": (euler_maruyama(right_drift, right_noise, last=1), "last step is missing"),
-        "all states": (euler_maruyama(right_drift, right_noise, keep=True), "all states came back"),
-        "own noise": (own_noise, "use the noise that is given"),
-        "in place": (moves_its_start, "changed a tensor"),
-    },
-    "forward_marginal": {
-        "½ missing": (
-            vp_with(lambda s, low, high: torch.exp(-(low * s + (high - low) * s**2 / 2))),
-            "½ in front of the integral",
-        ),
-        "grows": (vp_with(lambda s, low, high: torch.exp((low * s + (high - low) * s**2 / 2) / 2)), "sign"),
-        "rate times s": (
-            vp_with(lambda s, low, high: torch.exp(-s * (low + (high - low) * s) / 2)),
-            "not integrated",
-        ),
-        "the rate": (vp_with(lambda s, low, high: torch.exp(-(low + (high - low) * s) / 2)), "rate itself"),
-        "no rectangle": (vp_with(lambda s, low, high: torch.exp(-(high - low) * s**2 / 4)), "b_min was left out"),
-        "triangle to b_max": (
-            vp_with(lambda s, low, high: torch.exp(-(low * s + high * s**2 / 2) / 2)),
-            "b_max instead of",
-        ),
-        "our time": (vp_with(time=lambda s: 1 - s), "wrong way"),
-        "variance": (vp_with(std=lambda s, a, low, high: 1 - a**2), "variance was returned"),
-        "1 − a": (vp_with(std=lambda s, a, low, high: 1 - a), "as 1 − a"),
-        "a not squared": (vp_with(std=lambda s, a, low, high: torch.sqrt(1 - a)), "not squared"),
-        "no pull": (
-            vp_with(std=lambda s, a, low, high: torch.sqrt(low * s + (high - low) * s**2 / 2)),
-            "without the pull",
-        ),
-        "exchanged": (lambda s, low, high: vp_with()(s, low, high)[::-1], "exchanged"),
-        "mean alone": (lambda s, low, high: vp_with()(s, low, high)[0], "should come back"),
-        "the usual rates": (lambda s, low, high: vp_with()(s, 0.1, 20.0), ""),
-    },
-    "reverse_sde_drift": {
-        "text formula": (drift_with(lambda x, s, f, g: f * x - g**2 * s), "s running down"),
-        "f not turned": (drift_with(lambda x, s, f, g: f * x + g**2 * s), "f did not turn"),
-        "score's sign": (drift_with(lambda x, s, f, g: -f * x - g**2 * s), "score has the wrong sign"),
-        "half the score": (drift_with(lambda x, s, f, g: -f * x + g**2 / 2 * s), "probability flow"),
-        "g not squared": (drift_with(lambda x, s, f, g: -f * x + g * s), "g is not squared"),
-        "f and g at t": (drift_with(lambda x, s, f, g: -f * x + g**2 * s, at=lambda t: t), "asked at t"),
-        "score at 1 − t": (
-            drift_with(lambda x, s, f, g: -f * x + g**2 * s, score_at=lambda t: 1 - t),
-            "score was asked at 1 − t",
-        ),
-        "forward drift": (drift_with(lambda x, s, f, g: f * x), "forward diffusion"),
-        "f without x": (drift_with(lambda x, s, f, g: -f + g**2 * s), "not multiplied by x"),
-        "no score": (drift_with(lambda x, s, f, g: -f * x), "score is missing"),
-        "no f": (drift_with(lambda x, s, f, g: g**2 * s), "term with f is missing"),
-        "not shaped": (drift_without_shaping(1.0), "raised RuntimeError"),
-        "the first time for all": (drift_for_numbers(1.0), ""),
-    },
-    "probability_flow_field": {
-        "the reverse SDE": (drift_with(lambda x, s, f, g: -f * x + g**2 * s), "reverse SDE"),
-        "text formula": (drift_with(lambda x, s, f, g: f * x - g**2 / 2 * s), "from data to noise"),
-        "f not turned": (drift_with(lambda x, s, f, g: f * x + g**2 / 2 * s), "f did not turn"),
-        "score's sign": (drift_with(lambda x, s, f, g: -f * x - g**2 / 2 * s), "score has the wrong sign"),
-        "g not squared": (drift_with(lambda x, s, f, g: -f * x + g / 2 * s), "g is not squared"),
-        "half squared": (drift_with(lambda x, s, f, g: -f * x + (g / 2) ** 2 * s), "squared with g"),
-        "half of all": (drift_with(lambda x, s, f, g: (-f * x + g**2 * s) / 2), "on f too"),
-        "f and g at t": (drift_with(lambda x, s, f, g: -f * x + g**2 / 2 * s, at=lambda t: t), "asked at t"),
-        "score at 1 − t": (
-            drift_with(lambda x, s, f, g: -f * x + g**2 / 2 * s, score_at=lambda t: 1 - t),
-            "score was asked at 1 − t",
-        ),
-        "no score": (drift_with(lambda x, s, f, g: -f * x), "score is missing"),
-        "not shaped": (drift_without_shaping(0.5), "raised RuntimeError"),
-    },
-    "ddpm_posterior": {
-        "weights exchanged": (
-            lambda x, x0, k, betas: posterior_with()(x0, x, k, betas),
-            "weights of x_0 and x_k are exchanged",
-        ),
-        "ᾱ_k for x_0": (
-            posterior_with(lambda x, x0, b, p, n: n.sqrt() * b / (1 - n) * x0 + (1 - b).sqrt() * (1 - p) / (1 - n) * x),
-            "where √ᾱ_{k−1} belongs",
-        ),
-        "no root for x_0": (
-            posterior_with(lambda x, x0, b, p, n: p * b / (1 - n) * x0 + (1 - b).sqrt() * (1 - p) / (1 - n) * x),
-            "root of ᾱ_{k−1}",
-        ),
-        "no root for x_k": (
-            posterior_with(lambda x, x0, b, p, n: p.sqrt() * b / (1 - n) * x0 + (1 - b) * (1 - p) / (1 - n) * x),
-            "root of α_k",
-        ),
-        "ᾱ_k for x_k": (
-            posterior_with(lambda x, x0, b, p, n: p.sqrt() * b / (1 - n) * x0 + n.sqrt() * (1 - p) / (1 - n) * x),
-            "where √α_k belongs",
-        ),
-        "1 − ᾱ_k for x_k": (
-            posterior_with(lambda x, x0, b, p, n: p.sqrt() * b / (1 - n) * x0 + (1 - b).sqrt() * x),
-            "where 1 − ᾱ_{k−1} belongs",
-        ),
-        "no division": (
-            posterior_with(lambda x, x0, b, p, n: p.sqrt() * b * x0 + (1 - b).sqrt() * (1 - p) * x),
-            "division by 1 − ᾱ_k",
-        ),
-        "index": (posterior_with(index=-1), "one place too early"),
-        "data alone": (posterior_with(lambda x, x0, b, p, n: p.sqrt() * x0), "given x_0 alone"),
-        "standard deviation": (
-            posterior_with(variance=lambda b, p, n: (b * (1 - p) / (1 - n)).sqrt()),
-            "standard deviation",
-        ),
-        "β_k": (posterior_with(variance=lambda b, p, n: b), "step forward"),
-        "upside down": (posterior_with(variance=lambda b, p, n: b * (1 - n) / (1 - p)), "upside down"),
-        "factor β_k": (posterior_with(variance=lambda b, p, n: (1 - p) / (1 - n)), "factor β_k"),
-        "variance alone": (lambda x, x0, k, betas: posterior_with()(x, x0, k, betas)[1], "should come back"),
-        "in front": (lambda x, x0, k, betas: posterior_with()(x, x0, k, betas)[::-1], "shape"),
-        "floor on the variance": (
-            posterior_with(variance=lambda b, p, n: b * (1 - p).clamp(min=0.01) / (1 - n)),
-            "k = 1",
-        ),
+        "in place": (lambda x, x0, k, betas: (x.copy_(posterior(x, x0, k, betas)[0]), 0.0), "changed a tensor"),
     },
     "ancestral_step": {
-        "√β_k": (step_with(noise=lambda b, p, n: b.sqrt()), "√β_k; here it is √β̃_k"),
-        "variance for its root": (step_with(noise=lambda b, p, n: b * (1 - p) / (1 - n)), "take its root"),
-        "no noise": (step_with(noise=lambda b, p, n: 0.0), "fresh noise is missing"),
-        "noise not scaled": (step_with(noise=lambda b, p, n: 1.0), "not scaled"),
-        "noise added": (
-            step_with(lambda x, e, b, p, n: (x + b / (1 - n).sqrt() * e) / (1 - b).sqrt()),
-            "added instead of subtracted",
+        "own noise": (lambda x, eps, k, betas, noise: back(x, eps, k, betas, torch.randn_like(x)), DRAWN),
+        "own noise, seeded": (lambda x, eps, k, betas, noise: back(x, eps, k, betas, seeded(noise)), ""),
+        "in place": (back_in_place, "changed a tensor"),
+        "a table of its own": (
+            lambda x, eps, k, betas, noise: back(x, eps, k, torch.linspace(0, 0.5, len(betas)).to(betas), noise),
+            "",
         ),
-        "no root": (step_with(lambda x, e, b, p, n: (x - b / (1 - n) * e) / (1 - b).sqrt()), "root of 1 − ᾱ_k"),
-        "β_k missing": (
-            step_with(lambda x, e, b, p, n: (x - e / (1 - n).sqrt()) / (1 - b).sqrt()),
-            "β_k is missing",
-        ),
-        "no division": (step_with(lambda x, e, b, p, n: x - b / (1 - n).sqrt() * e), "division by √α_k"),
-        "α_k for its root": (
-            step_with(lambda x, e, b, p, n: (x - b / (1 - n).sqrt() * e) / (1 - b)),
-            "α_k instead of √α_k",
-        ),
-        "ᾱ_k for α_k": (
-            step_with(lambda x, e, b, p, n: (x - b / (1 - n).sqrt() * e) / n.sqrt()),
-            "√ᾱ_k instead of √α_k",
-        ),
-        "x alone divided": (
-            step_with(lambda x, e, b, p, n: x / (1 - b).sqrt() - b / (1 - n).sqrt() * e),
-            "only x was divided",
-        ),
-        "jump to the data": (
-            step_with(lambda x, e, b, p, n: (x - (1 - n).sqrt() * e) / n.sqrt()),
-            "jumps to the guess",
-        ),
-        "α_k for ᾱ_k": (step_with(lambda x, e, b, p, n: (x - b.sqrt() * e) / (1 - b).sqrt()), "where 1 − ᾱ_k"),
-        "noises exchanged": (
-            lambda x, eps, k, betas, noise: step_with()(x, noise, k, betas, eps),
-            "fresh noise and the predicted noise",
-        ),
-        "index": (step_with(index=-1), "one place too early"),
-        "own noise": (drawing_step, "use the noise that is given"),
-        "noise at the end": (floor_of_noise, "last step, which ends in the data"),
+        "single precision": (lambda *args: back(*args).float(), DTYPE),
+        "double precision": (lambda *args: back(*args).double(), DTYPE),
+        "mean and noise": (lambda x, eps, k, betas, noise: (back(x, eps, k, betas, 0 * noise), noise), "found a tuple"),
     },
     "elbo_terms": {
-        "sign of the KLs": (elbo_with(sign=-1), "wrong sign"),
-        "plain errors": (elbo_with(weight=lambda b, n: 1.0), "not weighted"),
-        "α_k missing": (elbo_with(weight=lambda b, n: b / (2 * (1 - n))), "α_k is missing"),
-        "½ missing": (elbo_with(weight=lambda b, n: b / ((1 - b) * (1 - n))), "½ of the weight"),
-        "no constant": (elbo_with(spread=lambda d, r: 0.0), "constant of the KL"),
-        "constant without d": (elbo_with(spread=lambda d, r: (r - 1 - r.log()) / 2), "number of coordinates"),
-        "sign of the logarithm": (elbo_with(spread=lambda d, r: d / 2 * (r - 1 + r.log())), "logarithm"),
-        "means of coordinates": (elbo_with(mean=True), "over the coordinates in the errors"),
-        "k/K": (elbo_with(time=lambda k, size: k / size), "asked at k/K"),
-        "index for time": (elbo_with(time=lambda k, size: k), "index k"),
-        "shifted noises": (elbo_with(shift=0), ""),
-        "row 0 without constant": (elbo_with(first=lambda d, b: 0.0), "log(2πβ_1) is missing"),
-        "row 0 without d": (elbo_with(first=lambda d, b: torch.log(2 * math.pi * b) / 2), "lacks the number"),
-        "last KL negated": (elbo_with(prior=lambda q, n, d, last: -last), "last KL has the wrong sign"),
-        "last KL without constant": (elbo_with(prior=lambda q, n, d, last: n * q / 2), "lacks its constant"),
-        "last KL left at 0": (elbo_with(prior=lambda q, n, d, last: 0 * last), "taken as 0"),
-        "last KL left out": (transformed(lambda terms: terms[:-1]), "K + 1"),
-        "last variance": (
-            elbo_with(
-                prior=lambda q, n, d, last: (n * q + d * ((1 - n) ** 2 - 1 - 2 * torch.log(1 - n))) / 2,
-            ),
-            "not a standard deviation",
+        "own noise": (lambda x0, eps, betas, noises: terms(x0, eps, betas, torch.randn_like(noises)), DRAWN),
+        "own noise, seeded": (lambda x0, eps, betas, noises: terms(x0, eps, betas, seeded(noises)), ""),
+        "states in double precision": (lambda *args: terms(*args, double=True), "keep its dtype"),
+        "a column of times": (terms_with(lambda eps, x, t: eps(x, torch.full((len(x), 1), t))), AS_IT_CAME),
+        "time and state exchanged": (
+            terms_with(lambda eps, x, t: eps(torch.full((len(x),), t), x)),
+            "are the two exchanged",
         ),
-        "the sum": (transformed(lambda terms: terms.sum(0)), "the sum came back"),
-        "batch means": (transformed(lambda terms: terms.mean(1)), "averaged over the batch"),
-        "points first": (transformed(lambda terms: terms.T), "terms come first"),
-        "a list": (transformed(list), "one tensor"),
+        "flat images for the network": (terms_with(lambda eps, x, t: eps(x.flatten(1), t).reshape(x.shape)), "row 0"),
+        "numbers": (lambda *args: [[float(term) for term in row] for row in terms(*args)], "found a list"),
+        "the first point": (lambda *args: terms(*args)[:, 0], "should have shape"),
+        "single precision": (lambda *args: terms(*args).float(), DTYPE),
+        "in place": (lambda x0, eps, betas, noises: terms(x0.mul_(1.01), eps, betas, noises), "changed a tensor"),
     },
 }

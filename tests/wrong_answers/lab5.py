@@ -1,26 +1,79 @@
-"""Wrong answers to lab 5, each a misconception students really have.
+"""Wrong answers to lab 5, beside the mistakes on its cards.
 
 exercise → name of the misconception → (answer, words that the verdict must contain).
 """
 
+import functools
 import math
 
 import torch
 
-from fmlab.schedules import coefficient
-
-# 1, 2
-
-
-def ratio(t, schedule):
-    return schedule.alpha(t) / schedule.beta(t)
+from fmlab import conversions, losses, metrics, samplers, schedules
+from fmlab.processes import ODE
+from fmlab.schedules import DiffusionSchedule, coefficient
 
 
-def rescaled_by(factor):
-    """to_variance_preserving that divides by a factor of α and β."""
+def single(answer):
+    """What comes back in single precision."""
 
+    def rounded(*args):
+        found = answer(*args)
+        return tuple(part.float() for part in found) if isinstance(found, tuple) else found.float()
+
+    return rounded
+
+
+def column(schedule, t):
+    """The weights in the shape that multiplies points in the plane alone."""
+    return [f(t)[:, None] for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot)]
+
+
+def bare(schedule, t):
+    """The weights in the shape that they come in."""
+    return schedule.alpha(t), schedule.beta(t), schedule.alpha_dot(t), schedule.beta_dot(t)
+
+
+def guarded(schedule, t, x):
+    """The weights in the right shape, β with a constant that is too large."""
+    a, b, *dots = schedule.weights(t, x)
+    return a, b + 1e-4, *dots
+
+
+def clamped(schedule, t, x):
+    a, b, *dots = schedule.weights(t, x)
+    return a, b.clamp(min=0.05), *dots
+
+
+def first_time(schedule, t, x):
+    return schedule.weights(t[0] if getattr(t, "ndim", 0) else t, x)
+
+
+def shaped(weights):
+    """`weights(schedule, t)` as a function of x, too."""
+    return lambda schedule, t, x: weights(schedule, t)
+
+
+ways = {
+    "for the plane": (shaped(column), "IndexError"),
+    "no shape": (shaped(bare), "do not fit together"),
+    "a large guard": (guarded, "nearly right"),
+    "clamped": (clamped, ""),
+    "the first time for all": (first_time, ""),
+}
+
+
+def in_these_ways(make, *names):
+    """An answer made with weights of another shape or size: name → (answer, words)."""
+    return {name: (make(ways[name][0]), ways[name][1]) for name in names}
+
+
+# --- the formulas, with weights of any shape --------------------------------------------------------------------------
+
+
+def rescaled(weights):
     def to_variance_preserving(x, t, schedule):
-        return x / coefficient(factor(schedule.alpha(t), schedule.beta(t)), x)
+        a, b, *_ = weights(schedule, t, x)
+        return x / torch.hypot(a, b)
 
     return to_variance_preserving
 
@@ -30,397 +83,298 @@ def rescaled_in_place(x, t, schedule):
     return x
 
 
-def rescaled_with_a_number(x, t, schedule):
-    return x / float((schedule.alpha(t) ** 2 + schedule.beta(t) ** 2).sqrt())
-
-
-# 3
-
-
-def converter(swapped=False, transposed=False, **wrong):
-    """convert_output with some rows (a, b) of the table replaced; a row is a function of α, β, α̇, β̇."""
-
+def converter(weights):
     def convert_output(value, x, t, schedule, source, target):
-        alpha, beta, alpha_dot, beta_dot = (
-            coefficient(torch.as_tensor(f(t)), x)
-            for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot)
-        )
-        rows = {
-            "data": lambda a, b, a_dot, b_dot: (1, 0),
-            "noise": lambda a, b, a_dot, b_dot: (0, 1),
-            "velocity": lambda a, b, a_dot, b_dot: (-b, a),
-            "vector_field": lambda a, b, a_dot, b_dot: (a_dot, b_dot),
-            "score": lambda a, b, a_dot, b_dot: (0, -1 / b),
-        } | wrong
-        if source == target:
-            return value
-        if transposed:
-            source, target = target, source
-        a, b = rows[source](alpha, beta, alpha_dot, beta_dot)
-        first, second = (beta, alpha) if swapped else (alpha, beta)
-        determinant = first * b - second * a
-        data, noise = (b * x - second * value) / determinant, (first * value - a * x) / determinant
-        a, b = rows[target](alpha, beta, alpha_dot, beta_dot)
-        return a * data + b * noise
+        a, b, *dots = weights(schedule, t, x)
+        rows = {"data": (1, 0), "noise": (0, 1), "velocity": (-b, a), "vector_field": dots, "score": (0, -1 / b)}
+        c, d = rows[source]
+        z, noise = (d * x - b * value) / (a * d - b * c), (a * value - c * x) / (a * d - b * c)
+        c, d = rows[target]
+        return c * z + d * noise
 
     return convert_output
 
 
-def without_shapes(value, x, t, schedule, source, target):
-    """The coefficients multiply as they are."""
-    alpha, beta = schedule.alpha(t), schedule.beta(t)
-    rows = {"data": (1, 0), "noise": (0, 1), "velocity": (-beta, alpha), "score": (0, -1 / beta)}
-    rows["vector_field"] = schedule.alpha_dot(t), schedule.beta_dot(t)
-    a, b = rows[source]
-    determinant = alpha * b - beta * a
-    data, noise = (b * x - beta * value) / determinant, (alpha * value - a * x) / determinant
-    return rows[target][0] * data + rows[target][1] * noise
+right_conversion = converter(lambda schedule, t, x: schedule.weights(t, x))
 
 
-def only_to_data(value, x, t, schedule, source, target):
-    return converter()(value, x, t, schedule, source, "data")
+def all_but_itself(value, x, t, schedule, source, target):
+    if source != target:
+        return right_conversion(value, x, t, schedule, source, target)
 
 
 def only_from_data(value, x, t, schedule, source, target):
     if source == "data":
-        return converter()(value, x, t, schedule, source, target)
+        return right_conversion(value, x, t, schedule, source, target)
 
 
-# 4
+def through_both(value, x, t, schedule, source, target):
+    z, _ = samplers.data_and_noise(value, x, t, schedule, source)
+    return right_conversion(z, x, t, schedule, "data", target)
 
 
-def weight_with(rule=lambda a, b, alpha, beta: (a - b * alpha / beta) ** 2, **wrong):
-    """x_mse_weight by a rule of the row (a, b) and of α, β, or with the formula of an output replaced."""
-
-    def x_mse_weight(output, t, schedule):
-        alpha, beta = schedule.alpha(t), schedule.beta(t)
-        one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
-        rows = {
-            "data": (one, zero),
-            "noise": (zero, one),
-            "velocity": (-beta, alpha),
-            "vector_field": (schedule.alpha_dot(t) * one, schedule.beta_dot(t) * one),
-            "score": (zero, -1 / beta),
-        }
-        return wrong[output](alpha, beta) if output in wrong else rule(*rows[output], alpha, beta)
-
-    return x_mse_weight
+def factor(output, t, schedule, guard=0.0):
+    a, b = schedule.alpha(t), schedule.beta(t) + guard
+    rows = {"data": (torch.ones_like(a), 0), "noise": (0, 1), "velocity": (-b, a)}
+    rows |= {"vector_field": (schedule.alpha_dot(t), schedule.beta_dot(t)), "score": (0, 1 / b)}
+    c, d = rows[output]
+    return (c - d * a / b) ** 2
 
 
-# 5
+def one_for_data(output, t, schedule):
+    return 1.0 if output == "data" else factor(output, t, schedule)
 
 
-def loss_with(term=lambda w, rate, errors: (w * rate * errors).mean(), **wrong):
-    """loss_over_log_snr with a part replaced: state, rate, errors, or the weight."""
-
+def loss_with(weights=lambda schedule, t, x: schedule.weights(t, x), squares=lambda e: e.flatten(1).square().sum(1)):
     def loss_over_log_snr(model, z, noise, t, schedule, weight):
-        alpha, beta = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
-        x = wrong.get("state", lambda a, b, z, e: a * z + b * e)(alpha, beta, z, noise)
-        parts = schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta_dot(t) / schedule.beta(t)
-        rate = wrong.get("rate", lambda a, b: 2 * (a - b))(*parts)
-        target = wrong.get("target", lambda z, e: e)(z, noise)
-        errors = (model(x, t) - target).flatten(1)
-        errors = wrong.get("errors", lambda e: e.square().sum(1))(errors)
-        return term(weight(wrong.get("at", lambda t: schedule.log_snr(t))(t)), rate, errors)
+        a, b, *_ = weights(schedule, t, z)
+        errors = squares(model(a * z + b * noise, t) - noise)
+        return (weight(schedule.log_snr(t)) * schedule.log_snr_dot(t) * errors).mean()
 
     return loss_over_log_snr
 
 
-def untrainable(model, z, noise, t, schedule, weight):
+def untrainable(*args):
     with torch.no_grad():
-        return loss_with()(model, z, noise, t, schedule, weight)
+        return loss_with()(*args)
 
 
-# 6
+def one_per_state(model, z, noise, t, schedule, weight):
+    a, b, *_ = schedule.weights(t, z)
+    errors = (model(a * z + b * noise, t) - noise).flatten(1).square().sum(1)
+    return weight(schedule.log_snr(t)) * schedule.log_snr_dot(t) * errors
 
 
-def effective_with(rule):
-    """effective_weight from the factor of the output, that of the noise, and λ̇."""
-
-    def effective_weight(output, t, schedule):
-        rate = 2 * (schedule.alpha_dot(t) / schedule.alpha(t) - schedule.beta_dot(t) / schedule.beta(t))
-        return rule(weight_with()(output, t, schedule), weight_with()("noise", t, schedule), rate)
-
-    return effective_weight
+def own_noise(model, z, noise, t, schedule, weight):
+    return loss_with()(model, z, torch.randn_like(z), t, schedule, weight)
 
 
-# 7, 8
+def column_of_times(model, z, noise, t, schedule, weight):
+    t = coefficient(t, z)
+    errors = model(schedule.alpha(t) * z + schedule.beta(t) * noise, t) - noise
+    return (weight(schedule.log_snr(t)) * schedule.log_snr_dot(t) * errors.square()).flatten(1).sum(1).mean()
 
 
-def step_with(rule):
-    """ddim_step as a rule of x, ẑ and α, β at t and s, in the shape of x."""
+def exchanged_arguments(model, *args):
+    return loss_with()(lambda x, t: model(t, x), *args)
 
+
+def by_the_library(model, z, noise, t, schedule, weight):
+    return losses.loss_over_log_snr(model, schedules.CondOT(), z, weight, -5.0, 5.0)
+
+
+def weight_of(output, t, schedule):
+    return factor(output, t, schedule) / factor("noise", t, schedule) / schedule.log_snr_dot(t)
+
+
+def stepped(weights):
     def ddim_step(x, data, t, s, schedule):
-        weights = [coefficient(f(time), x) for time in (t, s) for f in (schedule.alpha, schedule.beta)]
-        return rule(x, data, *weights)
+        (a, b, *_), (a_s, b_s, *_) = weights(schedule, t, x), weights(schedule, s, x)
+        return a_s * data + b_s * (x - a * data) / b
 
     return ddim_step
 
 
-def euler(x, data, t, s, schedule):
-    u = converter()(data, x, t, schedule, "data", "vector_field")
-    return x + coefficient(torch.as_tensor(s) - torch.as_tensor(t), x) * u
+right_step = stepped(lambda schedule, t, x: schedule.weights(t, x))
 
 
-def renoised_with(rule, exponent=lambda q, churn: q**churn):
-    """ddpm_step as a rule of ẑ, ε̂, ξ, q, α_s and β_s."""
+def fresh_noise(x, data, t, s, schedule):
+    a, b, *_ = schedule.weights(s, x)
+    return a * data + b * torch.randn_like(x)
 
+
+def step_in_place(x, data, t, s, schedule):
+    x -= right_step(x, data, t, s, schedule)
+    return -x
+
+
+def renoised(weights):
     def ddpm_step(x, data, t, s, schedule, noise, churn):
-        a, b, a_s, b_s = [coefficient(f(time), x) for time in (t, s) for f in (schedule.alpha, schedule.beta)]
-        return rule(data, (x - a * data) / b, noise, exponent(a * b_s / (b * a_s), churn), a_s, b_s)
+        (a, b, *_), (a_s, b_s, *_) = weights(schedule, t, x), weights(schedule, s, x)
+        q = (a * b_s / (b * a_s)) ** churn
+        return a_s * data + b_s * (q * (x - a * data) / b + (1 - q**2).sqrt() * noise)
 
     return ddpm_step
 
 
-def rest(q):
-    return (1 - q**2).sqrt()
+right_renoising = renoised(lambda schedule, t, x: schedule.weights(t, x))
 
 
-def ddpm_right(z, e, xi, q, a, b):
-    return a * z + b * (q * e + rest(q) * xi)
+def own_renoising(x, data, t, s, schedule, noise, churn):
+    return right_renoising(x, data, t, s, schedule, torch.randn_like(x), churn)
 
 
-# 9, 10, 11
+def seeded_renoising(x, data, t, s, schedule, noise, churn):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    return right_renoising(x, data, t, s, schedule, noise, churn)
 
 
-def sde_with(f=lambda growth, b, b_dot: -growth, g=lambda growth, b, b_dot: (2 * (b**2 * growth - b * b_dot)).sqrt()):
-    def sde_from_schedule(t, schedule):
-        values = schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t), schedule.beta_dot(t)
-        return f(*values), g(*values)
+def noise_in_place(x, data, t, s, schedule, noise, churn):
+    noise *= 1.0 + churn
+    return right_renoising(x, data, t, s, schedule, noise / (1.0 + churn), churn)
 
-    return sde_from_schedule
+
+def by_the_library_step(x, data, t, s, schedule, noise, churn):
+    return samplers.DDPM(schedule, "data", churn).step(ODE(lambda x, t: data), x, t, s - t, noise)
+
+
+def rates(t, schedule, guard=0.0):
+    growth, b = schedule.alpha_dot(t) / (schedule.alpha(t) + guard), schedule.beta(t)
+    return -growth, (2 * (b**2 * growth - b * schedule.beta_dot(t))).sqrt()
 
 
 def cumulative(y, s):
-    return torch.cat([s[:1] * 0, torch.cumulative_trapezoid(y, s)])
+    return torch.cat([s.new_zeros(1), torch.cumulative_trapezoid(y, s)])
 
 
-def schedule_with(
-    alpha=lambda f, s: cumulative(f(s), s).exp(),
-    beta=lambda a, g2, s: a * cumulative(g2 / a**2, s).sqrt(),
-):
-    def schedule_from_sde(f, g_squared, s):
-        a = alpha(f, s)
-        return a, beta(cumulative(f(s), s).exp(), g_squared(s), s)
-
-    return schedule_from_sde
+def integrated(f, g_squared, s):
+    alpha = cumulative(f(s), s).exp()
+    return alpha, alpha * cumulative(g_squared(s) / alpha**2, s).sqrt()
 
 
-def curvature_with(rule, norm=lambda x: x.flatten(2).norm(dim=2)):
-    """path_curvature as a rule of the lengths and the distances of all trajectories."""
-    return lambda states: rule(norm(states.diff(dim=0)).sum(0), norm((states[-1] - states[0])[None])[0])
+def on_a_grid_to_1(f, g_squared, s):
+    return integrated(f, g_squared, torch.linspace(0, 1, len(s), dtype=s.dtype))
 
+
+def by_the_librarys_schedule(f, g_squared, s):
+    schedule = DiffusionSchedule(f, lambda r: g_squared(r).sqrt())
+    return schedule.alpha(1 - s), schedule.beta(1 - s)
+
+
+def of_each_path(x):
+    steps, ends = x.diff(dim=0).flatten(2).norm(dim=2).sum(0), (x[-1] - x[0]).flatten(1).norm(dim=1)
+    return steps / ends - 1
+
+
+def two_coordinates(x):
+    first, second, *_ = x.flatten(2).unbind(2)
+    steps, ends = (
+        torch.hypot(first.diff(dim=0), second.diff(dim=0)),
+        torch.hypot(*(p[-1] - p[0] for p in (first, second))),
+    )
+    return steps.sum(0).mean() / ends.mean() - 1
+
+
+LOG_SNR = {
+    "the schedule's own": (lambda t, s: s.log_snr(t), "asks you to write"),
+    "the class's own": (lambda t, s: schedules.Schedule.log_snr(s, t), "asks you to write"),
+    "one number": (lambda t, s: 2 * (s.alpha(t) / s.beta(t)).log().mean(), "shape"),
+    "numbers alone": (lambda t, s: 2 * math.log(s.alpha(t) / s.beta(t)), "raised"),
+    "a list": (lambda t, s: (2 * (s.alpha(t) / s.beta(t)).log()).tolist(), "found a list"),
+    "single precision": (lambda t, s: (2 * (s.alpha(t) / s.beta(t)).log()).float(), "dtype"),
+    "a large guard": (lambda t, s: 2 * (s.alpha(t) / (s.beta(t) + 1e-4)).log(), "nearly right"),
+    "clamped": (lambda t, s: 2 * (s.alpha(t) / s.beta(t).clamp(min=0.05)).log(), ""),
+    "nothing": (lambda t, s: print(end=""), "is there a return"),
+}
 
 WRONG = {
-    "log_snr": {
-        "no squares": (lambda t, s: ratio(t, s).log(), "not squared"),
-        "upside down": (lambda t, s: -2 * ratio(t, s).log(), "upside down"),
-        "no logarithm": (lambda t, s: ratio(t, s) ** 2, "logarithm is missing"),
-        "logarithms divided": (lambda t, s: s.alpha(t).log() / s.beta(t).log(), "two logarithms were divided"),
-        "CondOT": (lambda t, s: 2 * torch.logit(torch.as_tensor(t)), "CondOT, whatever"),
-        "base 10": (lambda t, s: 2 * ratio(t, s).log10(), "base 10"),
-        "cosine": (lambda t, s: 2 * torch.tan(math.pi / 2 * torch.as_tensor(t)).log(), ""),
-        "variance preserving": (lambda t, s: 2 * (s.alpha(t) / (1 - s.alpha(t) ** 2).sqrt()).log(), ""),
-        "the schedule's own": (lambda t, s: s.log_snr(t), "what you are asked to write"),
-        "one number": (lambda t, s: 2 * ratio(t, s).log().mean(), "shape"),
-    },
+    "log_snr": LOG_SNR,
     "to_variance_preserving": {
-        "no root": (rescaled_by(lambda a, b: a**2 + b**2), "square root is missing"),
-        "multiplied": (rescaled_by(lambda a, b: 1 / (a**2 + b**2).sqrt()), "multiplied"),
-        "sum of weights": (rescaled_by(lambda a, b: a + b), "α + β"),
-        "by α": (rescaled_by(lambda a, b: a), "by α alone"),
-        "by β": (rescaled_by(lambda a, b: b), "by β alone"),
-        "unchanged": (lambda x, t, s: 1 * x, "nothing was rescaled"),
-        "own length": (lambda x, t, s: x / x.norm(dim=1, keepdim=True), "its own length"),
-        "difference of squares": (rescaled_by(lambda a, b: (a**2 - b**2).abs().sqrt()), "sign under the root"),
+        **in_these_ways(rescaled, "for the plane", "no shape"),
+        "a large guard": (lambda x, t, s: x / torch.hypot(*s.weights(t, x)[:2]).add(1e-3), "nearly right"),
         "in place": (rescaled_in_place, "changed a tensor"),
-        "one time only": (rescaled_with_a_number, "raised"),
-        "no shape": (lambda x, t, s: x / (s.alpha(t) ** 2 + s.beta(t) ** 2).sqrt(), "raised RuntimeError"),
+        "one time only": (lambda x, t, s: x / math.hypot(s.alpha(t), s.beta(t)), "raised"),
         "twin returned too": (lambda x, t, s: (x, s.alpha(t)), "found a tuple"),
+        "single precision": (single(rescaled(lambda s, t, x: s.weights(t, x))), "dtype"),
+        "the library's": (schedules.to_variance_preserving, "asks you to write"),
     },
     "convert_output": {
-        "velocity's sign": (converter(velocity=lambda a, b, *_: (b, -a)), "velocity has the wrong sign"),
-        "velocity exchanged": (converter(velocity=lambda a, b, *_: (-a, b)), "velocity has α and β exchanged"),
-        "velocity with a plus": (converter(velocity=lambda a, b, *_: (b, a)), "has a plus"),
-        "u for CondOT": (converter(vector_field=lambda *_: (1, -1)), "right for CondOT only"),
-        "score's sign": (converter(score=lambda a, b, *_: (0, 1 / b)), "sign of the score"),
-        "score without β": (converter(score=lambda *_: (0, -1)), "not −ε."),
-        "score over β²": (converter(score=lambda a, b, *_: (0, -1 / b**2)), "not −ε/β²"),
-        "score times β": (converter(score=lambda a, b, *_: (0, -b)), "not −βε"),
-        "state exchanged": (converter(swapped=True), "exchanged in the state"),
-        "names exchanged": (converter(transposed=True), "source and target are exchanged"),
-        "nothing done": (lambda value, x, t, schedule, source, target: value, "came back as it was"),
-        "no shape": (without_shapes, "raised RuntimeError"),
-        "data only": (only_to_data, ""),
-        "from data only": (only_from_data, "None"),
-        "state for value": (lambda value, x, t, schedule, source, target: x, ""),
+        **in_these_ways(converter, *ways),
+        "all but itself": (all_but_itself, "is there a return"),
+        "from data only": (only_from_data, "is there a return"),
+        "single precision": (single(right_conversion), "dtype"),
+        "through the library's halves": (through_both, "asks you to write"),
+        "the library's": (
+            lambda value, x, t, schedule, source, target: conversions.convert(
+                value, x, t, schedule, source=source, target=target
+            ),
+            "asks you to write",
+        ),
     },
     "x_mse_weight": {
-        "as printed": (weight_with(velocity=lambda a, b: b**2 * (b**2 / a**2 + 1) ** 2), "as printed in the source"),
-        "no square": (weight_with(lambda a, b, al, be: (a - b * al / be).abs()), "square is missing"),
-        "upside down": (weight_with(lambda a, b, al, be: 1 / (a - b * al / be) ** 2), "upside down"),
-        "noise's sign lost": (weight_with(lambda a, b, al, be: (a + b * al / be) ** 2), "lost its sign"),
-        "ratio upside down": (weight_with(lambda a, b, al, be: (a - b * be / al) ** 2), "upside down"),
-        "data's part only": (
-            weight_with(velocity=lambda a, b: b**2, vector_field=lambda a, b: (1 + a / b) ** 2),
-            "only the data",
-        ),
-        "squares added": (weight_with(lambda a, b, al, be: a**2 + (b * al / be) ** 2), "squares were added"),
-        "u for CondOT": (weight_with(vector_field=lambda a, b: (1 + a / b) ** 2), "right for CondOT only"),
-        "score like noise": (weight_with(score=lambda a, b: a**2 / b**2), "β is missing"),
-        "β² missing": (weight_with(velocity=lambda a, b: (a**2 / b**2 + 1) ** 2), "β² is missing"),
-        "all alike": (weight_with(lambda a, b, al, be: torch.ones_like(al)), "for every output"),
-        "None for the score": (weight_with(score=lambda a, b: None), "None"),
+        "1.0 for the data": (one_for_data, "found the number 1.0"),
+        "nothing for the score": (lambda o, t, s: None if o == "score" else factor(o, t, s), "is there a return"),
+        "one number": (lambda *args: factor(*args).mean(), "shape"),
+        "a column": (lambda *args: factor(*args)[..., None], "shape"),
+        "tensors alone": (lambda o, t, s: torch.ones_like(t) if o == "data" else factor(o, t, s), "raised TypeError"),
+        "single precision": (single(factor), "dtype"),
+        "a large guard": (functools.partial(factor, guard=1e-4), "nearly right"),
+        "the library's": (conversions.x_mse_weight, "asks you to write"),
     },
     "loss_over_log_snr": {
-        "no λ̇": (loss_with(lambda w, r, e: (w * e).mean()), "speed λ̇ is missing"),
-        "no weight": (loss_with(lambda w, r, e: (r * e).mean()), "weight w(λ) is missing"),
-        "λ̇ divides": (loss_with(lambda w, r, e: (w / r * e).mean()), "λ̇ divides"),
-        "no 2": (loss_with(rate=lambda a, b: a - b), "factor 2"),
-        "λ̇ negative": (loss_with(rate=lambda a, b: 2 * (b - a)), "wrong sign"),
-        "λ̇ with a plus": (loss_with(rate=lambda a, b: 2 * (a + b)), "between the two parts"),
-        "mean of coordinates": (loss_with(errors=lambda e: e.square().mean(1)), "over the coordinates"),
-        "sum of batch": (loss_with(lambda w, r, e: (w * r * e).sum()), "summed, not averaged"),
-        "norm not squared": (loss_with(errors=lambda e: e.norm(dim=1)), "square is missing from the norm"),
-        "weight at t": (loss_with(at=lambda t: t), "at t instead of at λ_t"),
-        "model sees z": (loss_with(state=lambda a, b, z, e: z), "given the data z"),
-        "state exchanged": (loss_with(state=lambda a, b, z, e: b * z + a * e), "exchanged in the state"),
-        "predicts data": (loss_with(target=lambda z, e: z), "compared with the data"),
-        "mean first": (loss_with(lambda w, r, e: (w * r).mean() * e.mean()), "before weighting"),
-        "no gradient": (untrainable, "lost its gradient"),
-        "a float": (loss_with(lambda w, r, e: float((w * r * e).mean())), "lost its gradient"),
-        "one per state": (loss_with(lambda w, r, e: w * r * e), "one number"),
+        **in_these_ways(loss_with, "no shape", "clamped"),
+        "for the plane": (loss_with(shaped(column)), ""),
+        "no gradient": (untrainable, "no gradient reaches"),
+        "a float": (lambda *args: loss_with()(*args).item(), "no gradient reaches"),
+        "one per state": (one_per_state, "one number for the whole batch"),
+        "own noise": (own_noise, "two different results"),
+        "a column of times": (column_of_times, "hand t on as it came"),
+        "(t, x)": (exchanged_arguments, "raised"),
+        "the library's": (by_the_library, "asks you to write"),
     },
     "effective_weight": {
-        "no λ̇": (effective_with(lambda w, n, r: w / n), "λ̇ is missing"),
-        "times λ̇": (effective_with(lambda w, n, r: w / n * r), "λ̇ multiplies"),
-        "no 2": (effective_with(lambda w, n, r: 2 * w / n / r), "factor 2"),
-        "sign": (effective_with(lambda w, n, r: -w / n / r), "wrong sign"),
-        "error of the data": (effective_with(lambda w, n, r: w / r), "error of the data"),
-        "multiplied": (effective_with(lambda w, n, r: w * n / r), "should be divided"),
-        "ratio upside down": (effective_with(lambda w, n, r: n / w / r), "ratio of the factors is upside down"),
-        "all upside down": (effective_with(lambda w, n, r: r * n / w), ""),
-        "root": (effective_with(lambda w, n, r: (w / n).sqrt() / r), "root was taken"),
-        "CondOT's λ̇": (
-            lambda output, t, s: (
-                weight_with()(output, t, s) / weight_with()("noise", t, s) * torch.as_tensor(t) * (1 - t) / 2
-            ),
+        "one number": (lambda *args: weight_of(*args).mean(), "shape"),
+        "1.0 for the noise": (
+            lambda o, t, s: (1.0 if o == "noise" else weight_of(o, t, s) * s.log_snr_dot(t)) / s.log_snr_dot(0.5),
             "",
         ),
+        "single precision": (single(weight_of), "dtype"),
+        "nothing for the score": (lambda o, t, s: None if o == "score" else weight_of(o, t, s), "is there a return"),
+        "a large guard": (
+            lambda o, t, s: factor(o, t, s, 1e-4) / factor("noise", t, s, 1e-4) / s.log_snr_dot(t),
+            "nearly right",
+        ),
+        "the library's": (lambda o, t, s: losses.effective_weight(o, s.log_snr(t), s), "asks you to write"),
     },
     "ddim_step": {
-        "Euler": (euler, "Euler's step along"),
-        "Euler on CondOT": (
-            lambda x, z, t, s, sch: (
-                x
-                + coefficient(torch.as_tensor(s - t), x)
-                * (z - (x - coefficient(sch.alpha(t), x) * z) / coefficient(sch.beta(t), x))
-            ),
-            "CondOT, whatever",
+        **in_these_ways(stepped, "for the plane", "no shape", "clamped"),
+        "a large guard": (
+            lambda x, z, t, s, sch: right_step(x, z, t, s, sch) + 1e-3 * (x - z),
+            "nearly right",
         ),
-        "old β": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + x - a * z), "old weight β_t"),
-        "old α": (step_with(lambda x, z, a, b, a_s, b_s: a * z + b_s * (x - a * z) / b), "old weight α_t"),
-        "noise at s": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * (x - a_s * z) / b_s), "nothing moves"),
-        "no division": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * (x - a * z)), "not divided by β_t"),
-        "x for noise": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * x), "x was used in place"),
-        "x over β": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * x / b), "missing its part of the data"),
-        "sign": (step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * (x + a * z) / b), "sign in ε"),
-        "exchanged": (step_with(lambda x, z, a, b, a_s, b_s: b_s * z + a_s * (x - a * z) / b), "exchanged in the new"),
-        "fresh noise": (
-            step_with(lambda x, z, a, b, a_s, b_s: a_s * z + b_s * torch.randn_like(x)),
-            "two different steps",
-        ),
-        "the guess": (lambda x, z, t, s, schedule: 1 * z, "guess itself"),
-        "no shape": (
-            lambda x, z, t, s, sch: sch.alpha(s) * z + sch.beta(s) * (x - sch.alpha(t) * z) / sch.beta(t),
-            "raised RuntimeError",
+        "fresh noise": (fresh_noise, "two different results"),
+        "in place": (step_in_place, "changed a tensor"),
+        "noise returned too": (lambda *args: (right_step(*args), args[0]), "found a tuple"),
+        "single precision": (single(right_step), "dtype"),
+        "the library's": (
+            lambda x, z, t, s, schedule: samplers.ddim(lambda x, t: z, x, schedule, [t, s], output="data"),
+            "asks you to write",
         ),
     },
     "ddpm_step": {
-        "churn ignored": (renoised_with(ddpm_right, lambda q, c: q), "churn is ignored"),
-        "DDIM": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * e), "this is DDIM"),
-        "no new noise": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * q * e), "new noise is missing"),
-        "all new": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * xi), "all of the noise is new"),
-        "q squared": (renoised_with(ddpm_right, lambda q, c: q ** (2 * c)), "q is squared"),
-        "no root": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * (q * e + (1 - q**2) * xi)), "root is missing"),
-        "1 − q": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * (q * e + (1 - q) * xi)), "variances add up"),
-        "on top": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * (e + rest(q) * xi)), "added on top"),
-        "exchanged": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * (rest(q) * e + q * xi)), "are exchanged"),
-        "β missing": (renoised_with(lambda z, e, xi, q, a, b: a * z + b * q * e + rest(q) * xi), "β_s is missing"),
-        "churn times q": (
-            renoised_with(
-                lambda z, e, xi, q, a, b: a * z + b * (q * e + (1 - q**2).clamp(min=0).sqrt() * xi),
-                lambda q, c: c * q,
-            ),
-            "belongs in the exponent",
+        **in_these_ways(renoised, "for the plane", "no shape"),
+        "a large guard": (
+            lambda x, z, t, s, sch, xi, c: right_renoising(x, z, t, s, sch, xi, c + 1e-3),
+            "nearly right",
         ),
-        "Δλ reversed": (renoised_with(ddpm_right, lambda q, c: q ** (-c)), "not finite"),
-        "own noise": (
-            renoised_with(lambda z, e, xi, q, a, b: a * z + b * (q * e + rest(q) * torch.randn_like(xi))),
-            "two different steps",
-        ),
+        "own noise": (own_renoising, "two different results"),
+        "seeded noise": (seeded_renoising, ""),
+        "noise in place": (noise_in_place, "changed a tensor"),
+        "single precision": (single(right_renoising), "dtype"),
+        "the library's": (by_the_library_step, "asks you to write"),
     },
     "sde_from_schedule": {
-        "sign of f": (sde_with(f=lambda r, b, b_dot: r), "sign is reversed"),
-        "g squared": (sde_with(g=lambda r, b, b_dot: 2 * (b**2 * r - b * b_dot)), "root is missing"),
-        "2 missing": (sde_with(g=lambda r, b, b_dot: (b**2 * r - b * b_dot).sqrt()), "factor 2 is missing"),
-        "no shrinking": (sde_with(g=lambda r, b, b_dot: (-2 * b * b_dot).sqrt()), "shrinking of the noise is missing"),
-        "no growth": (sde_with(g=lambda r, b, b_dot: (2 * b**2 * r).sqrt()), "growth of the noise is missing"),
-        "sign in g": (
-            sde_with(g=lambda r, b, b_dot: (2 * (b**2 * r + b * b_dot)).abs().sqrt()),
-            "sign between the two parts",
-        ),
-        "β not squared": (sde_with(g=lambda r, b, b_dot: (2 * (b * r - b * b_dot)).sqrt()), "β is not squared"),
-        "exchanged": (lambda t, s: sde_with()(t, s)[::-1], "f and g are exchanged"),
-        "α̇ alone": (lambda t, s: (-s.alpha_dot(t), sde_with()(t, s)[1]), "α was not divided by"),
-        "g alone": (lambda t, s: sde_with()(t, s)[1], "f and g should come back"),
-        "variance preserving": (
-            lambda t, s: (
-                -s.alpha_dot(t) / s.alpha(t),
-                (2 * s.alpha_dot(t) / s.alpha(t)).sqrt(),
-            ),
-            "",
-        ),
+        "g alone": (lambda t, s: rates(t, s)[1], "f and g should come back"),
+        "a dictionary": (lambda t, s: dict(zip("fg", rates(t, s))), "f and g should come back"),
+        "f a number": (lambda t, s: (float(rates(t, s)[0].mean()), rates(t, s)[1]), "f for"),
+        "single precision": (single(rates), "dtype"),
+        "a large guard": (functools.partial(rates, guard=1e-4), "nearly right"),
+        "the library's": (lambda t, s: schedules.diffusion_coefficients(s, t), "asks you to write"),
     },
     "schedule_from_sde": {
-        "as printed": (schedule_with(beta=lambda a, g2, s: cumulative(g2 / a**2, s).sqrt()), "as in the source"),
-        "β²": (schedule_with(beta=lambda a, g2, s: a**2 * cumulative(g2 / a**2, s)), "this is β², not β"),
-        "no shrinking": (schedule_with(beta=lambda a, g2, s: cumulative(g2, s).sqrt()), "never shrinks"),
-        "α not squared": (schedule_with(beta=lambda a, g2, s: (a * cumulative(g2 / a, s)).sqrt()), "was not squared"),
-        "multiplied": (schedule_with(beta=lambda a, g2, s: a * cumulative(g2 * a**2, s).sqrt()), "before it was added"),
-        "α² outside": (schedule_with(beta=lambda a, g2, s: a**2 * cumulative(g2 / a**2, s).sqrt()), "root not taken"),
-        "f not integrated": (schedule_with(alpha=lambda f, s: (f(s) * s).exp()), "instead of being integrated"),
-        "f's sign": (schedule_with(alpha=lambda f, s: (-cumulative(f(s), s)).exp()), "sign of f is lost"),
-        "no exponential": (schedule_with(alpha=lambda f, s: cumulative(f(s), s)), "exponential is missing"),
-        "last value": (schedule_with(alpha=lambda f, s: torch.trapezoid(f(s), s).exp()), "found one number"),
-        "start missing": (
-            schedule_with(alpha=lambda f, s: torch.cumulative_trapezoid(f(s), s).exp()),
-            "the one at s = 0 is missing",
-        ),
-        "preserving": (schedule_with(beta=lambda a, g2, s: (1 - a**2).sqrt()), "variance-preserving"),
-        "g² squared": (schedule_with(beta=lambda a, g2, s: a * cumulative(g2**2 / a**2, s).sqrt()), "once more"),
-        "α alone": (lambda f, g2, s: schedule_with()(f, g2, s)[0], "α and β should come back"),
+        "α alone": (lambda *args: integrated(*args)[0], "α and β should come back"),
+        "the last of each": (lambda *args: tuple(part[-1] for part in integrated(*args)), "shape"),
+        "another grid": (on_a_grid_to_1, ""),
+        "a schedule": (lambda f, g, s: DiffusionSchedule(f, lambda r: g(r).sqrt()), "α and β should come back"),
+        "single precision": (single(integrated), "dtype"),
+        "the library's": (by_the_librarys_schedule, "asks you to write"),
     },
     "path_curvature": {
-        "no −1": (curvature_with(lambda length, d: length.mean() / d.mean()), "1 was not subtracted"),
-        "path by path": (curvature_with(lambda length, d: (length / d).mean() - 1), "path by path"),
-        "upside down": (curvature_with(lambda length, d: d.mean() / length.mean() - 1), "upside down"),
-        "difference": (curvature_with(lambda length, d: (length - d).mean()), "was subtracted"),
-        "steps averaged": (
-            lambda x: x.diff(dim=0).flatten(2).norm(dim=2).mean() / (x[-1] - x[0]).flatten(1).norm(dim=1).mean() - 1,
-            "steps were averaged",
-        ),
-        "first only": (curvature_with(lambda length, d: length[0] / d[0] - 1), "only the first"),
-        "1-norm": (
-            curvature_with(lambda length, d: length.mean() / d.mean() - 1, lambda x: x.flatten(2).abs().sum(2)),
-            "absolute values of the coordinates",
-        ),
-        "wrong side": (curvature_with(lambda length, d: 1 - length.mean() / d.mean()), "wrong side"),
-        "sum of lengths": (curvature_with(lambda length, d: length.sum() / d.mean() - 1), "lengths were summed"),
-        "across": (
-            lambda x: curvature_with(lambda le, d: le.mean() / d.mean() - 1)(x.transpose(0, 1)),
-            "instead of in time",
-        ),
-        "one per path": (curvature_with(lambda length, d: length / d - 1), "one number"),
+        "one per path": (of_each_path, "one number"),
+        "for the plane": (two_coordinates, ""),
+        "halves": (lambda x: of_each_path(x).square().mean().sqrt(), ""),
+        "nothing": (lambda x: print(end=""), "one number"),
+        "the library's": (metrics.path_curvature, "asks you to write"),
     },
 }
