@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import torch
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
@@ -85,7 +86,12 @@ class Desk:
 
     def call(self, name: str, number: int, args: Sequence) -> Any:
         """A call of the student's function, whose random numbers start from `number`."""
-        return self._peer(self.patience.check).call("call", name, number, *args)
+        match self._peer(self.patience.check).call("call", name, number, *args):
+            case (value, bool(drew)):
+                if drew:
+                    torch.rand(())  # here, where the check looks whether random numbers were drawn
+                return value
+        raise Broken("a message that makes no sense")
 
     def withhold(self, functions: Iterable[str] = (), exercise: str = "") -> list[str]:
         """Withhold these functions of the library, and the card of an exercise, instead of those before. Returns what

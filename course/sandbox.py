@@ -26,7 +26,7 @@ from course.wire import Broken, Peer
 
 ROOT = Path(__file__).resolve().parents[1]
 # What is seen of this repository.
-OFFICE = ("fmlab", *(f"course/{name}.py" for name in ("__init__", "loans", "student", "wire")))
+OFFICE = ("fmlab", *(f"course/{name}.py" for name in ("__init__", "loans", "student", "transforms", "wire")))
 IMAGE = "fmlab-walls"
 START = 120  # seconds until a sandbox must have started
 

@@ -28,7 +28,7 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from course.wire import Peer
+from course.wire import Peer, without_compilers
 from fmlab.checks import lab as labs
 from fmlab.checks.reference import withheld
 
@@ -148,9 +148,9 @@ class Notebook:
     """A student's notebook while it runs.
 
     run(source) runs a cell and returns its outputs as nbformat has them; lookup(name) is what the notebook calls by
-    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated; withhold(functions,
-    exercise) withholds functions of the library and the card of an exercise instead of those before, and returns what
-    was called of those.
+    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated: what came of it, and
+    whether it drew any. withhold(functions, exercise) withholds functions of the library and the card of an exercise
+    instead of those before, and returns what was called of those.
     """
 
     def __init__(self):
@@ -181,9 +181,11 @@ class Notebook:
         except KeyError:
             raise NameError(f"name {name!r} is not defined") from None
 
-    def call(self, name: str, number: int, *args) -> Any:
+    def call(self, name: str, number: int, *args) -> tuple[Any, bool]:
         seed(number)
-        return self.lookup(name)(*args)
+        before = torch.get_rng_state()
+        value = self.lookup(name)(*args)
+        return value, not before.equal(torch.get_rng_state())
 
     def withhold(self, functions: list[str], exercise: str) -> list[str]:
         called = self.called
@@ -223,6 +225,7 @@ def seed(number: int) -> None:
 
 def quietly(owner: int, function, /, *args, **options):
     """Call a function for the grader: what it prints stays here, and an error tells its line, or what is unsolved."""
+    without_compilers()
     try:
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             return function(*args, **options)

@@ -17,12 +17,14 @@ message, every wait has an end, and what has to be kept has a limit.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
 import re
 import select
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course import loans
+from course import loans, transforms
 from fmlab.schedules import Schedule
 
 METHODS = ("alpha", "beta", "alpha_dot", "beta_dot", "log_snr")  # of a schedule that a student's process sends
@@ -60,7 +62,19 @@ class Remote:
         self._peer, self._target = peer, target
 
     def __call__(self, *args, **options):
+        if any(map(transforms.transformed, args)):
+            return self._through(args, options)
         return self._peer.call(self._target, *args, **options)
+
+    def _through(self, args, options):
+        """A call within vmap, jacrev and the like."""
+        tensors = {k: arg for k, arg in enumerate(args) if isinstance(arg, Tensor)}
+
+        def function(*plain):
+            own = dict(zip(tensors, plain, strict=True))
+            return self(*(own.get(k, arg) for k, arg in enumerate(args)), **options)
+
+        return transforms.through(function, *tensors.values())
 
 
 class Peer:
@@ -304,7 +318,7 @@ class Peer:
             return {"yours": value._target}
         if callable(value):
             self.functions.append(value)
-            return {"function": len(self.functions) - 1}
+            return {"function": len(self.functions) - 1, "kind": type(value).__name__}
         if isinstance(value, Schedule) and self.discreet:
             self.functions.append(value)
             number, functions = len(self.functions) - 1, loans.only_known_to(value)
@@ -325,7 +339,7 @@ class Peer:
     def _decode(self, value, blobs: list[bytes]) -> Any:
         if not isinstance(value, dict):
             return value
-        kind, content = next(iter(value.items()))
+        ((kind, content), *_) = value.items()
         if kind in ("list", "tuple"):
             items = [self._decode(item, blobs) for item in content]
             return tuple(items) if kind == "tuple" else items
@@ -338,13 +352,13 @@ class Peer:
             tensor = _tensor(_array(blobs[content]), value.get("bfloat16"))
             return self._bridged(tensor, value["number"], value["made_from"]) if "number" in value else tensor
         if kind == "function":
-            return Remote(self, int(content))
+            return _remote(value["kind"])(self, int(content))
         if kind == "yours":
             return self._function(content)
         if kind == "schedule" and not self.discreet:
             return loans.Lent(self, content, value["words"], self._decode(value["functions"], blobs))
         methods = {name: self._decode(item, blobs) for name, item in value["methods"].items() if name in METHODS}
-        return type(re.sub(r"\W", "_", content)[:60] or "_", (), methods)()
+        return type(_identifier(content), (), methods)()
 
 
 class Bridge(torch.autograd.Function):
@@ -429,6 +443,22 @@ def _error(name: str, words: str, where: str, function: str) -> Exception:
         error = NotImplementedError(words)
         error.function = function
         return error
-    error = type(re.sub(r"\W", "_", name)[:60] or "_", (RemoteError,), {})(words)
+    error = type(_identifier(name), (RemoteError,), {})(words)
     error.where = where
     return error
+
+
+@functools.lru_cache(100)
+def _remote(kind: str) -> type[Remote]:
+    """The class of a function, which has the name that it has over there: errors tell it."""
+    return type(_identifier(kind), (Remote,), {})
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)[:60] or "_"
+
+
+def without_compilers() -> None:
+    """Keep the compiler of PyTorch, if a notebook uses it, from compiling what crosses here."""
+    if "torch._dynamo" in sys.modules and not hasattr(Remote.__call__, "__wrapped__"):
+        Remote.__call__ = torch.compiler.disable(Remote.__call__)

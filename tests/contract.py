@@ -110,7 +110,8 @@ def rewrites(function: ast.FunctionDef, names: list[str], images: bool, rows: bo
         return None
 
     yield "β = 1 − α", straight
-    for name in sorted({"t", "s"} & set(names)):
+    functions = {_callee(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
+    for name in sorted(({"t", "s"} & set(names)) - functions):
         others = [(f"1 − {name}", f"1 - {name}"), (f"later than {name}", f"{name} + {'h' if 'h' in names else 0.05}")]
         if rows:
             others.append((f"the first {name} for all", f"({name}[0] if getattr({name}, 'ndim', 0) else {name})"))

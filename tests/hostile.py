@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from course import build
 from course.hidden import lab1 as hidden
+from fmlab.checks import lab1
 from tests import submissions
 
 LAB = "lab1_simulation"
@@ -232,7 +233,8 @@ FUNCTIONS = {
         "did not finish",
     ),
     "it returns what compares as equal": (
-        "return type('Same', (), {'__eq__': lambda s, o: True, '__sub__': lambda s, o: 0, 'shape': x.shape})()",
+        "u(x, t)\n    same = {'__eq__': lambda s, o: True, '__sub__': lambda s, o: 0, 'shape': x.shape}\n"
+        "    return type('Same', (), same)()",
         "should be a tensor",
     ),
     "it returns a tensor of its own kind": (
@@ -243,12 +245,15 @@ FUNCTIONS = {
     "it returns pickles": (
         "import numpy as np, os\n    class Boom:\n"
         "        def __reduce__(self): return os.system, ('touch /tmp/boom',)\n"
-        "    return np.array([Boom()], dtype=object)",
+        "    u(x, t)\n    return np.array([Boom()], dtype=object)",
         "should be a tensor",
     ),
     "it returns a huge array": ("return torch.zeros(300, 2**20)", ""),
-    "it returns NaN": ("return x * float('nan')", "is not right"),
-    "it returns infinities of the other kind": ("return torch.full(x.shape, complex('inf'))", "should have the dtype"),
+    "it returns NaN": ("return x + u(x, t) * float('nan')", "is not right"),
+    "it returns infinities of the other kind": (
+        "return torch.full(u(x, t).shape, complex('inf'))",
+        "should have the dtype",
+    ),
     "it returns what is nested deeply": (
         "deep = x\n    for _ in range(100000): deep = [deep]\n    return deep",
         "raised RecursionError",
@@ -272,12 +277,12 @@ FUNCTIONS = {
         "not solved yet",
     ),
     "it returns a schedule": (
-        "from fmlab.schedules import Cosine\n    return Cosine()",
+        "from fmlab.schedules import Cosine\n    u(x, t)\n    return Cosine()",
         "should be a tensor",
     ),
     "it raises the end": ("raise SystemExit", ""),
     "it knows a notebook from a grader": (
-        "import sys\n    return x + h * u(x, t) if 'ipykernel' in sys.modules else x",
+        "import sys\n    return x + h * u(x, t) * ('ipykernel' in sys.modules)",
         "is not right",
     ),
     "it overwrites what it is given": ("x.zero_()\n    return x", "changed a tensor"),
@@ -318,6 +323,7 @@ MESSAGES = {
 }
 
 HIDDEN_SHAPE = str(max((shape for shape, *_ in hidden.euler_step), key=len))[1:-1]  # of states in the first exercise
+SHOWN_SHAPE = str(lab1.euler_step.visible[0][0])
 SPY = "seen = []\ndef euler_step(u, x, t, h):\n    seen.append((tuple(x.shape), t, h))\n    return x + h * u(x, t)"
 
 
@@ -376,8 +382,8 @@ CODE |= {
 }
 CODE |= {
     "it tells what it was called with": Case(spying),
-    "its errors tell what it was called with": Case(with_answers(TELLING), frozenset({"heun_step"}), "(5, 2)"),
-    "it moves what it is asked about": Case(with_answers(MOVING), frozenset(MOVING), "the drift is not right"),
+    "its errors tell what it was called with": Case(with_answers(TELLING), frozenset({"heun_step"}), SHOWN_SHAPE),
+    "it moves what it is asked about": Case(with_answers(MOVING), frozenset(MOVING), "is not right"),
     "it borrows": Case(with_answers(BORROWING), frozenset(BORROWING), "is what this exercise asks you to write"),
     "it is right for graders alone": Case(with_answers({"euler_step": FOR_GRADERS})),
     "a source that nests": Case(nesting),

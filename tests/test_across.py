@@ -1,31 +1,32 @@
-"""An answer in another process is judged as it would be here: right ones in every style, wrong ones in the same words."""
+"""An answer in another process is judged as it would be here: right ones in any style, wrong ones in the same words."""
 
 import functools
 import os
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from course import hidden
-from course.judge import Answer, Patience
-from course.student import quietly, seed
+from course import hidden, judge
+from course.student import Notebook, quietly
 from course.wire import Peer
 from fmlab.checks import lab as labs
+from fmlab.checks import lab2
 from fmlab.checks.calls import default_dtype
 from tests.labs import LABS, wrong
 from tests.styles import STYLES
 from tests.test_styles import with_sources
 
 
-class Desk:
-    """As `course.judge.Desk`, for answers that are given by name."""
+class Desk(judge.Desk):
+    """A student's process with answers that are given by name."""
 
     def __init__(self, peer: Peer):
-        self.peer, self.patience = peer, Patience()
+        self.peer, self.patience = peer, judge.Patience()
 
-    def call(self, name, number, args):
-        return self.peer.call("call", name, number, *args)
+    def _peer(self, seconds) -> Peer:
+        return self.peer
 
 
 @contextmanager
@@ -36,10 +37,8 @@ def another_process(answers: dict):
         os.close(a)
         os.close(d)
 
-        def call(name, number, *args):
-            seed(number)
-            return answers[name](*args)
-
+        notebook = SimpleNamespace(lookup=answers.get)
+        call = functools.partial(Notebook.call, notebook)
         try:
             Peer(c, b, {"call": call}, around=functools.partial(quietly, os.getpid())).serve()
         finally:
@@ -48,7 +47,7 @@ def another_process(answers: dict):
     os.close(c)
     peer = Peer(a, d, discreet=True)
     try:
-        yield {name: Answer(Desk(peer), name) for name in answers}
+        yield {name: judge.Answer(Desk(peer), name) for name in answers}
     finally:
         peer.close()
         os.waitpid(child, 0)
@@ -90,11 +89,37 @@ def test_wrong_answers_are_wrong_in_the_same_words(lab):
     made = {(e.name, said): written(e, mistake) for e in cards.values() for said, mistake in e.mistakes.items()}
     made |= {(name, said): answer for name, found in wrong(lab).items() for said, (answer, _) in found.items()}
     with another_process({" ".join(key): answer for key, answer in made.items()}) as answers:
-        for (name, said), here in made.items():
-            exercise, there = cards[name], answers[f"{name} {said}"]
-            expected = judged(exercise, here)
-            for who, verdict in judged(exercise, there).items():
-                named = said if said in exercise.mistakes else expected[who].mistake
+        for (name, said), answer in made.items():
+            known, there = said in cards[name].mistakes, judged(cards[name], answers[f"{name} {said}"])
+            here = {} if known else judged(cards[name], answer)
+            for who, verdict in there.items():
+                named = said if known else here[who].mistake
                 if verdict.passed or verdict.mistake != named:
-                    faults.append(f"{name}, {who}: {said}\n    here:  {expected[who].head}\n    there: {verdict.head}")
+                    faults.append(f"{name}, {who}: {said}\n    should be: {named}\n    is: {verdict.head}")
     assert not faults, "\n".join(faults)
+
+
+def by_rows(u, x, t):
+    """The divergence by torch.func, row by row."""
+
+    def one(row, t):
+        return torch.func.jacrev(lambda y: u(y.reshape(1, *x.shape[1:]), t).flatten())(row.flatten()).trace()
+
+    return torch.vmap(one)(x, t) if torch.as_tensor(t).ndim else torch.vmap(lambda row: one(row, t))(x)
+
+
+def score_by_rows(x, z, t, schedule):
+    def one(x, z, t):
+        a, b, *_ = schedule.weights(t, x)
+        return -(x - a * z) / b**2
+
+    return torch.vmap(one)(x, z, t) if torch.as_tensor(t).ndim else torch.vmap(lambda x, z: one(x, z, t))(x, z)
+
+
+def test_answers_that_transform_functions_are_right():
+    torch.func.jacrev(torch.sin)(torch.ones(1))  # which imports much
+    made = {lab2.divergence: by_rows, lab2.conditional_score: score_by_rows}
+    with another_process({exercise.name: answer for exercise, answer in made.items()}) as answers:
+        for exercise, answer in made.items():
+            for found in judged(exercise, answer), judged(exercise, answers[exercise.name]):
+                assert all(verdict.passed for verdict in found.values()), found

@@ -108,4 +108,4 @@ def test_nobody_is_told_a_hidden_test_and_pages_are_small_and_do_nothing(batch):
     told = (
         place / "results" / "hostile-it-tells-what-it-was-called-with" / hostile.LAB / f"{hostile.LAB}.ipynb"
     ).read_text()
-    assert "(5, 2)" in told  # the visible check's, which they know
+    assert hostile.SHOWN_SHAPE in told  # the visible check's, which they know

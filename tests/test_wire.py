@@ -32,6 +32,26 @@ def forward_derivative(u, x):
     return torch.autograd.functional.jvp(u, x, torch.ones_like(x))[1]
 
 
+TRANSFORMED = {
+    "vmap": lambda u, x: torch.vmap(lambda row: u(row[None])[0])(x),
+    "vmap over columns": lambda u, x: torch.vmap(lambda row: u(row[None])[0], in_dims=1, out_dims=1)(x.T),
+    "grad": lambda u, x: torch.func.grad(lambda x: u(x).square().sum())(x),
+    "jacrev": lambda u, x: torch.func.jacrev(u)(x),
+    "jacfwd": lambda u, x: torch.func.jacfwd(u)(x),
+    "jvp": lambda u, x: torch.func.jvp(u, (x,), (x.cos(),))[1],
+    "vjp": lambda u, x: torch.func.vjp(u, x)[1](x.cos())[0],
+    "a divergence by rows": lambda u, x: torch.vmap(lambda y: torch.func.jacrev(lambda y: u(y[None])[0])(y).trace())(x),
+    "hessian": lambda u, x: torch.func.hessian(lambda x: u(x).sum())(x),
+    "jacrev of jacrev": lambda u, x: torch.func.jacrev(torch.func.jacrev(lambda x: u(x).sum()))(x),
+    "jacfwd of jacfwd": lambda u, x: torch.func.jacfwd(torch.func.jacfwd(lambda x: u(x).sum()))(x),
+    "a loss by rows": lambda u, x: torch.vmap(lambda row: u(row[None]).square().sum())(x).mean(),
+}
+
+
+def transformed(kind, u, x):
+    return TRANSFORMED[kind](u, x)
+
+
 def regression(u, z, t, noise, schedule):
     alpha, beta = schedule.alpha(t)[:, None], schedule.beta(t)[:, None]
     return (u(alpha * z + beta * noise, t) - (z - noise)).square().sum(1).mean()
@@ -129,7 +149,7 @@ def hoard(f):
 
 FUNCTIONS = [
     echo, divergence, forward_derivative, regression, train_step, backward_twice, shift, shifter, by_name, hoard,
-    langevin, careless, unsolved, shrink, bound, makes_a_schedule, handed_on, made,
+    langevin, careless, unsolved, transformed, shrink, bound, makes_a_schedule, handed_on, made,
     time.sleep, torch.manual_seed,
 ]  # fmt: skip
 
@@ -312,6 +332,20 @@ def test_a_schedule_that_was_lent_comes_back_as_itself_and_none_is_made_here(pee
     theirs = peer.call("makes_a_schedule")
     assert not isinstance(theirs, Schedule) and type(theirs).__name__ == "Cosine"
     assert torch.equal(theirs.alpha(torch.tensor(0.3)), mine.alpha(torch.tensor(0.3)))
+
+
+@pytest.mark.parametrize("kind", TRANSFORMED)
+def test_transformations_of_functions_cross(peer, kind):
+    x, theta = torch.randn(4, 3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+
+    def u(x):
+        return (theta * x).sin() * x.square().sum(1, keepdim=True)
+
+    there, here = peer.call("transformed", kind, u, x), transformed(kind, u, x)
+    assert torch.allclose(there, here)
+    if "vmap" in kind or "loss" in kind:
+        found, expected = (torch.autograd.grad(value.sum(), theta)[0] for value in (there, here))
+        assert torch.allclose(found, expected)
 
 
 def test_a_graph_is_gone_after_one_pass_as_in_one_process(peer):

@@ -23,6 +23,8 @@ def inputs(exercise: Exercise) -> list[tuple]:
 
 def check(exercise: Exercise, answer) -> None:
     """Judge an answer on the hidden inputs, for nbgrader's own commands: silent, or raises CheckFailed."""
+    if not hasattr(exercise, "examine"):
+        raise CheckFailed(Verdict(str(exercise), False, "something else stands in the place of the check"))
     verdict = exercise.examine(answer, inputs(exercise))
     if not verdict.passed:
         raise CheckFailed(discreet(verdict))

@@ -33,9 +33,9 @@ alpha_beta = [
 sample_conditional_path = [*PATHS, (Cosine(), torch.tensor(1.0), (2, 3)), (CondOT(0.2), 1.0, (1, 4))]
 
 sample_marginal_path = [
-    (Bent(), [0.8, 0.9], (4,)),
-    (CondOT(0.3), torch.tensor(0.5), (1, 2, 2)),
-    (Powers(), 0.4, (3,)),
+    (Bent(), [0.8, 0.9, 0.7], (4,)),
+    (Powers(), [0.4, 0.6], (1, 2, 2)),
+    (CondOT(0.3), torch.tensor(0.5), (3,)),
     (Cosine(), 1.0, (1, 2, 3)),
 ]
 
@@ -72,6 +72,7 @@ score_along_normal = [
     (1.1, times(5, dtype=DOUBLE), (5, 2), DOUBLE),
     (0.5, 0.95, (4, 3)),
     (0.03, torch.tensor(0.4, dtype=DOUBLE), (3, 2), DOUBLE),
+    (0.9, torch.tensor([0.55]), (1, 2)),
 ]
 
 sde_extension_drift = [
@@ -85,4 +86,5 @@ fokker_planck_residual = [
     (1.6, 181, (6, 2)),
     (0.0, 182, (2, 3), DOUBLE),
     (2.4, 183, (2, 1)),
+    (0.8, 184, (1, 2)),
 ]

@@ -8,12 +8,12 @@ from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 DOUBLE = torch.float64
 
 conditional_flow_matching_loss = [
-    (Bent(), times(6), (6, 2)),
+    (VE(0.6), times(6), (6, 2)),
     (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
     (Cosine(), torch.tensor(0.15), (1, 5)),
     (LinearVP(), 0.6, (5, 1, 2, 4)),
-    (VE(0.6), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
-    (CondOT(), 1.0, (3, 4)),
+    (Bent(), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
+    (Cosine(), 1.0, (3, 4)),
 ]
 
 marginal_flow_matching_loss = [

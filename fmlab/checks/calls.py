@@ -103,8 +103,8 @@ def _line(error: Exception, answer) -> str:
         return f"\n  {told}"
     frames = traceback.extract_tb(error.__traceback__)
     file = _file(answer)
-    own = [frame for frame in frames if frame.filename == file]
-    own = own or [frame for frame in frames if not frame.filename.startswith(NOT_THE_STUDENTS)]
+    students = [frame for frame in frames if not frame.filename.startswith(NOT_THE_STUDENTS)]
+    own = [frame for frame in students if frame.filename == file] or students
     return f"\n  in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
 
 

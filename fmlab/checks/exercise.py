@@ -91,6 +91,7 @@ class Exercise:
         self.library = OnCard(library, repr(self), ANSWER)
         self.mistakes = {said: OnCard(mistake, repr(self)) for said, mistake in (mistakes or {}).items()}
         self.random = random
+        self._shown: dict[str, tuple[Sequence[tuple], list[Trace]]] = {}
         self.state, self.answer, self.hints_given = "not checked yet", None, 0
 
     def __repr__(self) -> str:
@@ -112,7 +113,7 @@ class Exercise:
     def examine(
         self,
         answer,
-        inputs: Iterable[tuple] | None = None,
+        inputs: Sequence[tuple] | None = None,
         *,
         seed: int = 0,
         withhold: bool = True,
@@ -123,7 +124,7 @@ class Exercise:
         seed: of the random numbers. withhold: whether the library's own functions are. name: whether to look for the
         mistake that was made, which takes all cases.
         """
-        inputs, dtype = list(self.visible if inputs is None else inputs), torch.get_default_dtype()
+        inputs, dtype = self.visible if inputs is None else inputs, torch.get_default_dtype()
         guarded = None
         functions, card = (self.withhold, repr(self)) if withhold else ((), "")
         with _own_world(seed), withheld(functions, card, running=False) as called:
@@ -207,8 +208,8 @@ class Exercise:
     def _named(self, traces: Sequence[Trace], place: Place, inputs: Sequence[tuple]) -> str:
         """The known mistake that shows what the answer shows: in all cases, or else in the one that is wrong."""
         here = ""
-        for mistake, function in self.mistakes.items():
-            theirs = list(self.traces(self.mistaken(function), inputs))
+        for mistake in self.mistakes:
+            theirs = self.shown_by(mistake, inputs)
             if self.agree(traces, theirs):
                 return mistake
             if here or len(theirs) <= place.case or not self._agree_up_to(traces, theirs, place):
@@ -216,6 +217,12 @@ class Exercise:
             wrong = self._first_wrong([theirs[place.case]])  # it may be right here, and the answer's dtype alone is not
             here = mistake if wrong and wrong.look <= place.look else ""
         return here
+
+    def shown_by(self, mistake: str, inputs: Sequence[tuple]) -> list[Trace]:
+        """The traces of a known mistake; made once for the same list of inputs, however many answers are compared."""
+        if self._shown.get(mistake, (None,))[0] is not inputs:
+            self._shown[mistake] = inputs, list(self.traces(self.mistaken(self.mistakes[mistake]), inputs))
+        return self._shown[mistake][1]
 
     def agree(self, some: Sequence[Trace], others: Sequence[Trace]) -> bool:
         """Whether two answers show the same in all cases."""
@@ -244,6 +251,8 @@ class Exercise:
         if place.look == len(trace.looks):
             return _SHAPES if "must match the size of tensor" in str(trace.end) else ""
         look = trace.looks[place.look]
+        if not difference(look, self.tolerance).expected:  # its kind, shape or dtype is not right, and that is said
+            return ""
         if seen := relation(look.found, look.expected) if look.error is None else "":
             return f"; {seen}"
         return "; none of the slips I know gives these numbers" if self.mistakes else ""

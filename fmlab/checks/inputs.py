@@ -63,7 +63,10 @@ class Weighted(nn.Module):
     def __init__(self, first: float = 0.7, second: float = -0.4, dtype=torch.float32):
         super().__init__()
         self.weights = nn.Parameter(torch.tensor([first, second], dtype=dtype))
-        self.field = Field(lambda x, t: self.weights[0] * x + self.weights[1] * t + x * t**2)
+        self.field = Field(self._formula)  # a method: a copy of the network has weights of its own
+
+    def _formula(self, x, t):
+        return self.weights[0] * x + self.weights[1] * t + x * t**2
 
     @property
     def calls(self) -> list:

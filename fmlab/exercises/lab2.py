@@ -130,7 +130,7 @@ def changed(family: str = "", **parts):
     ),
     visible=[
         *((family, times(4)) for family in FAMILIES),
-        *((family, torch.tensor([[0.0, 0.37, 0.66], [0.81, 0.13, 0.999]], dtype=DOUBLE)) for family in FAMILIES),
+        *((family, torch.tensor([[[0.0, 0.37, 0.66]], [[0.81, 0.13, 0.999]]], dtype=DOUBLE)) for family in FAMILIES),
         *((family, torch.tensor(0.42, dtype=DOUBLE)) for family in FAMILIES),
     ],
     terms=lambda t, family: (t, family, *values_and_rates(t, family)),
@@ -284,7 +284,7 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
     random=True,
     visible=[
         (Cosine(), [0.25, 0.55], (2,)),
-        (Bent(), torch.tensor(0.8), (1, 2, 3)),
+        (Bent(), [0.8, 0.65], (1, 2, 3)),
         (CondOT(0.2), 0.45, (3,)),
         (CondOT(), torch.tensor(1.0), (2,)),
         (CondOT(), 0.0, (2,)),
@@ -451,9 +451,14 @@ def distance(x: Tensor, data: Tensor) -> Tensor:
     return (x - data).flatten(2).square().sum(2)
 
 
-def weighing(change, likely=lambda x, data, a: distance(x, a * data)):
-    """A mistake in the weights: change(‖x − α z‖², α, β), each (n, N) or (n, 1), from likely(x, data, α)."""
-    return lambda x, data, a, alpha, beta, *_: change(likely(x, data, a), alpha, beta)
+def exponent(f, distance=lambda x, data, a: distance(x, a * data)):
+    """A mistake in the exponents: f(‖x − α z‖², α, β), of shapes (n, N) and (n, 1), or of another distance."""
+    return lambda x, data, a, alpha, beta, *_: f(distance(x, data, a), alpha, beta).softmax(1)
+
+
+def ending(f):
+    """A mistake in what becomes of the exponents."""
+    return lambda x, data, a, alpha, beta, *_: f(-distance(x, a * data) / (2 * beta**2))
 
 
 @lab.exercise(
@@ -472,49 +477,48 @@ def weighing(change, likely=lambda x, data, a: distance(x, a * data)):
     ],
     terms=squares,
     mistakes={
-        "the weights were normalised over the states, not over the data points of each state": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).softmax(0)
+        "the weights were normalised over the states, not over the data points of each state": ending(
+            lambda e: e.softmax(0)
         ),
-        "the table is transposed: one row for each state, one column for each data point": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).softmax(1).T
+        "the weights were normalised over the whole table; each row sums to 1": ending(
+            lambda e: e.flatten().softmax(0).reshape(e.shape)
         ),
-        "the weights were not normalised": weighing(lambda d, a, b: (-d / (2 * b**2)).exp()),
-        "these are logarithms of the weights": weighing(lambda d, a, b: (-d / (2 * b**2)).log_softmax(1)),
-        "these are the exponents, before the softmax": weighing(lambda d, a, b: -d / (2 * b**2)),
-        "the factor ½ is missing in the exponent": weighing(lambda d, a, b: (-d / b**2).softmax(1)),
-        "parentheses are missing: 2 β² as a whole should be below": weighing(
-            lambda d, a, b: (-d / 2 * b**2).softmax(1)
+        "the table is transposed: one row for each state, one column for each data point": ending(
+            lambda e: e.softmax(1).T
         ),
-        "β was not squared": weighing(lambda d, a, b: (-d / (2 * b)).softmax(1)),
-        "β is missing in the exponent": weighing(lambda d, a, b: (-d / 2).softmax(1)),
-        "the distance was not squared": weighing(lambda d, a, b: (-(d**0.5) / (2 * b**2)).softmax(1)),
-        "the sign is reversed: far data points got the most weight": weighing(
-            lambda d, a, b: (d / (2 * b**2)).softmax(1)
+        "the weights were not normalised": ending(lambda e: e.exp()),
+        "these are logarithms of the weights": ending(lambda e: e.log_softmax(1)),
+        "these are the exponents, before the softmax": ending(lambda e: e),
+        "the sign is reversed: far data points got the most weight": ending(lambda e: (-e).softmax(1)),
+        "only the likeliest data point got any weight": ending(
+            lambda e: torch.nn.functional.one_hot(e.argmax(1), e.shape[1]).to(e)
         ),
-        "squares were averaged over the coordinates, not summed": lambda x, data, a, alpha, beta, *_: (
-            -distance(x, a * data) / x[0].numel() / (2 * beta**2)
-        ).softmax(1),
-        "α is missing: noise is centred at α z, not at z": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).softmax(1), lambda x, data, a: distance(x, data)
+        "all exponentials rounded to 0 near the data, and 0/0 is no weight; use a softmax of the exponents": ending(
+            lambda e: e.exp() / e.exp().sum(1, keepdim=True)
         ),
-        "α multiplies x, not the data points": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).softmax(1), lambda x, data, a: distance(a * x, data)
+        "all exponentials rounded to 0 near the data, and so do the weights; use a softmax of the exponents": ending(
+            lambda e: e.exp() / (e.exp().sum(1, keepdim=True) + 1e-8)
+        ),
+        "the factor ½ is missing in the exponent": exponent(lambda d, a, b: -d / b**2),
+        "parentheses are missing: 2 β² as a whole should be below": exponent(lambda d, a, b: -d / 2 * b**2),
+        "β was not squared": exponent(lambda d, a, b: -d / (2 * b)),
+        "β is missing in the exponent": exponent(lambda d, a, b: -d / 2),
+        BORROWED: exponent(lambda d, a, b: -d / (2 * (1 - a**2))),
+        "the distance was not squared": exponent(lambda d, a, b: -(d**0.5) / (2 * b**2)),
+        "squares were averaged over the coordinates, not summed": exponent(
+            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(x, a * data) / x[0].numel()
+        ),
+        "α is missing: noise is centred at α z, not at z": exponent(
+            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(x, data)
+        ),
+        "α multiplies x, not the data points": exponent(
+            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(a * x, data)
         ),
         "α and β are exchanged": lambda x, data, a, alpha, beta, t, schedule: (
             -distance(x, schedule.weights(t, x)[1] * data) / (2 * alpha**2)
         ).softmax(1),
-        BORROWED: weighing(lambda d, a, b: (-d / (2 * (1 - a**2))).softmax(1)),
-        CONDOT: lambda x, data, a, alpha, beta, t, schedule: weighing(lambda d, a, b: (-d / (2 * b**2)).softmax(1))(
+        CONDOT: lambda x, data, a, alpha, beta, t, schedule: ending(lambda e: e.softmax(1))(
             *squares(x[:, 0], data, t, CondOT())
-        ),
-        "only the likeliest data point got any weight": weighing(
-            lambda d, a, b: torch.nn.functional.one_hot(d.argmin(1), d.shape[1]).to(d)
-        ),
-        "all exponentials rounded to 0 near the data, and 0/0 is no weight; use a softmax of the exponents": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).exp() / (-d / (2 * b**2)).exp().sum(1, keepdim=True)
-        ),
-        "all exponentials rounded to 0 near the data, and so do the weights; use a softmax of the exponents": weighing(
-            lambda d, a, b: (-d / (2 * b**2)).exp() / ((-d / (2 * b**2)).exp().sum(1, keepdim=True) + 1e-8)
         ),
         UNSHAPED: lambda x, data, a, alpha, beta, t, schedule: (
             -distance(x, a * data) / (2 * schedule.beta(t) ** 2)
@@ -532,7 +536,7 @@ def of_pairs(x: Tensor, z: Tensor, t) -> Tensor:
     """A conditional field that is not linear in z. Fails unless x and z are pairs with times that fit."""
     t = torch.as_tensor(t).to(x)
     if x.shape != z.shape:
-        fail(f"field(x, z, t) needs pairs: x has shape {tuple(x.shape)} and z {tuple(z.shape)}, but should be of one")
+        fail(f"field(x, z, t) needs pairs, x and z of one shape; found {tuple(x.shape)} and {tuple(z.shape)}")
     if t.ndim and t.shape != x.shape[:1]:
         fail(f"field(x, z, t) was asked about {len(x)} pairs with {tuple(t.shape)} times; each needs that of its state")
     return torch.cos(z) * z - coefficient(t, x) ** 2 * x * z**2
@@ -592,6 +596,9 @@ def averaging(f):
         "x and z are exchanged in field(x, z, t)": lambda w, v, x, data, t, field: averaging(
             lambda w, v: (w * v).sum(1)
         )(w, torch.stack([field(z.expand_as(x), x, t) for z in data], 1).flatten(2), x),
+        FIRST_TIME: lambda w, v, x, data, t, field: averaging(lambda w, v: (w * v).sum(1))(
+            *velocities(x, data, t[0], w[..., 0], field)
+        ),
         "the first state's weights were used for all": averaging(lambda w, v: (w[:1] * v).sum(1)),
         "weights of shape (n,) multiply velocities of shape (n, …) as they are; coefficient(weight, x) shapes them": (
             lambda w, v, x, data, t, field: sum(w[:, i, 0] * v[:, i].reshape(x.shape) for i in range(len(data)))
@@ -674,6 +681,7 @@ def diagonal(matrix: Tensor) -> Tensor:
         "this is the curl: ∂u²/∂x_1 − ∂u¹/∂x_2": lambda J, *_: J[:, 1, 0] - J[:, 0, 1],
         "this is the sum of the components, without a derivative": lambda J, u, x, t: u(x, t).sum(1),
         "the sign is reversed": lambda J, *_: -diagonal(J).sum(1),
+        FIRST_TIME: lambda J, u, x, t: diagonal(jacobian(u, x, t[0])[0]).sum(1),
     },
 )
 def divergence(seed, t, shape, dtype=torch.float32):
@@ -749,6 +757,7 @@ def balance(density, u, x, t) -> tuple:
         "p of shape (n,) multiplies u of shape (n, d) as it is; density(x, t)[:, None] shapes it": (
             lambda c, f, p, div, density, u, x, t: c + likelihood.divergence(lambda x, t: density(x, t) * u(x, t), x, t)
         ),
+        FIRST_TIME: lambda c, f, p, div, density, u, x, t: sum(balance(density, u, x, t[:1].expand(len(x)))[:2]),
         "the absolute value was taken": lambda c, f, p, div, *_: (c + f).abs(),
         "the field was taken for the right one; where it does not fit, the residual is not 0": lambda c, *_: 0 * c,
     },
@@ -911,6 +920,7 @@ def facing(score, x: Tensor, t) -> tuple:
         "one number came back for all states": lambda s, x, r, *_: ((s * x).sum(1) / r).sum(),
         "the score was asked at time 1 whatever t is": lambda s, x, r, t, score: (score(x, 1.0) * x).sum(1) / r,
         "the score was asked at time 0 whatever t is": lambda s, x, r, t, score: (score(x, 0.0) * x).sum(1) / r,
+        FIRST_TIME: lambda s, x, r, t, score: (score(x, t[0]) * x).sum(1) / r,
         "the score was asked at the normal, not at x": lambda s, x, r, t, score: (
             (score(x / r[:, None], t) * x).sum(1) / r
         ),
@@ -948,7 +958,7 @@ def at_start(u, score, sigma):
     withhold=("processes.sde_extension",),
     library=extension(lambda u, s, g: u + g**2 / 2 * s),
     judge=judges.function,
-    visible=[(VE(1.7).beta, times(4), (4, 2)), (Bent().beta, times(3, dtype=DOUBLE), (3, 2, 2, 3), DOUBLE)],
+    visible=[(VE(1.7).beta, times(4), (4, 2)), (Bent().beta, times(3, dtype=DOUBLE), (3, 1, 2, 4), DOUBLE)],
     mistakes={
         "the factor ½ is missing": extension(lambda u, s, g: u + g**2 * s),
         "σ was not squared": extension(lambda u, s, g: u + g / 2 * s),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmlab import losses, metrics, samplers, simulators
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, close, describe, require
+from fmlab.checks.compare import Look, describe, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Bent, Field, Powers, Weighted, states, times
 from fmlab.checks.lab import Lab
@@ -33,7 +33,9 @@ def on_path(path, t, *batches: Tensor) -> tuple[Tensor, Tensor]:
     """States path(t, *batches) and their velocities, by automatic differentiation. t: a number, () or (n,)."""
     n, *shape = batches[0].shape
     t = torch.as_tensor(t).to(batches[0]).expand(n).reshape(n, *[1] * len(shape))
-    return torch.autograd.functional.jvp(lambda t: path(t, *batches), t, torch.ones_like(t))
+    t = t.expand(n, *shape).clone().requires_grad_()
+    x = path(t, *batches)
+    return x.detach(), torch.autograd.grad(x.sum(), t)[0]
 
 
 def regression(answer, case):
@@ -475,6 +477,9 @@ def ends(answer, case):
             torch.arange(len(w.ts)).to(w.ts) / len(w.ts), torch.ones_like(w.hs) / len(w.hs)
         ),
         "the field was evaluated at the end of each step; Euler's method takes its start": lambda w: w.end(w.ts + w.hs),
+        "the field was evaluated at the middle of each step; Euler's method takes its start": lambda w: w.end(
+            w.ts + w.hs / 2
+        ),
         "the field was always evaluated at the first time": lambda w: w.end(w.ts[:1].expand_as(w.ts)),
         "the field was given a counter instead of the time": lambda w: w.end(torch.arange(len(w.ts)).to(w.ts)),
         "the field was evaluated at 1 − t": lambda w: w.end(1 - w.ts),
@@ -734,6 +739,7 @@ def on_line(found: dict) -> dict:
                 (b - a) * (1 - t) / (1 - t + 1e-8)
             ),
             "the velocity is divided by t, which is 0 at t = 0": lambda a, b, t: (b - a) * t / t,
+            "the velocity is divided by t and a small number, and 0 at t = 0": lambda a, b, t: (b - a) * t / (t + 1e-8),
         }
     )
     | {

@@ -559,7 +559,7 @@ def vp(a=None, std=None, asked=lambda s: s):
             lambda s, b0, b1: (-(b0 * s + (b1 - b0) * s**2 / 2)).exp()
         ),
         "the sign in the exponent is missing": vp(lambda s, b0, b1: ((b0 * s + (b1 - b0) * s**2 / 2) / 2).exp()),
-        "the rate was not integrated: it was multiplied by s": vp(
+        "the rate was not integrated: it was multiplied by s, and the triangle lacks its ½": vp(
             lambda s, b0, b1: (-s * (b0 + (b1 - b0) * s) / 2).exp()
         ),
         "the rate itself stands in the exponent; integrate it": vp(lambda s, b0, b1: (-(b0 + (b1 - b0) * s) / 2).exp()),
@@ -578,6 +578,7 @@ def vp(a=None, std=None, asked=lambda s: s):
         "the half was put on the triangle twice, and not on the rectangle": vp(
             lambda s, b0, b1: (-(b0 * s + (b1 - b0) * s**2 / 4)).exp()
         ),
+        "the usual rates 0.1 and 20 are written in; use those that are given": lambda s, b0, b1: vp()(s, 0.1, 20.0),
         "time runs the wrong way: s = 0 is the data": vp(asked=lambda s: 1 - s),
         "the exponential is missing": vp(lambda s, b0, b1: -(b0 * s + (b1 - b0) * s**2 / 2) / 2),
         "the two results are exchanged: the mean coefficient comes first": lambda *args: vp()(*args)[::-1],
@@ -1054,6 +1055,9 @@ def rows_of_the_bound(answer, case):
         ),
         "the mean was taken over the coordinates in the errors; a KL is a sum over them": terms_with(
             norms=lambda e: e.square().flatten(1).mean(1)
+        ),
+        "the mean was taken over the coordinates in all terms": lambda x0, *more: (
+            terms_with()(x0, *more) / x0[0].numel()
         ),
         "the squares were summed over one dimension; an image has three, which flatten(1) makes one": terms_with(
             norms=lambda e: e.square().sum(1)

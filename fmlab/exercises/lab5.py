@@ -22,7 +22,6 @@ from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
 lab = Lab("lab5")
 
 F32, F64 = torch.float32, torch.float64
-OUTPUTS = ("data", "noise", "velocity", "vector_field", "score")
 
 
 def double(t):
@@ -51,12 +50,6 @@ def sample(seed, schedule, t, shape, dtype):
     return z, noise, a * z + b * noise
 
 
-def outputs(z, noise, a, b, da, db) -> dict:
-    """All five outputs of known data and noise."""
-    known = z, noise, a * noise - b * z, da * z + db * noise, -noise / b
-    return dict(zip(OUTPUTS, known, strict=True))
-
-
 ROWS = {  # the weights of data and noise in each output
     "data": lambda a, b, *dots: (1, 0),
     "noise": lambda a, b, *dots: (0, 1),
@@ -64,6 +57,12 @@ ROWS = {  # the weights of data and noise in each output
     "vector_field": lambda a, b, *dots: dots,
     "score": lambda a, b, *dots: (0, -1 / b),
 }
+
+
+def outputs(z, noise, *weights) -> dict:
+    """All five outputs of known data and noise."""
+    rows = {name: row(*weights) for name, row in ROWS.items()}
+    return {name: c * z + d * noise for name, (c, d) in rows.items()}
 
 
 def slope(function, t):
@@ -83,7 +82,7 @@ def measured_factors(t, schedule) -> dict:
     z, noise, guess = states(90, 3, max(1, t.numel()), 2, dtype=F64)
     a, b, *dots = schedule.weights(t, z)
     right, wrong = outputs(z, noise, a, b, *dots), outputs(guess, noise + a * (z - guess) / b, a, b, *dots)
-    errors = {name: (wrong[name] - right[name]).square().sum(1) for name in OUTPUTS}
+    errors = {name: (wrong[name] - right[name]).square().sum(1) for name in ROWS}
     return {name: (error / errors["data"]).reshape(t.shape) for name, error in errors.items()}
 
 
@@ -120,10 +119,8 @@ def measured_factors(t, schedule) -> dict:
         "the noise is left out": lambda a, b, t: 2 * a.log(),
         "the signal is left out": lambda a, b, t: -2 * b.log(),
         "the logarithm has base 10": lambda a, b, t: 2 * (a / b).log10(),
-        "the logarithm has base 2": lambda a, b, t: 2 * (a / b).log2(),
         "signal is compared with signal and noise together": lambda a, b, t: (a**2 / (a**2 + b**2)).log(),
         "this is λ of CondOT, whatever the schedule": lambda a, b, t: 2 * (t / (1 - t)).log(),
-        "this is λ of the cosine schedule, whatever the schedule": lambda a, b, t: 2 * (torch.pi / 2 * t).tan().log(),
         "β² was replaced by 1 − α², right for Cosine and LinearVP only": lambda a, b, t: (a**2 / (1 - a**2)).log(),
     },
 )
@@ -164,9 +161,7 @@ PLACES = [
         "the states were divided by α alone; that gives a variance-exploding schedule": lambda x, a, b: x / a,
         "the states were divided by β alone": lambda x, a, b: x / b,
         "nothing was rescaled": lambda x, a, b: x,
-        "each state was divided by its own length; the factor depends on time alone": lambda x, a, b: (
-            x / coefficient(x.flatten(1).norm(dim=1), x)
-        ),
+        "each state was divided by its own length": lambda x, *_: x / coefficient(x.flatten(1).norm(dim=1), x),
         "the sign under the root is wrong": lambda x, a, b: x / (a**2 - b**2).sqrt(),
         "the noise was thought to have the weight √(1 − α²)": lambda x, a, b: x * (1 - a**2).sqrt() / b,
     },
@@ -184,7 +179,7 @@ def to_variance_preserving(schedule, t, shape, dtype=F32):
 
 def conversion(answer, case):
     """Each output from each, at last from itself."""
-    for source, target in (*permutations(OUTPUTS, 2), *((name, name) for name in OUTPUTS)):
+    for source, target in (*permutations(ROWS, 2), *((name, name) for name in ROWS)):
         what = f"the {spoken(target)} from the {spoken(source)} {case.what}"
         yield Look(what, answer(case.known[source], *case.args[1:4], source, target), case.known[target])
 
@@ -199,8 +194,7 @@ def translated(value, x, t, schedule, source, target, exchanged=False, sign=-1, 
     return factor * (e * z + f * noise)
 
 
-def misread(**wrong):
-    return partial(translated, **wrong)
+misread = partial(partial, translated)
 
 
 @lab.exercise(
@@ -225,18 +219,15 @@ def misread(**wrong):
         "the vector field is taken to be z − ε, as for CondOT": misread(vector_field=lambda *_: (1, -1)),
         "the vector field lost its dots: u = α̇z + β̇ε": misread(vector_field=lambda a, b, *_: (a, b)),
         "the sign of the score is missing: s = −ε/β": misread(score=lambda a, b, *_: (0, 1 / b)),
-        "the score is −ε/β, not −ε": misread(score=lambda *_: (0, -1)),
-        "the score is −ε/β, not −ε/β²": misread(score=lambda a, b, *_: (0, -1 / b**2)),
-        "the score is −ε/β, not −βε": misread(score=lambda a, b, *_: (0, -b)),
-        "the score is −ε/β, not −ε/α": misread(score=lambda a, b, *_: (0, -1 / a)),
+        "the score was taken to be −ε, not −ε/β": misread(score=lambda *_: (0, -1)),
+        "the score was taken to be −ε/β², not −ε/β": misread(score=lambda a, b, *_: (0, -1 / b**2)),
+        "the score was taken to be −βε, not −ε/β": misread(score=lambda a, b, *_: (0, -b)),
         "α and β are exchanged in the state x = αz + βε": misread(exchanged=True),
         "there is a plus in the determinant; it is αb − βa": misread(sign=1),
         "the sign of the determinant is wrong; it is αb − βa": misread(factor=-1),
         "source and target are exchanged": lambda *args: translated(*args[:4], args[5], args[4]),
         "the value came back as it was": lambda value, *_: value,
-        "the state came back": lambda value, x, *_: x,
         "the target is ignored: this is always the data": lambda *args: translated(*args[:5], "data"),
-        "the target is ignored: this is always the noise": lambda *args: translated(*args[:5], "noise"),
         "the source is ignored: the value was taken for the data": lambda *args: translated(*args[:4], "data", args[5]),
     },
 )
@@ -253,14 +244,7 @@ def of_each_output(answer, case):
         yield Look(f"{case.what} of the {spoken(output)} {case.where}", answer(output, *case.args[1:]), expected)
 
 
-TIMES = [
-    (Bent(), times(4)),
-    (Cosine(), torch.tensor(0.35)),
-    (VE(5.0), 0.62),
-    (Powers(), times(3, dtype=F64)),
-    (CondOT(), 0.98),
-    (LinearVP(), 0.12),
-]
+TIMES = [place[:2] for place in PLACES]
 
 
 def factor_terms(output, t, schedule):
@@ -300,9 +284,7 @@ def instead(name, formula):
         "only the data in the output were counted; the noise is off too": lambda c, *_: c**2,
         "only the noise in the output was counted; the data are off too": lambda c, d, r, *_: (d * r) ** 2,
         "the squares were added before the errors were: square the sum": lambda c, d, r, *_: c**2 + (d * r) ** 2,
-        "the row of the velocity is as printed; its e^{−λ} should be e^λ": instead(
-            "velocity", lambda r, b: b**2 * (1 / r**2 + 1) ** 2
-        ),
+        "the velocity's row has e^{−λ}, a misprint for e^λ": instead("velocity", lambda r, b: (b / r**2 + b) ** 2),
         "β² is missing in the row of the velocity": instead("velocity", lambda r, b: (r**2 + 1) ** 2),
         "the row of the vector field is right for CondOT only": instead("vector_field", lambda r, b: (1 + r) ** 2),
         "the score was taken for the noise: it is −ε/β": instead("score", lambda r, b: r**2),
@@ -319,22 +301,15 @@ def x_mse_weight(schedule, t):
 
 
 def loss_parts(model, z, noise, t, schedule, weight):
-    """What the loss is made of; growth is α̇/α, errors are by state and coordinate, and mean(factor, …) is the mean of
-    factor · ‖model(x, t) − target‖²."""
+    """What the loss is made of; mean(factor, …) is the mean of factor · ‖model(x, t) − target‖², squares has shape
+    (n, *shape), and `full` is w λ̇, the sum of its parts `of_data` and `of_noise`."""
     a, b, *_ = schedule.weights(t, z)
-    snr, rate, growth = schedule.log_snr(t), schedule.log_snr_dot(t), schedule.alpha_dot(t) / schedule.alpha(t)
-    p = Parts(a=a, b=b, z=z, noise=noise, x=a * z + b * noise, t=t, schedule=schedule, rate=rate, growth=growth)
-    p.weight, p.snr, p.w, p.full, p.errors = weight, snr, weight(snr), weight(snr) * rate, model(p.x, t) - noise
-
-    def mean(factor, x=p.x, target=noise):
-        return (factor * (model(x, t) - target).flatten(1).square().sum(1)).mean()
-
-    p.mean = mean
+    x, w, da, db = a * z + b * noise, weight(schedule.log_snr(t)), schedule.alpha_dot(t), schedule.beta_dot(t)
+    p = Parts(a=a, b=b, z=z, noise=noise, w=w, squares=(model(x, t) - noise).square(), dots=2 * (da - db))
+    p.of_data, p.of_noise = 2 * w * da / schedule.alpha(t), -2 * w * db / schedule.beta(t)
+    p.full, p.w_of_t, p.snr = p.of_data + p.of_noise, weight(t), schedule.log_snr(t)
+    p.mean = lambda factor, x=x, target=noise: (factor * (model(x, t) - target).flatten(1).square().sum(1)).mean()
     return p
-
-
-def repeatable_loss(answer, case):
-    yield from judges.loss_of(judges.twice(answer, case), case.expected, case.weights, case.what)
 
 
 @lab.exercise(
@@ -347,7 +322,7 @@ def repeatable_loss(answer, case):
     ),
     withhold=("losses.loss_over_log_snr", "losses.score_matching_loss", "losses.ddpm_loss"),
     library=lambda *args: (lambda p: p.mean(p.full))(loss_parts(*args)),
-    judge=repeatable_loss,
+    judge=judges.loss,
     visible=[
         (Bent(), times(4), (4, 2), 1.3),
         (VE(5.0), times(3, dtype=F64), (3, 2, 2, 3), -0.6, F64),
@@ -357,35 +332,25 @@ def repeatable_loss(answer, case):
     terms=lambda *args: (loss_parts(*args),),
     mistakes={
         "the speed λ̇ is missing": lambda p: p.mean(p.w),
-        "the weight w(λ) is missing": lambda p: p.mean(p.rate),
-        "λ̇ divides; it should multiply": lambda p: p.mean(p.w / p.rate),
+        "the weight w(λ) is missing": lambda p: p.mean(p.full / p.w),
+        "λ̇ divides; it should multiply": lambda p: p.mean(p.w**2 / p.full),
         "the factor 2 of λ̇ is missing": lambda p: p.mean(p.full / 2),
         "λ̇ has the wrong sign": lambda p: p.mean(-p.full),
-        "the sign between the two parts of λ̇ is wrong": lambda p: p.mean(p.w * (4 * p.growth - p.rate)),
-        "λ̇ has lost the part of the noise": lambda p: p.mean(p.w * 2 * p.growth),
-        "λ̇ has lost the part of the data": lambda p: p.mean(p.w * (p.rate - 2 * p.growth)),
-        "λ̇ is 2 (α̇/α − β̇/β), not 2 (α̇ − β̇)": lambda p: p.mean(
-            p.w * 2 * (p.schedule.alpha_dot(p.t) - p.schedule.beta_dot(p.t))
-        ),
-        "the mean was taken over the coordinates too; ‖·‖² is their sum": lambda p: p.mean(p.full) / p.z[0].numel(),
-        "an image was not flattened: squares were summed along one dimension": lambda p: (
-            p.full * p.errors.square().sum(1)
-        ).mean(),
-        "an image was not flattened: squares were summed along its rows": lambda p: (
-            p.full * p.errors.square().sum(-1)
-        ).mean(),
-        "the batch was summed, not averaged": lambda p: p.mean(p.full) * len(p.z),
-        "the square is missing from the norm": lambda p: (p.full * p.errors.flatten(1).norm(dim=1)).mean(),
-        "the factor was squared together with the error": lambda p: p.mean(p.full**2),
-        "the weight was taken at t instead of at λ_t": lambda p: p.mean(p.weight(p.t) * p.rate),
-        "the weight was taken at −λ": lambda p: p.mean(p.weight(-p.snr) * p.rate),
+        "the sign between the two parts of λ̇ is wrong": lambda p: p.mean(p.of_data - p.of_noise),
+        "λ̇ has lost the part of the noise": lambda p: p.mean(p.of_data),
+        "λ̇ has lost the part of the data": lambda p: p.mean(p.of_noise),
+        "λ̇ lost its denominators: it is 2 (α̇/α − β̇/β)": lambda p: p.mean(p.w * p.dots),
         "λ itself took the place of its speed λ̇": lambda p: p.mean(p.w * p.snr),
+        "the mean was taken over the coordinates too; ‖·‖² is their sum": lambda p: p.mean(p.full / p.z[0].numel()),
+        "an image was not flattened: sums along one dimension": lambda p: (p.full * p.squares.sum(1)).mean(),
+        "an image was not flattened: sums along its rows": lambda p: (p.full * p.squares.sum(-1)).mean(),
+        "the batch was summed, not averaged": lambda p: p.mean(p.full) * len(p.z),
+        "the square is missing from the norm": lambda p: (p.full * p.squares.flatten(1).sum(1).sqrt()).mean(),
+        "the weight was taken at t instead of at λ_t": lambda p: p.mean(p.full / p.w * p.w_of_t),
         "the model was given the data z instead of the state x": lambda p: p.mean(p.full, x=p.z),
-        "the model was given the noise instead of the state x": lambda p: p.mean(p.full, x=p.noise),
         "α and β are exchanged in the state": lambda p: p.mean(p.full, x=p.b * p.z + p.a * p.noise),
         "the state is α z − β ε; it should be their sum": lambda p: p.mean(p.full, x=p.a * p.z - p.b * p.noise),
         "the prediction was compared with the data; it is one of the noise": lambda p: p.mean(p.full, target=p.z),
-        "the prediction was compared with the state": lambda p: p.mean(p.full, target=p.x),
         "the mean was taken before weighting: each error has a weight of its own": lambda p: p.mean(1) * p.full.mean(),
     },
 )
@@ -440,7 +405,6 @@ def weight_terms(output, t, schedule):
         "the factors were multiplied; they should be divided": lambda w, n, r, *_: w * n / r,
         "the ratio of the factors is upside down": lambda w, n, r, *_: n / w / r,
         "a root was taken of the factors": lambda w, n, r, *_: (w / n).sqrt() / r,
-        "the ratio of the factors was squared": lambda w, n, r, *_: (w / n) ** 2 / r,
     },
 )
 def effective_weight(schedule, t):
@@ -477,7 +441,6 @@ def rest(q):
     ),
     withhold=("samplers.DDIM.step", "samplers.ddim"),
     library=lambda *args: (lambda p: p.A * p.z + p.B * p.e)(step_parts(*args)),
-    judge=judges.repeatable,
     visible=[
         (Bent(), times(4, 0.1, 0.6), times(4, 0.3, 0.8), (4, 2)),
         (Cosine(), torch.tensor(0.35), torch.tensor(0.43), (4, 1, 2, 3)),
@@ -498,14 +461,11 @@ def rest(q):
         "the noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.x - p.a * p.z),
         "the state x was used in place of the noise": lambda p: p.A * p.z + p.B * p.x,
         "α and β are exchanged in the new state": lambda p: p.B * p.z + p.A * p.e,
-        "only the data part is returned": lambda p: p.A * p.z,
-        "only the noise part is returned": lambda p: p.B * p.e,
         "the noise is missing its part of the data: ε = (x − α z)/β": lambda p: p.A * p.z + p.B * p.x / p.b,
         "the parentheses are missing in ε = (x − α z)/β": lambda p: p.A * p.z + p.B * (p.x - p.a * p.z / p.b),
         "the sign in ε = (x − α z)/β is wrong": lambda p: p.A * p.z + p.B * (p.x + p.a * p.z) / p.b,
         "the guess was taken for the noise": lambda p: p.A * (p.x - p.b * p.z) / p.a + p.B * p.z,
         "the state and the guess are exchanged": lambda p: p.A * p.x + p.B * (p.z - p.a * p.x) / p.b,
-        "the guess itself is returned": lambda p: p.z,
     },
 )
 def ddim_step(schedule, t, s, shape, dtype=F32):
@@ -516,7 +476,7 @@ def ddim_step(schedule, t, s, shape, dtype=F32):
 
 
 def remixed(mix):
-    """A step of DDPM with other weights of ε̂ and ξ, a function of q, of that without churn, and of the churn."""
+    """A step of DDPM with other weights of ε̂ and ξ, a function of q, of that by churn 1, and of the churn."""
 
     def step(p):
         kept, fresh = mix(p.q, p.one, p.churn)
@@ -535,7 +495,6 @@ def remixed(mix):
     ),
     withhold=("samplers.DDPM.step", "samplers.ddpm"),
     library=lambda *args: remixed(lambda q, *_: (q, rest(q)))(step_parts(*args)),
-    judge=judges.repeatable,
     visible=[
         (Bent(), times(4, 0.1, 0.6), times(4, 0.3, 0.8), 0.6, (4, 2)),
         (Cosine(), torch.tensor(0.35), torch.tensor(0.43), 1.0, (4, 1, 2, 3)),
@@ -556,23 +515,13 @@ def remixed(mix):
         "the root is missing: the new noise has the weight √(1 − q²)": remixed(lambda q, *_: (q, 1 - q**2)),
         "the square is missing: the new noise has the weight √(1 − q²)": remixed(lambda q, *_: (q, (1 - q).sqrt())),
         "the new noise has the weight 1 − q; variances add up, so it is √(1 − q²)": remixed(lambda q, *_: (q, 1 - q)),
-        "the new noise has the weight √(1 + q²), too much": remixed(lambda q, *_: (q, (1 + q**2).sqrt())),
         "the new noise was added on top: scale the predicted one by q": remixed(lambda q, *_: (1, rest(q))),
         "the two weights q and √(1 − q²) are exchanged": remixed(lambda q, *_: (rest(q), q)),
-        "predicted and new noise both have the weight q": remixed(lambda q, *_: (q, q)),
-        "the new noise was subtracted": remixed(lambda q, *_: (q, -rest(q))),
-        "the churn was multiplied to q; it belongs in the exponent": remixed(
-            lambda q, one, churn: (churn * one, rest(churn * one))
-        ),
-        "the churn scales the new noise; it belongs in the exponent of q": remixed(
-            lambda q, one, churn: (one, churn * rest(one))
-        ),
+        "the churn was multiplied to q; it is an exponent": remixed(lambda q, one, c: (c * one, rest(c * one))),
+        "the churn scales the new noise; it is an exponent of q": remixed(lambda q, one, c: (one, c * rest(one))),
         "β_s is missing in front of the new noise": lambda p: p.A * p.z + p.B * p.q * p.e + rest(p.q) * p.xi,
         "the state took the place of the noise": lambda p: p.A * p.z + p.B * (p.q * p.x + rest(p.q) * p.xi),
         "the predicted noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.q * p.b * p.e + rest(p.q) * p.xi),
-        "q is made of the β alone; λ is made of α and β": lambda p: (
-            p.A * p.z + p.B * ((p.B / p.b) ** p.churn * p.e + rest((p.B / p.b) ** p.churn) * p.xi)
-        ),
     },
 )
 def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
@@ -592,21 +541,21 @@ def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
 # --- diffusions -------------------------------------------------------------------------------------------------------
 
 
-def both_rates(t, schedule, growth=None):
-    """f and g, by default from α̇/α as it is."""
-    b, db = schedule.beta(t), schedule.beta_dot(t)
-    growth = schedule.alpha_dot(t) / schedule.alpha(t) if growth is None else growth
+def rates(growth, b, db):
+    """f and g, from the growth rate of the data, β and β̇."""
     return -growth, (2 * (b**2 * growth - b * db)).sqrt()
 
 
-def with_rates(rule):
-    """f and g, changed: a function of the right ones, β and β̇."""
-    return lambda t, schedule: rule(*both_rates(t, schedule), schedule.beta(t), schedule.beta_dot(t))
+def growing(t, schedule):
+    """α̇/α, β and β̇."""
+    return schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t), schedule.beta_dot(t)
 
 
-def with_square(rule):
-    """The right f, and a g whose square is a wrong function of α̇/α, β and β̇."""
-    return with_rates(lambda f, g, b, db: (f, rule(-f, b, db).sqrt()))
+def rate_parts(t, schedule):
+    """f and g, the growth rate α̇/α, β and β̇, α̇, and f and g at 1 − t."""
+    u, b, db = growing(t, schedule)
+    f, g = rates(u, b, db)
+    return Parts(f=f, g=g, u=u, b=b, db=db, da=schedule.alpha_dot(t), mirrored=rates(*growing(1 - t, schedule)))
 
 
 @lab.exercise(
@@ -618,27 +567,26 @@ def with_square(rule):
         "Compute g² = 2 (β² α̇/α − β β̇) and return f and its square root, in this order.",
     ),
     withhold=("schedules.diffusion_coefficients",),
-    library=both_rates,
+    library=lambda t, schedule: rates(*growing(t, schedule)),
     visible=TIMES,
+    terms=lambda *args: (rate_parts(*args),),
     mistakes={
-        "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": with_rates(
-            lambda f, g, *_: (-f, g)
-        ),
-        "f and g are exchanged": with_rates(lambda f, g, *_: (g, f)),
-        "f was doubled": with_rates(lambda f, g, *_: (2 * f, g)),
-        "f was taken from β": with_rates(lambda f, g, b, db: (-db / b, g)),
-        "α was not divided by: f = −α̇/α": lambda t, schedule: both_rates(t, schedule, schedule.alpha_dot(t)),
-        "everything was taken at 1 − t; the schedule takes t itself": lambda t, schedule: both_rates(1 - t, schedule),
-        "this is g²; the root is missing": with_rates(lambda f, g, *_: (f, g**2)),
-        "the factor 2 of g² is missing": with_square(lambda growth, b, db: b**2 * growth - b * db),
-        "the factor 2 is at the first part of g² alone": with_square(lambda growth, b, db: 2 * b**2 * growth - b * db),
-        "the part of α in g² is missing: 2 β² α̇/α": with_square(lambda growth, b, db: -2 * b * db),
-        "the part of β̇ in g² is missing: −2 β β̇": with_square(lambda growth, b, db: 2 * b**2 * growth),
-        "the sign between the parts of g² is wrong": with_square(lambda growth, b, db: 2 * (b**2 * growth + b * db)),
-        "f was put into g² for α̇/α, with its sign": with_square(lambda growth, b, db: 2 * (-growth * b**2 - b * db)),
-        "β is not squared in the first part of g²": with_square(lambda growth, b, db: 2 * (b * growth - b * db)),
-        "β is missing in the second part of g²": with_square(lambda growth, b, db: 2 * (b**2 * growth - db)),
-        "this g is right for variance-preserving schedules only: g² = −2f": with_square(lambda growth, *_: 2 * growth),
+        "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": lambda p: (-p.f, p.g),
+        "f and g are exchanged": lambda p: (p.g, p.f),
+        "f was doubled": lambda p: (2 * p.f, p.g),
+        "f was taken from β": lambda p: (-p.db / p.b, p.g),
+        "α was not divided by: f = −α̇/α": lambda p: rates(p.da, p.b, p.db),
+        "everything was taken at 1 − t; the schedule takes t itself": lambda p: p.mirrored,
+        "this is g²; the root is missing": lambda p: (p.f, p.g**2),
+        "the factor 2 of g² is missing": lambda p: (p.f, p.g / math.sqrt(2)),
+        "the factor 2 is at the first part of g² alone": lambda p: (p.f, (2 * p.b**2 * p.u - p.b * p.db).sqrt()),
+        "the part of α in g² is missing: 2 β² α̇/α": lambda p: (p.f, (-2 * p.b * p.db).sqrt()),
+        "the part of β̇ in g² is missing: −2 β β̇": lambda p: (p.f, (2 * p.b**2 * p.u).sqrt()),
+        "the sign between the parts of g² is wrong": lambda p: (p.f, (2 * (p.b**2 * p.u + p.b * p.db)).sqrt()),
+        "f was put into g² for α̇/α, with its sign": lambda p: (p.f, (2 * (p.b**2 * p.f - p.b * p.db)).sqrt()),
+        "β is not squared in the first part of g²": lambda p: (p.f, (2 * (p.b * p.u - p.b * p.db)).sqrt()),
+        "β is missing in the second part of g²": lambda p: (p.f, (2 * (p.b**2 * p.u - p.db)).sqrt()),
+        "this g is right for variance-preserving schedules only: g² = −2f": lambda p: (p.f, (-2 * p.f).sqrt()),
     },
 )
 def sde_from_schedule(schedule, t):
@@ -653,25 +601,20 @@ def cumulative(y, s):
     return torch.cat([s.new_zeros(1), torch.cumulative_trapezoid(y, s)])
 
 
-def both_weights(log_alpha, g_squared, s):
-    """α and β, from the logarithm of α."""
-    alpha = log_alpha.exp()
+def integrated(f, g_squared, s, log_alpha=None):
+    """α and β from the values of f and g², or from another logarithm of α."""
+    alpha = (cumulative(f, s) if log_alpha is None else log_alpha).exp()
     return alpha, alpha * cumulative(g_squared / alpha**2, s).sqrt()
 
 
 def with_alpha(rule):
     """The logarithm of α as a wrong function of f and s, and the β that comes of it."""
-    return lambda f, g, s, alpha, beta: both_weights(rule(f, s), g, s)
+    return lambda f, g, s, *_: integrated(f, g, s, rule(f, s))
 
 
 def with_beta(rule):
     """The right α, and β as a wrong function of it, of g² and s."""
-    return lambda f, g, s, alpha, beta: (alpha, rule(alpha, g, s))
-
-
-def integrated(f, g_squared, s):
-    """α and β, from the values of f and g²."""
-    return both_weights(cumulative(f, s), g_squared, s)
+    return lambda f, g, s, a, b: (a, rule(a, g, s))
 
 
 @lab.exercise(
@@ -690,20 +633,18 @@ def integrated(f, g_squared, s):
         (-0.4, 1.7, 0.3, 1.9, 1.3 * torch.linspace(0, 1, 1801, dtype=F64) ** 1.4),
         (0.0, 0.0, 0.0, 2.6, torch.linspace(0, 0.8, 1501, dtype=F64)),
     ],
-    terms=lambda f, g_squared, s: (f(s), g_squared(s), s, *integrated(f(s), g_squared(s), s)),
+    terms=lambda f, g, s: (f(s), g(s), s, *integrated(f(s), g(s), s)),
     mistakes={
         "f was multiplied by s instead of being integrated": with_alpha(lambda f, s: f * s),
         "this is exp f: f was not integrated": with_alpha(lambda f, s: f),
         "f was added up without the width of the steps": with_alpha(lambda f, s: f.cumsum(0)),
         "α grows: the sign of f is lost": with_alpha(lambda f, s: -cumulative(f, s)),
         "the rate was doubled: that is α²": with_alpha(lambda f, s: 2 * cumulative(f, s)),
-        "this is ∫ f; the exponential is missing": lambda f, g, s, a, b: (cumulative(f, s), b),
+        "this is ∫ f; the exponential is missing": lambda f, g, s, a, b: (a.log(), b),
         "only the whole integral was used; α is wanted at every time": with_alpha(torch.trapezoid),
         "the integral lacks its first value, the 0 at s = 0": with_alpha(torch.cumulative_trapezoid),
         "the first value is missing: at s = 0 every integral is 0": lambda f, g, s, a, b: (a[1:], b[1:]),
-        "the steps of the grid were taken to be equal; they are s.diff()": lambda f, g, s, *_: integrated(
-            f, g, s[1] * torch.arange(len(s))
-        ),
+        "the steps of the grid were taken as equal": lambda f, g, s, *_: integrated(f, g, s[1] * torch.arange(len(s))),
         "α and β are exchanged": lambda f, g, s, a, b: (b, a),
         "this is β², not β": lambda f, g, s, a, b: (a, b**2),
         "α(s)² is missing: noise shrinks after it was added": with_beta(lambda a, g, s: cumulative(g / a**2, s).sqrt()),
@@ -711,8 +652,6 @@ def integrated(f, g_squared, s):
         "noise shrinks before it was added: divide by α(r)²": with_beta(lambda a, g, s: a * cumulative(g, s).sqrt()),
         "α was not squared: the variance shrinks with α²": with_beta(lambda a, g, s: (a * cumulative(g / a, s)).sqrt()),
         "α(r)² multiplies; it should divide": with_beta(lambda a, g, s: a * cumulative(g * a**2, s).sqrt()),
-        "α(s) was squared and its root not taken": with_beta(lambda a, g, s: a**2 * cumulative(g / a**2, s).sqrt()),
-        "g² was squared once more": with_beta(lambda a, g, s: a * cumulative(g**2 / a**2, s).sqrt()),
         "g was integrated in place of g²": with_beta(lambda a, g, s: a * cumulative(g.sqrt() / a**2, s).sqrt()),
         "this is β of a variance-preserving schedule, √(1 − α²)": with_beta(lambda a, g, s: (1 - a**2).sqrt()),
     },
@@ -732,18 +671,15 @@ def schedule_from_sde(f0, f1, c0, c1, s):
 
 
 def path_parts(x):
-    """The length of each path and the distance between its ends, both (n,); its steps (T − 1, n); and the states."""
-    steps = x.diff(dim=0).flatten(2).norm(dim=2)
-    return Parts(long=steps.sum(0), far=(x[-1] - x[0]).flatten(1).norm(dim=1), steps=steps, x=x)
+    """The moves between states (T − 1, n, *shape), and from end to end; the length of each, and of each path."""
+    p = Parts(moves=x.diff(dim=0), end=x[-1] - x[0], last=x[-1].flatten(1).norm(dim=1))
+    p.steps, p.far = p.moves.flatten(2).norm(dim=2), p.end.flatten(1).norm(dim=1)
+    p.long = p.steps.sum(0)
+    return p
 
 
 def ratio(long, far):
     return long.mean() / far.mean() - 1
-
-
-def in_other_norm(norm):
-    """The curvature with another norm than that of vectors, along the last dimension of (…, n, d)."""
-    return lambda p: ratio(norm(p.x.diff(dim=0).flatten(2)).sum(0), norm((p.x[-1:] - p.x[:1]).flatten(2)))
 
 
 @lab.exercise(
@@ -764,7 +700,6 @@ def in_other_norm(norm):
     terms=lambda states: (path_parts(states),),
     mistakes={
         "1 was not subtracted": lambda p: 1 + ratio(p.long, p.far),
-        "1 was subtracted from the wrong side": lambda p: -ratio(p.long, p.far),
         "the ratio was taken path by path; divide the two means": lambda p: (p.long / p.far).mean() - 1,
         "the ratio is upside down": lambda p: ratio(p.far, p.long),
         "the mean distance was subtracted, not divided by": lambda p: (p.long - p.far).mean(),
@@ -774,22 +709,11 @@ def in_other_norm(norm):
         "the steps were squared, the distances not": lambda p: ratio(p.steps.square().sum(0), p.far),
         "steps and distances were squared": lambda p: ratio(p.steps.square().sum(0), p.far.square()),
         "one root was taken of all the squares of a path": lambda p: ratio(p.steps.square().sum(0).sqrt(), p.far),
-        "squares of the lengths were averaged; average the lengths themselves": lambda p: (
-            (1 + ratio(p.long.square(), p.far.square())).sqrt() - 1
-        ),
         "all trajectories went into one norm": lambda p: ratio(p.steps.norm(dim=1).sum(), p.far.norm()),
-        "the absolute values of the coordinates were summed": in_other_norm(lambda y: y.abs().sum(dim=-1)),
-        "the largest coordinate was taken for the length": in_other_norm(lambda y: y.abs().amax(dim=-1)),
-        "an image was not flattened: norms were taken along one dimension": lambda p: ratio(
-            p.x.diff(dim=0).norm(dim=2).sum(0), (p.x[-1] - p.x[0]).norm(dim=1)
-        ),
-        "an image was not flattened: norms were taken along its rows": lambda p: ratio(
-            p.x.diff(dim=0).norm(dim=-1).sum(0), (p.x[-1] - p.x[0]).norm(dim=-1)
-        ),
-        "the distance was taken from the origin": lambda p: ratio(p.long, p.x[-1].flatten(1).norm(dim=1)),
-        "differences were taken from trajectory to trajectory, not in time": lambda p: (
-            lambda across: ratio(across.long, across.far)
-        )(path_parts(p.x.transpose(0, 1))),
+        "absolute values of coordinates were summed": lambda p: ratio(p.moves.abs().sum(), p.end.abs().sum()),
+        "images were not flattened: norms by rows": lambda p: ratio(p.moves.norm(dim=-1).sum(0), p.end.norm(dim=-1)),
+        "images were not flattened: norms by columns": lambda p: ratio(p.moves.norm(dim=2).sum(0), p.end.norm(dim=1)),
+        "the distance was taken from the origin": lambda p: ratio(p.long, p.last),
     },
 )
 def path_curvature(arcs, count, shape, dtype=F32):
@@ -802,6 +726,5 @@ def path_curvature(arcs, count, shape, dtype=F32):
         length += 2 * radius * (turned.diff() / 2).sin().sum()
         distance += 2 * radius * math.sin(angle / 2)
     moving = torch.stack(paths, dim=1).unflatten(2, shape) + states(12, len(arcs), *shape, dtype=F64)
-    return Case(
-        f"the curvature of arcs in {math.prod(shape)} dimensions", (moving.to(dtype),), float(length / distance - 1)
-    )
+    what = f"the curvature of arcs in {math.prod(shape)} dimensions"
+    return Case(what, (moving.to(dtype),), float(length / distance - 1))

@@ -143,13 +143,14 @@ def replaced(answer, case):
     yield Look(case.what, found, case.expected)
 
 
-def share_dropped(order):
-    """A share p of the labels is dropped, the first ones in some order."""
+def dropped(where=lambda r, p: r < p, then=lambda y, null: null):
+    """Other labels are dropped, of numbers r and the share p, or something else is put in their place."""
+    return lambda y, p, null, uniform: torch.where(where(uniform, p), then(y, null), y)
 
-    def drop_labels(y, p, null, uniform):
-        return y.index_fill(0, order(uniform)[: round(p * len(y))], null)
 
-    return drop_labels
+def foremost(order, p):
+    """Whether a label is among the first, a share p of all, in this order."""
+    return order.argsort() < round(p * len(order))
 
 
 @lab.exercise(
@@ -161,45 +162,32 @@ def share_dropped(order):
         "torch.where(condition, value where true, value where false) makes a new tensor and leaves y as it is.",
     ),
     withhold=("losses.drop_labels",),
-    library=lambda y, p, null, uniform: torch.where(uniform < p, torch.full_like(y, null), y),
+    library=dropped(),
     judge=replaced,
-    visible=[
-        (12, 0.3, 7),
-        (30, 0.65, 12, torch.int32, DOUBLE),
-        (20, 0.07, 23),
-        (1, 0.9, 5),
-        (6, 0.0, 11),
-        (5, 1.0, 9),
-    ],
+    visible=[(12, 0.3, 7), (30, 0.65, 12, torch.int32, DOUBLE), (20, 0.07, 23), (1, 0.9, 5), (6, 0.0, 11), (5, 1.0, 9)],
     mistakes={
-        "it keeps a share p of the labels, those below p, and drops the others": lambda y, p, null, r: torch.where(
-            r < p, y, null
+        "it keeps a share p of the labels, those below p, and drops the others": dropped(lambda r, p: r >= p),
+        "it keeps a share p of the labels: 1 − p stands where p should": dropped(lambda r, p: r < 1 - p),
+        "labels with numbers above 1 − p are dropped; as many, but those below p are asked for": dropped(
+            lambda r, p: r >= 1 - p
         ),
-        "it keeps a share p of the labels: 1 − p stands where p should": lambda y, p, null, r: torch.where(
-            r < 1 - p, null, y
+        "0.1 is written in where p should be used": dropped(lambda r, p: r < 0.1),
+        "one number decided for all labels; each has its own": dropped(lambda r, p: r[0] < p),
+        "nothing was dropped": dropped(lambda r, p: r < 0),
+        "everything was dropped": dropped(lambda r, p: r >= 0),
+        "the first labels were dropped, whatever their numbers": dropped(
+            lambda r, p: foremost(torch.arange(len(r)), p)
         ),
-        "labels with numbers above 1 − p are dropped; as many, but those below p are asked for": (
-            lambda y, p, null, r: torch.where(r >= 1 - p, null, y)
+        "the smallest p n numbers were dropped; it is chance how many are below p": dropped(
+            lambda r, p: foremost(r.argsort(), p)
         ),
-        "dropped labels became 0, which is a digit; the null label says `no label`": lambda y, p, null, r: torch.where(
-            r < p, 0, y
-        ),
-        "dropped labels became −1 instead of the null label": lambda y, p, null, r: torch.where(r < p, -1, y),
-        "10 is written in where null should be used": lambda y, p, null, r: torch.where(r < p, 10, y),
-        "the null label is off by one: it is null, not null + 1": lambda y, p, null, r: torch.where(r < p, null + 1, y),
-        "the null label is off by one: it is null, not null − 1": lambda y, p, null, r: torch.where(r < p, null - 1, y),
-        "0.1 is written in where p should be used": lambda y, p, null, r: torch.where(r < 0.1, null, y),
-        "one number decided for all labels; each has its own": lambda y, p, null, r: torch.where(r[0] < p, null, y),
-        "nothing was dropped": lambda y, p, null, r: y,
-        "everything was dropped": lambda y, p, null, r: torch.full_like(y, null),
-        "the first labels were dropped, whatever their numbers": share_dropped(lambda r: torch.arange(len(r))),
-        "the labels with the smallest numbers were dropped, p n of them; it is chance how many are below p": (
-            share_dropped(torch.argsort)
-        ),
-        "dropped labels were given another label, not the null label": lambda y, p, null, r: torch.where(
-            r < p, y[0], y
-        ),
-        "the null label was added to a dropped label; it takes its place": lambda y, p, null, r: y + null * (r < p),
+        "dropped labels became 0, which is a digit; the null label says `no label`": dropped(then=lambda y, null: 0),
+        "dropped labels became −1 instead of the null label": dropped(then=lambda y, null: -1),
+        "dropped labels were given another label, not the null label": dropped(then=lambda y, null: y[0]),
+        "the null label was added to a dropped label; it takes its place": dropped(then=lambda y, null: y + null),
+        "10 is written in where null should be used": dropped(then=lambda y, null: 10),
+        "the null label is off by one: it is null, not null + 1": dropped(then=lambda y, null: null + 1),
+        "the null label is off by one: it is null, not null − 1": dropped(then=lambda y, null: null - 1),
     },
 )
 def drop_labels(n, p, null, kind=torch.int64, dtype=torch.float32):
@@ -304,13 +292,12 @@ def guided_flow_matching_loss(shape, t, y, dtype=torch.float32):
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def midpoint(u, x, t, h):
-    return x + h * u(x + h / 2 * u(x, t), t + h / 2)
+def looks(ahead=0.5, later=0.5, moves=1.0):
+    """A step with two looks at the field, the second ahead and later by these parts of a step."""
+    return lambda u, x, t, h: x + moves * h * u(x + ahead * h * u(x, t), t + later * h)
 
 
-def walk(
-    step=midpoint, field=mixed(), start=lambda noise: noise, times=lambda n: [k / n for k in range(n)], count=None
-):
+def walk(step=looks(), field=mixed(), start=lambda noise: noise, times=lambda n: [k / n for k in range(n)], count=None):
     """Sampling by another step, with another field, or from another start. times: those of the steps. count: their
     number as 1/h, if not `steps`."""
 
@@ -374,23 +361,14 @@ def last_state(answer, case):
         "these are Heun's steps; the midpoint rule uses the slope in the middle alone": walk(
             lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x + h * u(x, t), t + h))
         ),
-        "the second look is at the time t instead of t + h/2": walk(
-            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, t), t)
-        ),
-        "the second look is at the time t + h instead of t + h/2": walk(
-            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, t), t + h)
-        ),
-        "the second look is at x; it should be at x', half a step ahead": walk(
-            lambda u, x, t, h: x + h * u(x, t + h / 2)
-        ),
-        "x' is a whole step ahead; the second look is half a step ahead": walk(
-            lambda u, x, t, h: x + h * u(x + h * u(x, t), t + h / 2)
-        ),
+        "the second look is at the time t instead of t + h/2": walk(looks(later=0.0)),
+        "the second look is at the time t + h instead of t + h/2": walk(looks(later=1.0)),
+        "the second look is at x; it should be at x', half a step ahead": walk(looks(ahead=0.0)),
+        "x' is a whole step ahead; the second look is half a step ahead": walk(looks(ahead=1.0)),
+        "x is moved by half a step; the second look moves it by h": walk(looks(moves=0.5)),
+        "the steps have the wrong sign": walk(looks(ahead=-0.5, moves=-1.0)),
         "x' is moved a whole step; the step starts from x": walk(
             lambda u, x, t, h: x + h / 2 * u(x, t) + h * u(x + h / 2 * u(x, t), t + h / 2)
-        ),
-        "x is moved by half a step; the second look moves it by h": walk(
-            lambda u, x, t, h: x + h / 2 * u(x + h / 2 * u(x, t), t + h / 2)
         ),
         "the first step starts at t = h instead of 0": walk(times=lambda n: [(k + 1) / n for k in range(n)]),
         "the steps were counted 0, 1, 2, … where the field needs times": walk(
@@ -406,7 +384,7 @@ def last_state(answer, case):
         ),
         "10 steps are written in; steps is not used": walk(count=lambda n: 10),
         "h = 0.1 is written in; it is 1/steps": walk(
-            lambda u, x, t, h: midpoint(u, x, t, 0.1), times=lambda n: [0.1 * k for k in range(n)]
+            lambda u, x, t, h: looks()(u, x, t, 0.1), times=lambda n: [0.1 * k for k in range(n)]
         ),
         "the second look is not guided": unguided_second_look,
         "w is not used": walk(field=mixed(lambda w: (0, 1))),
@@ -420,7 +398,6 @@ def last_state(answer, case):
         "the flow was run backwards, from t = 1 to 0": walk(
             lambda u, x, t, h: x - h * u(x - h / 2 * u(x, 1 - t), 1 - t - h / 2)
         ),
-        "the steps have the wrong sign": walk(lambda u, x, t, h: x - h * u(x - h / 2 * u(x, t), t + h / 2)),
         "the samples did not start from the given noise, but from 0": walk(start=torch.zeros_like),
         "nothing moved": walk(times=lambda n: []),
     },
@@ -435,6 +412,11 @@ def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
 # --- measures ---------------------------------------------------------------------------------------------------------
 
 
+def share(chosen=lambda logits: logits.argmax(1), of=lambda hits, logits: hits.mean()):
+    """A fidelity by another choice of labels, or with the hits put together in another way."""
+    return lambda logits, y: of((chosen(logits) == y).float(), logits)
+
+
 @lab.exercise(
     reread=("eq-fidelity", "the share, above the exercise"),
     passed="the share of images that are recognised",
@@ -447,14 +429,21 @@ def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
     library=metrics.fidelity,
     visible=[(11, 4, 0.8), (57, 10, 1.3, DOUBLE), (5, 3, 9.0), (6, 2, -9.0), (1, 6, 9.0)],
     mistakes={
-        "this is the share of errors": lambda logits, y: (logits.argmax(1) != y).float().mean(),
-        "the images recognised were counted; divide by their number": lambda logits, y: (logits.argmax(1) == y).sum(),
-        "this is a percentage; a share is between 0 and 1": lambda logits, y: (
-            100 * (logits.argmax(1) == y).float().mean()
+        "this is the share of errors": share(of=lambda hits, logits: 1 - hits.mean()),
+        "the images recognised were counted; divide by their number": share(of=lambda hits, logits: hits.sum()),
+        "this is a percentage; a share is between 0 and 1": share(of=lambda hits, logits: 100 * hits.mean()),
+        "the share was rounded to a whole number": share(of=lambda hits, logits: hits.mean().round()),
+        "the number recognised was divided by the number of labels, not of images": share(
+            of=lambda hits, logits: hits.sum() / logits.shape[1]
         ),
-        "the number recognised was divided by the number of labels, not of images": lambda logits, y: (
-            (logits.argmax(1) == y).sum() / logits.shape[1]
+        "the smallest logit was taken instead of the largest": share(lambda logits: logits.argmin(1)),
+        "there is a softmax over the images (axis 0) before the largest is sought; each row is an image": share(
+            lambda logits: logits.softmax(0).argmax(1)
         ),
+        "the largest logit was sought along the images (axis 0), not along the labels": share(
+            lambda logits: logits.argmax(0)
+        ),
+        "labels were counted from 1; the first is 0": share(lambda logits: logits.argmax(1) + 1),
         "probabilities were averaged; count how often the largest logit is the label's": lambda logits, y: (
             logits.softmax(1)[range(len(y)), y].mean()
         ),
@@ -462,18 +451,9 @@ def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
             logits.softmax(1).amax(1).mean()
         ),
         "the mean of the label's logits was returned": lambda logits, y: logits[range(len(y)), y].mean(),
-        "the smallest logit was taken instead of the largest": lambda logits, y: (logits.argmin(1) == y).float().mean(),
-        "there is a softmax over the images (axis 0) before the largest is sought; each row is an image": (
-            lambda logits, y: (logits.softmax(0).argmax(1) == y).float().mean()
-        ),
-        "the largest logit was sought along the images (axis 0), not along the labels": lambda logits, y: (
-            (logits.argmax(0) == y).float().mean()
-        ),
-        "labels were counted from 1; the first is 0": lambda logits, y: (logits.argmax(1) + 1 == y).float().mean(),
         "the share was taken for each label, and then their mean": lambda logits, y: fmean(
             float((logits[y == k].argmax(1) == k).float().mean()) for k in y.unique()
         ),
-        "the share was rounded to a whole number": lambda logits, y: (logits.argmax(1) == y).float().mean().round(),
     },
 )
 def fidelity(n, labels, lift, dtype=torch.float32):
@@ -490,7 +470,7 @@ def distances(images: Tensor) -> Tensor:
     return torch.pdist(images.flatten(1))
 
 
-def within(of_class, over=fmean, labels=lambda y: y.unique().tolist()):
+def within(of_class=lambda z: distances(z).mean(), over=fmean, labels=lambda y: y.unique().tolist()):
     """A diversity with another number for each class, put together in another way, or for other labels."""
     return lambda x, y: over([float(of_class(x[y == label])) for label in labels(y)])
 
@@ -535,7 +515,7 @@ def differences(images: Tensor) -> Tensor:
             lambda z: distances(z).square().mean().sqrt()
         ),
         "the distances were summed, not averaged": within(lambda z: distances(z).sum()),
-        "the means were summed over the classes, not averaged": within(lambda z: distances(z).mean(), sum),
+        "the means were summed over the classes, not averaged": within(over=sum),
         "each distance was halved or each pair counted half": within(lambda z: distances(z).mean() / 2),
         "this is the distance from the mean of the class, not between two images": within(
             lambda z: (z - z.mean(0)).flatten(1).norm(dim=1).mean()
@@ -567,20 +547,18 @@ def differences(images: Tensor) -> Tensor:
             lambda z: torch.pdist(z.flatten(0, -2)).mean()
         ),
         "classes were numbered from 0, also those that do not occur, whose mean is nan": within(
-            lambda z: distances(z).mean(), labels=lambda y: range(10)
+            labels=lambda y: range(10)
         ),
         "classes were numbered from 0, also those that do not occur, with 0 for their mean": within(
             lambda z: distances(z).mean() if len(z) else 0.0, labels=lambda y: range(int(y.max()) + 1)
         ),
         "a class counts once for each run of its labels; y.unique() has it once": within(
-            lambda z: distances(z).mean(), labels=lambda y: y.unique_consecutive().tolist()
+            labels=lambda y: y.unique_consecutive().tolist()
         ),
         "classes were numbered 0 … 9, so that larger labels are left out": within(
-            lambda z: distances(z).mean(), labels=lambda y: [k for k in y.unique().tolist() if k < 10]
+            labels=lambda y: [k for k in y.unique().tolist() if k < 10]
         ),
-        "this is the first class alone; average over the classes": within(
-            lambda z: distances(z).mean(), over=lambda means: means[0]
-        ),
+        "this is the first class alone; average over the classes": within(over=lambda means: means[0]),
     },
 )
 def diversity(shape, labels, dtype=torch.float32):
@@ -716,11 +694,8 @@ def learning(answer, case):
     library=block(lambda x, s, f, g: x + g(silu(f(silu(x)) + s))),
     judge=learning,
     visible=[
-        (
-            (4, 4, 4, 4),
-            3,
-            False,
-        ),  # as many images as channels, rows and columns: what is spread along a wrong axis fits
+        # As many images as channels, rows and columns, so that what is spread along a wrong axis fits.
+        ((4, 4, 4, 4), 3, False),
         ((3, 4, 2, 5), 6, True),
         ((1, 2, 3, 2), 5, True, DOUBLE),
     ],
@@ -769,9 +744,8 @@ def learning(answer, case):
 )
 def residual_block(shape, size, normed, dtype=torch.float32):
     first, second, shift = layers(shape[1], size, normed, dtype)
-    x, c = (
-        one.requires_grad_() * 1 for one in (states(43, *shape, dtype=dtype), states(44, shape[0], size, dtype=dtype))
-    )
+    given = states(43, *shape, dtype=dtype), states(44, shape[0], size, dtype=dtype)
+    x, c = (value.requires_grad_() * 1 for value in given)  # as they come from layers before
     moved = torch.einsum("nc,nchw->nchw", shift(c), torch.ones_like(x))
     expected = x + second(swish(first(swish(x)) + moved))
     weights = [x, c, *(weight for layer in (first, second, shift) for weight in layer.parameters())]
@@ -795,9 +769,9 @@ def one_each(answer, case):
     yield Look(case.what, found, case.expected)
 
 
-def between(x: Tensor, data: Tensor) -> Tensor:
-    """Differences of all images of x from all of the data, (n, N, pixels)."""
-    return x.flatten(1)[:, None] - data.flatten(1)
+def measured(measure):
+    """Another measure of the differences of all images of x from all of the data, (n, N, pixels)."""
+    return lambda x, data: measure(x.flatten(1)[:, None] - data.flatten(1))
 
 
 @lab.exercise(
@@ -813,22 +787,16 @@ def between(x: Tensor, data: Tensor) -> Tensor:
     judge=one_each,
     visible=[((1, 3, 2), 4, 6), ((2, 2, 3), 7, 5, DOUBLE), ((2,), 3, 8), ((3,), 1, 4)],
     mistakes={
-        "this is the distance to the farthest image": lambda x, data: between(x, data).norm(dim=2).amax(1),
-        "this is the mean distance to all images": lambda x, data: between(x, data).norm(dim=2).mean(1),
-        "this is the distance to the second nearest image": lambda x, data: (
-            between(x, data).norm(dim=2).sort(1).values[:, 1]
+        "this is the distance to the farthest image": measured(lambda d: d.norm(dim=2).amax(1)),
+        "this is the mean distance to all images": measured(lambda d: d.norm(dim=2).mean(1)),
+        "this is the distance to the second nearest image": measured(lambda d: d.norm(dim=2).sort(1).values[:, 1]),
+        "the distances are squared": measured(lambda d: d.square().sum(2).amin(1)),
+        "absolute values were summed; take the Euclidean norm": measured(lambda d: d.abs().sum(2).amin(1)),
+        "the largest difference of a pixel was taken; take the Euclidean norm": measured(
+            lambda d: d.abs().amax(2).amin(1)
         ),
-        "the distances are squared": lambda x, data: between(x, data).square().sum(2).amin(1),
-        "absolute values of the differences were summed; take the Euclidean norm": lambda x, data: (
-            between(x, data).abs().sum(2).amin(1)
-        ),
-        "the largest difference of a pixel was taken; take the Euclidean norm": lambda x, data: (
-            between(x, data).abs().amax(2).amin(1)
-        ),
-        "the squares were averaged over the pixels; sum them": lambda x, data: (
-            between(x, data).square().mean(2).sqrt().amin(1)
-        ),
-        "the nearest was sought for each pixel by itself": lambda x, data: between(x, data).abs().amin(1).norm(dim=1),
+        "the squares were averaged over the pixels; sum them": measured(lambda d: d.square().mean(2).sqrt().amin(1)),
+        "the nearest was sought for each pixel by itself": measured(lambda d: d.abs().amin(1).norm(dim=1)),
         "images were compared row by row with the data": lambda x, data: (x - data[: len(x)]).flatten(1).norm(dim=1),
         "this is the distance to the mean of the data": lambda x, data: (x - data.mean(0)).flatten(1).norm(dim=1),
         "this is the distance to the first of the data": lambda x, data: (x - data[0]).flatten(1).norm(dim=1),
@@ -840,6 +808,5 @@ def nearest_neighbour_distance(shape, n, many, dtype=torch.float32):
     if dtype is DOUBLE:  # where distances by ‖x‖² + ‖z‖² − 2xᵀz, too, are near enough to 0
         x[1] = data[2]  # a copy
     nearest = [min(float((a - b).norm()) for b in data) for a in x]
-    return Case(
-        f"the distance to the nearest of {many} for shape {shape}", (x, data), torch.tensor(nearest, dtype=dtype)
-    )
+    expected = torch.tensor(nearest, dtype=dtype)
+    return Case(f"the distance to the nearest of {many} for shape {shape}", (x, data), expected)
