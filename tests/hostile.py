@@ -310,7 +310,7 @@ none = {"dict": {}}
 ANSWERS = {
     "answers to calls never made": "for _ in range(5): send('return', None, none)",
     "outputs that are not": (
-        "data = {'application/json': {'function': 1}, 'text/plain': {'function': 2}, 'image/png': 3}\n"
+        "f = {'function': 1, 'kind': 'f'}\ndata = {'application/json': f, 'text/plain': f, 'image/png': 3}\n"
         "send('return', {'list': [output('display_data', data={'dict': data}), output('error', ename=3), 7]}, none)"
     ),
     "outputs without end": "send('return', {'list': [output('stream', name='stdout', text='x' * 10**6)] * 15}, none)",

@@ -11,9 +11,7 @@ F64 = torch.float64
 
 log_snr = [
     (LinearVP(0.5, 8.0), [1.2, -0.9, 2.8, -1.9]),
-    (CondOT(), 1.9),
     (Cosine(), [[-8.7, 0.4], [2.1, 8.9], [-3.3, -0.2]], F64),
-    (Bent(), torch.tensor(-2.6)),
     (VE(2.5), [-2 * math.log(2.5), 0.3, 3.1], F64),
     (Powers(), 2.3),
 ]
@@ -22,34 +20,17 @@ PLACES = [
     (Powers(), times(5, 0.3, 0.8), (5, 3)),
     (LinearVP(0.5, 8.0), torch.tensor(0.77), (3, 2, 3, 4)),
     (Bent(), 0.27, (1, 4), F64),
-    (Cosine(), times(3), (3, 3)),
     (VE(2.5), times(4, dtype=F64), (4, 1, 4, 4), F64),
     (CondOT(0.1), 0.04, (2, 6), F64),
     (Cosine(), torch.tensor(0.985, dtype=F64), (3, 2), F64),
 ]
 
-to_variance_preserving = [
-    *PLACES,
-    (VE(2.5), 1.0, (3, 2)),
-    (Bent(), torch.tensor([1.0, 0.0]), (2, 2)),
-]
-
+to_variance_preserving = [*PLACES, (VE(2.5), 1.0, (3, 2)), (Bent(), torch.tensor([1.0, 0.0]), (2, 2))]
 convert_output = PLACES
-
-TIMES = [
-    (Powers(), times(5, 0.3, 0.8)),
-    (LinearVP(0.5, 8.0), torch.tensor(0.77)),
-    (Bent(), 0.27),
-    (VE(2.5), times(4, dtype=F64)),
-    (CondOT(0.1), 0.04),
-    (Cosine(), torch.tensor(0.985, dtype=F64)),
-]
-
-x_mse_weight = effective_weight = sde_from_schedule = TIMES
+x_mse_weight = effective_weight = sde_from_schedule = [place[:2] for place in PLACES]
 
 loss_over_log_snr = [
     (Powers(), times(5, 0.3, 0.8), (5, 3), -0.8),
-    (Cosine(), times(3), (3, 3), 1.1),
     (LinearVP(0.5, 8.0), times(3, dtype=F64), (3, 1, 3, 3), 0.7, F64),
     (VE(2.5), torch.tensor([0.03, 0.44, 0.99], dtype=F64), (3, 2, 2, 4), 1.9, F64),
     (Bent(), torch.tensor([0.61]), (1, 4), -0.8),
@@ -58,7 +39,6 @@ loss_over_log_snr = [
 ddim_step = [
     (Powers(), times(5, 0.2, 0.5), times(5, 0.3, 0.9), (5, 3)),
     (LinearVP(0.5, 8.0), torch.tensor(0.57), torch.tensor(0.74), (3, 2, 3, 4)),
-    (Cosine(), times(3, 0.2, 0.5), times(3, 0.3, 0.9), (3, 3)),
     (Bent(), 0.0, 0.29, (1, 4), F64),
     (VE(2.5), times(4, 0.1, 0.6, dtype=F64), times(4, 0.3, 0.8, dtype=F64), (4, 1, 4, 4), F64),
     (Cosine(), 0.98, 1.0, (2, 6), F64),
@@ -67,7 +47,6 @@ ddim_step = [
 ddpm_step = [
     (Powers(), times(5, 0.2, 0.5), times(5, 0.3, 0.9), 0.3, (5, 3)),
     (LinearVP(0.5, 8.0), torch.tensor(0.57), torch.tensor(0.74), 1.0, (3, 2, 3, 4)),
-    (Cosine(), times(3, 0.2, 0.5), times(3, 0.3, 0.9), 1.6, (3, 3)),
     (Bent(), 0.24, 0.29, 0.0, (1, 4), F64),
     (VE(2.5), times(4, 0.1, 0.6, dtype=F64), times(4, 0.3, 0.8, dtype=F64), 2.2, (4, 1, 4, 4), F64),
     (Cosine(), 0.04, 0.97, 0.1, (2, 6), F64),
@@ -76,11 +55,9 @@ ddpm_step = [
 schedule_from_sde = [
     (0.7, 0.0, 2.0, 0.6, torch.linspace(0, 1, 1701)),
     (0.2, -0.9, 0.8, 1.3, 1.6 * torch.linspace(0, 1, 2101, dtype=F64) ** 1.3),
-    (0.0, 0.0, 0.4, 1.7, torch.linspace(0, 1.2, 1601, dtype=F64)),
 ]
 
 path_curvature = [
     ([(2.2, 2.6), (0.9, 3.7), (4.1, 1.2), (1.4, 4.1)], 41, (3,)),
     ([(1.2, 3.3), (3.1, 2.2), (0.8, 4.6)], 17, (1, 3, 3), F64),
-    ([(2.4, 3.4)], 13, (2,), F64),
 ]

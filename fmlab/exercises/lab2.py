@@ -247,7 +247,7 @@ def law_of_the_path(answer, case):
         shared = float(spreads[-1]) < 1e-3 < float(rest.abs().max())
         require(not shared, "all samples share one draw of the noise; each row needs its own")
     alpha, beta = schedule.alpha(case.times), schedule.beta(case.times)
-    yield Look("the weight of the data in the samples", torch.stack(slopes), alpha, error=each * beta)
+    yield Look("the weight of the data in the samples", torch.stack(slopes), alpha, error=each)
     yield Look("the standard deviation of the noise in the samples", torch.stack(spreads), beta, error=each * beta)
     noise = (x - a * z) / b
     yield from judges.normal(noise)
@@ -283,7 +283,7 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
     judge=law_of_the_path,
     random=True,
     visible=[
-        (Cosine(), [0.25, 0.55], (2,)),
+        (Cosine(), [0.25, 0.7], (2,)),
         (Bent(), [0.8, 0.65], (1, 2, 3)),
         (CondOT(0.2), 0.45, (3,)),
         (CondOT(), torch.tensor(1.0), (2,)),

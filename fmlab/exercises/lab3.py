@@ -167,9 +167,7 @@ OFF_PATH |= shown(
             "the target is that of CondOT; use the schedule that is given": lambda m: m.z - m.noise,
             "the target has the weights α_t and β_t where it needs their derivatives": lambda m: m.x,
             "α̇_t and β̇_t are exchanged": lambda m: m.db * m.z + m.da * m.noise,
-            "the sign of β̇_t ε is reversed: β̇_t is negative itself, and all of the target is subtracted": lambda m: (
-                m.da * m.z - m.db * m.noise
-            ),
+            "the sign of β̇_t ε is reversed; β̇_t is negative by itself": lambda m: m.da * m.z - m.db * m.noise,
             "β̇_t was taken as −α̇_t, true of CondOT alone": lambda m: m.da * (m.z - m.noise),
             "the model was compared with the data; its target is a velocity": lambda m: m.z,
             "the model was compared with the noise; its target is a velocity": lambda m: m.noise,
@@ -224,7 +222,7 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
         }
     )
     | {
-        "the difference was taken between field and velocity; the model is missing": lambda m: squares(
+        "field and velocity were compared; the model is missing": lambda m: squares(
             m.target - m.velocity + 0 * m.u(m.x, m.t)
         ).mean()
     }
@@ -277,9 +275,7 @@ class Line:
     ],
     terms=lambda *args: (Line(*args),),
     mistakes={
-        "this is the conditional field that leads to the mean; data spread around it": lambda m: (
-            (m.mean - m.x) / m.noise
-        ),
+        "this is the conditional field that leads to m; data spread around it": lambda m: (m.mean - m.x) / m.noise,
         "this is E[z | x_t], without the noise; the field is E[z − ε | x_t]": lambda m: m.at(cov=m.t * m.s**2),
         "the variance of the data is s², not s": lambda m: m.at(cov=m.t * m.s - m.noise, var=m.t**2 * m.s + m.noise**2),
         "the covariance has a plus where z − ε has a minus": lambda m: m.at(cov=m.t * m.s**2 + m.noise),
@@ -440,7 +436,9 @@ def ends(answer, case):
     asked = sum(len(x) for x, _ in u.calls) / len(x0)
     yield Look("the number of calls of the field per step", asked / (len(ts) - 1), 1)
     cut = "put the loop under torch.no_grad()"
-    require(not found.requires_grad, f"the samples still carry the gradient graph of every step; {cut}")
+    require(
+        not getattr(found, "requires_grad", False), f"the samples still carry the gradient graph of every step; {cut}"
+    )
     require(not any(case.graphs), f"the graph of all steps is kept until the end, and memory with it; {cut}")
 
 
@@ -477,9 +475,7 @@ def ends(answer, case):
             torch.arange(len(w.ts)).to(w.ts) / len(w.ts), torch.ones_like(w.hs) / len(w.hs)
         ),
         "the field was evaluated at the end of each step; Euler's method takes its start": lambda w: w.end(w.ts + w.hs),
-        "the field was evaluated at the middle of each step; Euler's method takes its start": lambda w: w.end(
-            w.ts + w.hs / 2
-        ),
+        "the field was evaluated in the middle of each step, not at its start": lambda w: w.end(w.ts + w.hs / 2),
         "the field was always evaluated at the first time": lambda w: w.end(w.ts[:1].expand_as(w.ts)),
         "the field was given a counter instead of the time": lambda w: w.end(torch.arange(len(w.ts)).to(w.ts)),
         "the field was evaluated at 1 − t": lambda w: w.end(1 - w.ts),
@@ -604,6 +600,9 @@ class WayBack:
             parts.append(share * self.divergence(x if after else before, other))
         return x, parts
 
+    def integral(self) -> Tensor:
+        return sum(self.walked()[1])
+
     def log_p(self, sign=-1, half=0.5, constants=None, **walk) -> Tensor:
         """constants: how many ½ log 2π, by default one for each coordinate. half: the factor of ‖X_0‖²."""
         start, parts = self.walked(**walk)
@@ -636,7 +635,7 @@ class WayBack:
         "the integral of the divergence is missing": lambda w: w.log_p(sign=0),
         "the step size is missing in the integral": lambda w: w.log_p(shares=torch.ones_like(w.hs)),
         "only the last step's divergence was kept; add them all up": lambda w: w.log_p(sign=0) - w.walked()[1][-1],
-        "the density p_0 was taken at x, not at X_0": lambda w: w.normal(w.x) - sum(w.walked()[1]),
+        "the density p_0 was taken at x, not at X_0": lambda w: w.normal(w.x) - w.integral(),
         "the flow was followed forwards from x; it leads back to X_0": lambda w: w.log_p(direction=1),
         "the flow was followed forwards, from the first time on": lambda w: w.log_p(
             ts=w.ts.flip(0), hs=w.hs.flip(0), direction=1
@@ -663,10 +662,8 @@ class WayBack:
             half=0.5 / w.d, constants=1
         ),
         "this is the density, not its logarithm": lambda w: w.log_p().exp(),
-        "the density and the integral were mixed: take the logarithm of p_0": lambda w: (
-            w.log_p(sign=0).exp() - sum(w.walked()[1])
-        ),
-        "log p_0 is missing": lambda w: -sum(w.walked()[1]),
+        "density and integral were mixed: take the logarithm of p_0": lambda w: w.log_p(sign=0).exp() - w.integral(),
+        "log p_0 is missing": lambda w: -w.integral(),
     },
 )
 def log_likelihood(ts, shape, curved):
@@ -767,6 +764,27 @@ def straight(change, start=None, end=None):
     return mistake
 
 
+OFF_LINE = shown(
+    {
+        "the pairs are turned round: x_0 belongs to t = 0": lambda m: m.a * m.noise + m.b * m.z,
+        "the model was shown the starting points": lambda m: m.noise,
+        "the model was shown the end points": lambda m: m.z,
+        "the weight 1 − t of x_0 is missing": lambda m: m.noise + m.a * m.z,
+    }
+)
+OFF_LINE |= aimed(
+    {
+        "the velocity points back: it leads from x_0 to x_1": lambda m: m.noise - m.z,
+        "the model was compared with the end points; its target is x_1 − x_0": lambda m: m.z,
+        "the model was compared with the starting points; its target is x_1 − x_0": lambda m: m.noise,
+        "the target is what is left of the way, x_1 − x_t": lambda m: m.z - m.x,
+        "parentheses are missing: all of x_1 − x_0 is subtracted": lambda m: m.z + m.noise,
+        "the target is divided by 1 − t, which is 0 at t = 1": lambda m: (m.z - m.x) / m.b,
+    }
+)
+OFF_LINE |= TIMES | REDUCED
+
+
 def from_the_top(k: Tensor) -> Tensor:
     return torch.arange(len(k))
 
@@ -823,31 +841,7 @@ def library_reflow(sample, x0):
         "the end points of other pairs were used: x1[k] belongs to x0[k]": straight(Batch.loss, end=from_the_top),
         "k was not used: the first pairs were taken": straight(Batch.loss, from_the_top, from_the_top),
     }
-    | {
-        words: straight(change)
-        for words, change in (
-            shown(
-                {
-                    "the pairs are turned round: x_0 belongs to t = 0": lambda m: m.a * m.noise + m.b * m.z,
-                    "the model was shown the starting points": lambda m: m.noise,
-                    "the model was shown the end points": lambda m: m.z,
-                    "the weight 1 − t of x_0 is missing": lambda m: m.noise + m.a * m.z,
-                }
-            )
-            | aimed(
-                {
-                    "the velocity points back: it leads from x_0 to x_1": lambda m: m.noise - m.z,
-                    "the model was compared with the end points; its target is x_1 − x_0": lambda m: m.z,
-                    "the model was compared with the starting points; its target is x_1 − x_0": lambda m: m.noise,
-                    "the target is what is left of the way, x_1 − x_t": lambda m: m.z - m.x,
-                    "parentheses are missing: all of x_1 − x_0 is subtracted": lambda m: m.z + m.noise,
-                    "the target is divided by 1 − t, which is 0 at t = 1": lambda m: (m.z - m.x) / m.b,
-                }
-            )
-            | TIMES
-            | REDUCED
-        ).items()
-    },
+    | {words: straight(change) for words, change in OFF_LINE.items()},
 )
 def reflow(shape, k, t, dtype=SINGLE):
     """The first flow ends at sin 3x + w x + 1."""

@@ -115,7 +115,6 @@ def measured_factors(t, schedule) -> dict:
         "two logarithms were divided; the log of a ratio is a difference": lambda a, b, t: a.log() / b.log(),
         "only α is squared": lambda a, b, t: (a**2 / b).log(),
         "the logarithm was squared, not its argument": lambda a, b, t: (a / b).log() ** 2,
-        "a root was taken where a square belongs": lambda a, b, t: (a / b).log() / 2,
         "the noise is left out": lambda a, b, t: 2 * a.log(),
         "the signal is left out": lambda a, b, t: -2 * b.log(),
         "the logarithm has base 10": lambda a, b, t: 2 * (a / b).log10(),
@@ -184,14 +183,14 @@ def conversion(answer, case):
         yield Look(what, answer(case.known[source], *case.args[1:4], source, target), case.known[target])
 
 
-def translated(value, x, t, schedule, source, target, exchanged=False, sign=-1, factor=1, **wrong):
+def translated(value, x, t, schedule, source, target, exchanged=False, sign=1, **wrong):
     """A conversion by Cramer's rule, with some rows of the table wrong, or some part of the rule."""
     a, b, *dots = schedule.weights(t, x)
     (c, d), (e, f) = ((ROWS | wrong)[name](a, b, *dots) for name in (source, target))
     if exchanged:
         a, b = b, a
-    z, noise = (d * x - b * value) / (a * d + sign * b * c), (a * value - c * x) / (a * d + sign * b * c)
-    return factor * (e * z + f * noise)
+    z, noise = (d * x - b * value) / (a * d - b * c), (a * value - c * x) / (a * d - b * c)
+    return sign * (e * z + f * noise)
 
 
 misread = partial(partial, translated)
@@ -206,25 +205,20 @@ misread = partial(partial, translated)
         "Solve for z and ε by Cramer's rule, and return a z + b ε with the (a, b) of the target.",
     ),
     withhold=("conversions.convert", "samplers.data_and_noise"),
-    library=lambda value, x, t, schedule, source, target: conversions.convert(
-        value, x, t, schedule, source=source, target=target
-    ),
+    library=lambda *args: conversions.convert(*args[:4], source=args[4], target=args[5]),
     judge=conversion,
     visible=PLACES,
     mistakes={
         "the velocity has the wrong sign: v = αε − βz": misread(velocity=lambda a, b, *_: (b, -a)),
         "the velocity has α and β exchanged: v = αε − βz": misread(velocity=lambda a, b, *_: (-a, b)),
-        "the velocity has a plus: v = αε − βz": misread(velocity=lambda a, b, *_: (b, a)),
         "the velocity is taken to be ε − z": misread(velocity=lambda *_: (-1, 1)),
         "the vector field is taken to be z − ε, as for CondOT": misread(vector_field=lambda *_: (1, -1)),
         "the vector field lost its dots: u = α̇z + β̇ε": misread(vector_field=lambda a, b, *_: (a, b)),
         "the sign of the score is missing: s = −ε/β": misread(score=lambda a, b, *_: (0, 1 / b)),
         "the score was taken to be −ε, not −ε/β": misread(score=lambda *_: (0, -1)),
         "the score was taken to be −ε/β², not −ε/β": misread(score=lambda a, b, *_: (0, -1 / b**2)),
-        "the score was taken to be −βε, not −ε/β": misread(score=lambda a, b, *_: (0, -b)),
         "α and β are exchanged in the state x = αz + βε": misread(exchanged=True),
-        "there is a plus in the determinant; it is αb − βa": misread(sign=1),
-        "the sign of the determinant is wrong; it is αb − βa": misread(factor=-1),
+        "the sign of the determinant is wrong; it is αb − βa": misread(sign=-1),
         "source and target are exchanged": lambda *args: translated(*args[:4], args[5], args[4]),
         "the value came back as it was": lambda value, *_: value,
         "the target is ignored: this is always the data": lambda *args: translated(*args[:5], "data"),
@@ -274,7 +268,6 @@ def instead(name, formula):
     terms=factor_terms,
     mistakes={
         "the square is missing": lambda c, d, r, *_: c - d * r,
-        "this is the size of the error; its square is asked for": lambda c, d, r, *_: (c - d * r).abs(),
         "the factor is upside down": lambda c, d, r, *_: 1 / (c - d * r) ** 2,
         "the factor is that of the data for every output": lambda c, d, r, *_: 1 + 0 * r,
         "the factor is that of the noise for every output": lambda c, d, r, *_: r**2,
@@ -301,13 +294,12 @@ def x_mse_weight(schedule, t):
 
 
 def loss_parts(model, z, noise, t, schedule, weight):
-    """What the loss is made of; mean(factor, …) is the mean of factor · ‖model(x, t) − target‖², squares has shape
-    (n, *shape), and `full` is w λ̇, the sum of its parts `of_data` and `of_noise`."""
+    """mean(factor, …) is the mean of factor · ‖model(x, t) − target‖²; full is w λ̇, of data and of noise."""
     a, b, *_ = schedule.weights(t, z)
     x, w, da, db = a * z + b * noise, weight(schedule.log_snr(t)), schedule.alpha_dot(t), schedule.beta_dot(t)
     p = Parts(a=a, b=b, z=z, noise=noise, w=w, squares=(model(x, t) - noise).square(), dots=2 * (da - db))
     p.of_data, p.of_noise = 2 * w * da / schedule.alpha(t), -2 * w * db / schedule.beta(t)
-    p.full, p.w_of_t, p.snr = p.of_data + p.of_noise, weight(t), schedule.log_snr(t)
+    p.full, p.w_of_t = p.of_data + p.of_noise, weight(t)
     p.mean = lambda factor, x=x, target=noise: (factor * (model(x, t) - target).flatten(1).square().sum(1)).mean()
     return p
 
@@ -338,9 +330,7 @@ def loss_parts(model, z, noise, t, schedule, weight):
         "λ̇ has the wrong sign": lambda p: p.mean(-p.full),
         "the sign between the two parts of λ̇ is wrong": lambda p: p.mean(p.of_data - p.of_noise),
         "λ̇ has lost the part of the noise": lambda p: p.mean(p.of_data),
-        "λ̇ has lost the part of the data": lambda p: p.mean(p.of_noise),
         "λ̇ lost its denominators: it is 2 (α̇/α − β̇/β)": lambda p: p.mean(p.w * p.dots),
-        "λ itself took the place of its speed λ̇": lambda p: p.mean(p.w * p.snr),
         "the mean was taken over the coordinates too; ‖·‖² is their sum": lambda p: p.mean(p.full / p.z[0].numel()),
         "an image was not flattened: sums along one dimension": lambda p: (p.full * p.squares.sum(1)).mean(),
         "an image was not flattened: sums along its rows": lambda p: (p.full * p.squares.sum(-1)).mean(),
@@ -349,7 +339,6 @@ def loss_parts(model, z, noise, t, schedule, weight):
         "the weight was taken at t instead of at λ_t": lambda p: p.mean(p.full / p.w * p.w_of_t),
         "the model was given the data z instead of the state x": lambda p: p.mean(p.full, x=p.z),
         "α and β are exchanged in the state": lambda p: p.mean(p.full, x=p.b * p.z + p.a * p.noise),
-        "the state is α z − β ε; it should be their sum": lambda p: p.mean(p.full, x=p.a * p.z - p.b * p.noise),
         "the prediction was compared with the data; it is one of the noise": lambda p: p.mean(p.full, target=p.z),
         "the mean was taken before weighting: each error has a weight of its own": lambda p: p.mean(1) * p.full.mean(),
     },
@@ -370,10 +359,10 @@ def loss_over_log_snr(schedule, t, shape, middle, dtype=F32):
 
 
 def weight_terms(output, t, schedule):
-    """The factors of the output and of the noise, λ̇, its part from α, λ and the time."""
+    """The factors of the output and of the noise, λ̇, its part from α, and the time."""
     factors = (conversions.x_mse_weight(name, t, schedule) for name in (output, "noise"))
     part = 2 * schedule.alpha_dot(t) / schedule.alpha(t)
-    return *factors, schedule.log_snr_dot(t), part, schedule.log_snr(t), torch.as_tensor(t)
+    return *factors, schedule.log_snr_dot(t), part, torch.as_tensor(t)
 
 
 @lab.exercise(
@@ -398,13 +387,11 @@ def weight_terms(output, t, schedule):
         "the sign between the two parts of λ̇ is wrong": lambda w, n, r, part, *_: w / n / (2 * part - r),
         "λ̇ has lost the part of the noise": lambda w, n, r, part, *_: w / n / part,
         "λ̇ has lost the part of the data": lambda w, n, r, part, *_: w / n / (r - part),
-        "λ̇ is that of CondOT, whatever the schedule": lambda w, n, r, part, snr, t: w / n * t * (1 - t) / 2,
-        "λ itself took the place of its speed λ̇": lambda w, n, r, part, snr, t: w / n / snr,
+        "λ̇ is that of CondOT, whatever the schedule": lambda w, n, r, part, t: w / n * t * (1 - t) / 2,
         "this weighs the error of the data; divide by the factor of the noise": lambda w, n, r, *_: w / r,
         "this is the output's factor; it is not yet divided by that of the noise and by λ̇": lambda w, *_: w,
         "the factors were multiplied; they should be divided": lambda w, n, r, *_: w * n / r,
         "the ratio of the factors is upside down": lambda w, n, r, *_: n / w / r,
-        "a root was taken of the factors": lambda w, n, r, *_: (w / n).sqrt() / r,
     },
 )
 def effective_weight(schedule, t):
@@ -418,8 +405,7 @@ def effective_weight(schedule, t):
 
 
 def step_parts(x, data, t, s, schedule, xi=None, churn=0.0):
-    """The guess z, the noise e that goes with it, the weights a, b at t and A, B at s; what is kept of e: q by this
-    churn, one by churn 1."""
+    """Guess z and its noise e, the weights a, b at t and A, B at s; q is what this churn keeps of e, one what 1 does."""
     (a, b, da, db), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
     p = Parts(x=x, z=data, e=(x - a * data) / b, a=a, b=b, A=a_s, B=b_s, h=coefficient(s - t, x), xi=xi, churn=churn)
     p.euler, p.one = x + p.h * (da * data + db * p.e), a * b_s / (b * a_s)
@@ -457,7 +443,6 @@ def rest(q):
         "the noise kept its old weight β_t": lambda p: p.A * p.z + p.b * p.e,
         "the data kept their old weight α_t": lambda p: p.a * p.z + p.B * p.e,
         "the noise was worked out with the weights at s": lambda p: p.A * p.z + p.B * (p.x - p.A * p.z) / p.B,
-        "the data in the state at t were given the weight α_s": lambda p: p.A * p.z + p.B * (p.x - p.A * p.z) / p.b,
         "the noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.x - p.a * p.z),
         "the state x was used in place of the noise": lambda p: p.A * p.z + p.B * p.x,
         "α and β are exchanged in the new state": lambda p: p.B * p.z + p.A * p.e,
@@ -508,7 +493,6 @@ def remixed(mix):
         "the churn is ignored: this is churn 1": remixed(lambda q, one, churn: (one, rest(one))),
         "no noise is added: this is DDIM": remixed(lambda *_: (1, 0)),
         "the new noise is missing": remixed(lambda q, *_: (q, 0)),
-        "all of the noise is new: nothing is left of the predicted noise": remixed(lambda *_: (0, 1)),
         "q is squared: e^{−cΔλ} instead of e^{−cΔλ/2}": remixed(lambda q, *_: (q**2, rest(q**2))),
         "the sign of Δλ is wrong: q = e^{−cΔλ/2} is at most 1": remixed(lambda q, *_: (1 / q, rest(1 / q))),
         "t and s are exchanged": lambda p: p.a * p.z + p.b * ((p.x - p.A * p.z) / p.B / p.q + rest(1 / p.q) * p.xi),
@@ -518,7 +502,6 @@ def remixed(mix):
         "the new noise was added on top: scale the predicted one by q": remixed(lambda q, *_: (1, rest(q))),
         "the two weights q and √(1 − q²) are exchanged": remixed(lambda q, *_: (rest(q), q)),
         "the churn was multiplied to q; it is an exponent": remixed(lambda q, one, c: (c * one, rest(c * one))),
-        "the churn scales the new noise; it is an exponent of q": remixed(lambda q, one, c: (one, c * rest(one))),
         "β_s is missing in front of the new noise": lambda p: p.A * p.z + p.B * p.q * p.e + rest(p.q) * p.xi,
         "the state took the place of the noise": lambda p: p.A * p.z + p.B * (p.q * p.x + rest(p.q) * p.xi),
         "the predicted noise was not divided by β_t": lambda p: p.A * p.z + p.B * (p.q * p.b * p.e + rest(p.q) * p.xi),
@@ -541,21 +524,11 @@ def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
 # --- diffusions -------------------------------------------------------------------------------------------------------
 
 
-def rates(growth, b, db):
-    """f and g, from the growth rate of the data, β and β̇."""
-    return -growth, (2 * (b**2 * growth - b * db)).sqrt()
-
-
-def growing(t, schedule):
-    """α̇/α, β and β̇."""
-    return schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t), schedule.beta_dot(t)
-
-
 def rate_parts(t, schedule):
-    """f and g, the growth rate α̇/α, β and β̇, α̇, and f and g at 1 − t."""
-    u, b, db = growing(t, schedule)
-    f, g = rates(u, b, db)
-    return Parts(f=f, g=g, u=u, b=b, db=db, da=schedule.alpha_dot(t), mirrored=rates(*growing(1 - t, schedule)))
+    """f and g, also at 1 − t, and what they are made of: α̇/α is u."""
+    (f, g), (b, db) = schedules.diffusion_coefficients(schedule, t), (schedule.beta(t), schedule.beta_dot(t))
+    mirrored = schedules.diffusion_coefficients(schedule, 1 - t)
+    return Parts(f=f, g=g, u=-f, b=b, db=db, da=schedule.alpha_dot(t), mirrored=mirrored)
 
 
 @lab.exercise(
@@ -567,19 +540,17 @@ def rate_parts(t, schedule):
         "Compute g² = 2 (β² α̇/α − β β̇) and return f and its square root, in this order.",
     ),
     withhold=("schedules.diffusion_coefficients",),
-    library=lambda t, schedule: rates(*growing(t, schedule)),
+    library=lambda t, schedule: schedules.diffusion_coefficients(schedule, t),
     visible=TIMES,
     terms=lambda *args: (rate_parts(*args),),
     mistakes={
         "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": lambda p: (-p.f, p.g),
         "f and g are exchanged": lambda p: (p.g, p.f),
-        "f was doubled": lambda p: (2 * p.f, p.g),
         "f was taken from β": lambda p: (-p.db / p.b, p.g),
-        "α was not divided by: f = −α̇/α": lambda p: rates(p.da, p.b, p.db),
+        "α was not divided by: f = −α̇/α": lambda p: (-p.da, (2 * (p.b**2 * p.da - p.b * p.db)).sqrt()),
         "everything was taken at 1 − t; the schedule takes t itself": lambda p: p.mirrored,
         "this is g²; the root is missing": lambda p: (p.f, p.g**2),
         "the factor 2 of g² is missing": lambda p: (p.f, p.g / math.sqrt(2)),
-        "the factor 2 is at the first part of g² alone": lambda p: (p.f, (2 * p.b**2 * p.u - p.b * p.db).sqrt()),
         "the part of α in g² is missing: 2 β² α̇/α": lambda p: (p.f, (-2 * p.b * p.db).sqrt()),
         "the part of β̇ in g² is missing: −2 β β̇": lambda p: (p.f, (2 * p.b**2 * p.u).sqrt()),
         "the sign between the parts of g² is wrong": lambda p: (p.f, (2 * (p.b**2 * p.u + p.b * p.db)).sqrt()),
@@ -639,11 +610,9 @@ def with_beta(rule):
         "this is exp f: f was not integrated": with_alpha(lambda f, s: f),
         "f was added up without the width of the steps": with_alpha(lambda f, s: f.cumsum(0)),
         "α grows: the sign of f is lost": with_alpha(lambda f, s: -cumulative(f, s)),
-        "the rate was doubled: that is α²": with_alpha(lambda f, s: 2 * cumulative(f, s)),
         "this is ∫ f; the exponential is missing": lambda f, g, s, a, b: (a.log(), b),
         "only the whole integral was used; α is wanted at every time": with_alpha(torch.trapezoid),
         "the integral lacks its first value, the 0 at s = 0": with_alpha(torch.cumulative_trapezoid),
-        "the first value is missing: at s = 0 every integral is 0": lambda f, g, s, a, b: (a[1:], b[1:]),
         "the steps of the grid were taken as equal": lambda f, g, s, *_: integrated(f, g, s[1] * torch.arange(len(s))),
         "α and β are exchanged": lambda f, g, s, a, b: (b, a),
         "this is β², not β": lambda f, g, s, a, b: (a, b**2),
@@ -652,7 +621,6 @@ def with_beta(rule):
         "noise shrinks before it was added: divide by α(r)²": with_beta(lambda a, g, s: a * cumulative(g, s).sqrt()),
         "α was not squared: the variance shrinks with α²": with_beta(lambda a, g, s: (a * cumulative(g / a, s)).sqrt()),
         "α(r)² multiplies; it should divide": with_beta(lambda a, g, s: a * cumulative(g * a**2, s).sqrt()),
-        "g was integrated in place of g²": with_beta(lambda a, g, s: a * cumulative(g.sqrt() / a**2, s).sqrt()),
         "this is β of a variance-preserving schedule, √(1 − α²)": with_beta(lambda a, g, s: (1 - a**2).sqrt()),
     },
 )
@@ -711,8 +679,8 @@ def ratio(long, far):
         "one root was taken of all the squares of a path": lambda p: ratio(p.steps.square().sum(0).sqrt(), p.far),
         "all trajectories went into one norm": lambda p: ratio(p.steps.norm(dim=1).sum(), p.far.norm()),
         "absolute values of coordinates were summed": lambda p: ratio(p.moves.abs().sum(), p.end.abs().sum()),
-        "images were not flattened: norms by rows": lambda p: ratio(p.moves.norm(dim=-1).sum(0), p.end.norm(dim=-1)),
-        "images were not flattened: norms by columns": lambda p: ratio(p.moves.norm(dim=2).sum(0), p.end.norm(dim=1)),
+        "images not flattened: norms along the rows": lambda p: ratio(p.moves.norm(dim=-1).sum(0), p.end.norm(dim=-1)),
+        "images not flattened: norms along one axis": lambda p: ratio(p.moves.norm(dim=2).sum(0), p.end.norm(dim=1)),
         "the distance was taken from the origin": lambda p: ratio(p.long, p.last),
     },
 )

@@ -6,11 +6,12 @@ measures are counted pair by pair.
 """
 
 import math
+from itertools import accumulate
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import silu
 
 from fmlab import guidance, losses, metrics, models, paths, samplers
 from fmlab.checks import judges
@@ -41,12 +42,10 @@ class Labelled(nn.Module):
         )
 
     def forward(self, x, t, y):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"u is asked about a tensor of states, at a time, for labels; got {describe(x)} first")
         y = torch.as_tensor(y)
         if y.is_floating_point() or y.ndim > 1:
             raise ValueError(f"labels are whole numbers, one for all states or in the shape (n,), got {describe(y)}")
-        return self.field.value(x, t, y)
+        return self.field(x, t, y)
 
     def guided(self, x, t, y, w, null) -> Tensor:
         """The guided field: on the way from the null label to y, and beyond."""
@@ -62,17 +61,6 @@ def mixed(weights=lambda w: (1 - w, w), null=lambda null: null, label=lambda y: 
     def guided_vector_field(u, y, w, empty):
         free, shown = weights(w)
         return lambda x, t: free * u(x, time(t), null(empty)) + shown * u(x, time(t), label(y))
-
-    return guided_vector_field
-
-
-def forgetful():
-    """A field that reads label and scale when it is asked, from where the last call has put them."""
-    last = {}
-
-    def guided_vector_field(*args):
-        last["args"] = args
-        return lambda x, t: mixed()(*last["args"])(x, t)
 
     return guided_vector_field
 
@@ -95,33 +83,23 @@ def forgetful():
         ((1, 3), 0.0, 2, 1.6, 8),
     ],
     mistakes={
-        "w is counted from 0, with weights −w and 1 + w; here w = 1 is the field of the label": mixed(
-            lambda w: (-w, 1 + w)
-        ),
+        "w is counted from 0, with weights −w and 1 + w; w = 1 is the field of y": mixed(lambda w: (-w, 1 + w)),
         "the weights w and 1 − w are exchanged": mixed(lambda w: (w, 1 - w)),
         "the field without label lost its weight 1 − w": mixed(lambda w: (1, w)),
         "the weight of the field without label has the wrong sign": mixed(lambda w: (w - 1, w)),
         "the weight of the field with the label has the wrong sign": mixed(lambda w: (1 - w, -w)),
         "w is not used: this is the field of the label alone": mixed(lambda w: (0, 1)),
         "the label is not used: this is the field without label": mixed(lambda w: (1, 0)),
-        "only the difference of the two fields is returned": mixed(lambda w: (-w, w)),
-        "the two fields were averaged": mixed(lambda w: (1 / (1 + w), w / (1 + w))),
         "w was cut off at 1; beyond 1 it exaggerates": mixed(lambda w: (1 - min(w, 1), min(w, 1))),
-        "parentheses are missing around 1 − w": lambda u, y, w, null: (
-            lambda x, t: 1 - w * u(x, t, null) + w * u(x, t, y)
-        ),
+        "only the difference of the two fields is returned": mixed(lambda w: (-w, w)),
+        "parentheses are missing around 1 − w": lambda *args: lambda x, t: 1 + mixed(lambda w: (-w, w))(*args)(x, t),
         "label 0 was taken for the null label": mixed(null=lambda null: 0),
         "the null label is off by one: it is null, not null + 1": mixed(null=lambda null: null + 1),
         "the null label is off by one: it is null, not null − 1": mixed(null=lambda null: null - 1),
-        "the labels were shifted by one": mixed(label=lambda y: y + 1),
         "all points were given the label of the first": mixed(label=lambda y: int(torch.as_tensor(y).flatten()[0])),
-        "the fields were asked at time 0, whatever the time": mixed(time=lambda t: 0.0),
         "the fields were asked at the time 1 − t": mixed(time=lambda t: 1 - t),
         "all points were given the time of the first": mixed(time=lambda t: torch.as_tensor(t).flatten()[0]),
-        "x and t are exchanged: u takes the state first, and so does the field": lambda u, y, w, null: (
-            lambda x, t: (1 - w) * u(t, x, null) + w * u(t, x, y)
-        ),
-        "the field changes once another one is made; each keeps its own label and scale": forgetful(),
+        "x and t are exchanged: the state comes first": lambda *args: lambda x, t: mixed()(*args)(t, x),
     },
 )
 def guided_vector_field(shape, t, y, w, null, dtype=torch.float32):
@@ -148,11 +126,6 @@ def dropped(where=lambda r, p: r < p, then=lambda y, null: null):
     return lambda y, p, null, uniform: torch.where(where(uniform, p), then(y, null), y)
 
 
-def foremost(order, p):
-    """Whether a label is among the first, a share p of all, in this order."""
-    return order.argsort() < round(p * len(order))
-
-
 @lab.exercise(
     reread=("eq-drop", "the text above the exercise: a label whose number is below p is dropped"),
     passed="a few labels forgotten, most kept",
@@ -168,18 +141,13 @@ def foremost(order, p):
     mistakes={
         "it keeps a share p of the labels, those below p, and drops the others": dropped(lambda r, p: r >= p),
         "it keeps a share p of the labels: 1 − p stands where p should": dropped(lambda r, p: r < 1 - p),
-        "labels with numbers above 1 − p are dropped; as many, but those below p are asked for": dropped(
-            lambda r, p: r >= 1 - p
-        ),
+        "labels with numbers above 1 − p were dropped, not those below p": dropped(lambda r, p: r >= 1 - p),
         "0.1 is written in where p should be used": dropped(lambda r, p: r < 0.1),
         "one number decided for all labels; each has its own": dropped(lambda r, p: r[0] < p),
         "nothing was dropped": dropped(lambda r, p: r < 0),
         "everything was dropped": dropped(lambda r, p: r >= 0),
-        "the first labels were dropped, whatever their numbers": dropped(
-            lambda r, p: foremost(torch.arange(len(r)), p)
-        ),
-        "the smallest p n numbers were dropped; it is chance how many are below p": dropped(
-            lambda r, p: foremost(r.argsort(), p)
+        "p n labels were dropped, those with the smallest numbers; it is chance how many are below p": dropped(
+            lambda r, p: r.argsort().argsort() < round(p * len(r))
         ),
         "dropped labels became 0, which is a digit; the null label says `no label`": dropped(then=lambda y, null: 0),
         "dropped labels became −1 instead of the null label": dropped(then=lambda y, null: -1),
@@ -203,7 +171,7 @@ def squares(error: Tensor) -> Tensor:
 
 def misread(
     x=lambda z, e, s: s * z + (1 - s) * e,
-    target=lambda z, e, s: z - e,
+    target=lambda z, e: z - e,
     total=squares,
     ask=lambda u, x, t, y: u(x, t, y),
     shape=coefficient,
@@ -212,7 +180,7 @@ def misread(
 
     def guided_flow_matching_loss(u, z, y, t, noise):
         s = shape(t, z)
-        return total(ask(u, x(z, noise, s), t, y) - target(z, noise, s))
+        return total(ask(u, x(z, noise, s), t, y) - target(z, noise))
 
     return guided_flow_matching_loss
 
@@ -237,46 +205,29 @@ def misread(
         ((1, 4), times(1), torch.tensor([2])),
     ],
     mistakes={
-        "the squares were averaged over the pixels; sum them, and average over the batch": misread(
-            total=lambda e: e.square().mean()
-        ),
-        "the squares were summed over the second axis alone; flatten(1) first": misread(
-            total=lambda e: e.square().sum(1).mean()
-        ),
-        "the squares were summed over the last axis alone; flatten(1) first": misread(
-            total=lambda e: e.square().sum(-1).mean()
-        ),
+        "the squares were averaged over the pixels; sum them": misread(total=lambda e: e.square().mean()),
+        "axis 1 alone was summed; flatten(1) first": misread(total=lambda e: e.square().sum(1).mean()),
+        "the last axis alone was summed; flatten(1) first": misread(total=lambda e: e.square().sum(-1).mean()),
         "the losses of the batch were summed, not averaged": misread(total=lambda e: e.square().sum()),
         "there is a factor ½": misread(total=lambda e: squares(e) / 2),
         "the norm was not squared": misread(total=lambda e: e.flatten(1).norm(dim=1).mean()),
         "absolute values were summed instead of squares": misread(total=lambda e: e.abs().flatten(1).sum(1).mean()),
-        "the errors were summed before they were squared": misread(total=lambda e: e.flatten(1).sum(1).square().mean()),
-        "the target is ε − z, the way back to noise": misread(target=lambda z, e, s: e - z),
-        "the target is z; flow matching learns the velocity": misread(target=lambda z, e, s: z),
-        "the target is ε; flow matching learns the velocity": misread(target=lambda z, e, s: e),
-        "the target is z + ε: are there parentheses missing around z − ε?": misread(target=lambda z, e, s: z + e),
-        "the target is z − x_t, which is not the velocity": misread(target=lambda z, e, s: (1 - s) * (z - e)),
-        "nothing was subtracted from the output of the network": misread(target=lambda z, e, s: 0),
+        "the target is ε − z, the way back to noise": misread(target=lambda z, e: e - z),
+        "the target is z; flow matching learns the velocity": misread(target=lambda z, e: z),
+        "the target is ε; flow matching learns the velocity": misread(target=lambda z, e: e),
+        "nothing was subtracted from the output of the network": misread(target=lambda z, e: 0),
+        "the target is z + ε: are there parentheses missing around z − ε?": misread(target=lambda z, e: z + e),
         "t and 1 − t are exchanged in x_t": misread(x=lambda z, e, s: (1 - s) * z + s * e),
         "the noise does not fade in x_t: its weight is 1 − t": misread(x=lambda z, e, s: s * z + e),
-        "the data is there from the start in x_t: its weight is t": misread(x=lambda z, e, s: z + (1 - s) * e),
         "the network was shown the clean data z instead of x_t": misread(x=lambda z, e, s: z),
-        "the network was shown pure noise instead of x_t": misread(x=lambda z, e, s: e),
         "t was spread along the last axis of z; it needs the shape (n, 1, …, 1)": misread(shape=lambda t, z: t),
-        "t was shaped for images alone; coefficient(t, z) shapes it for any z": misread(
-            shape=lambda t, z: t[:, None, None, None]
-        ),
-        "t was shaped for points alone; coefficient(t, z) shapes it for any z": misread(shape=lambda t, z: t[:, None]),
+        "t was shaped for points alone; coefficient(t, z) fits any z": misread(shape=lambda t, z: t[:, None]),
+        "t was shaped for images alone; coefficient(t, z) fits any z": misread(shape=lambda t, z: t.view(-1, 1, 1, 1)),
         "x_t of all images was made with the first time": misread(shape=lambda t, z: t[0]),
         "the network was given the first time for all images": misread(ask=lambda u, x, t, y: u(x, t[0], y)),
-        "the network was given the time 0, whatever the time": misread(ask=lambda u, x, t, y: u(x, 0.0, y)),
         "the network was given 1 − t": misread(ask=lambda u, x, t, y: u(x, 1 - t, y)),
-        "the labels did not reach the network: it was given 10 for all images": misread(
-            ask=lambda u, x, t, y: u(x, t, 10)
-        ),
+        "the labels did not reach the network: 10 was written in": misread(ask=lambda u, x, t, y: u(x, t, 10)),
         "the network was given the first label for all images": misread(ask=lambda u, x, t, y: u(x, t, int(y[0]))),
-        "the network was given the label 0 for all images": misread(ask=lambda u, x, t, y: u(x, t, 0)),
-        "the labels were shifted by one": misread(ask=lambda u, x, t, y: u(x, t, y + 1)),
         "x_t and t are exchanged: the network takes the state first": misread(ask=lambda u, x, t, y: u(t, x, y)),
     },
 )
@@ -297,33 +248,16 @@ def looks(ahead=0.5, later=0.5, moves=1.0):
     return lambda u, x, t, h: x + moves * h * u(x + ahead * h * u(x, t), t + later * h)
 
 
-def walk(step=looks(), field=mixed(), start=lambda noise: noise, times=lambda n: [k / n for k in range(n)], count=None):
-    """Sampling by another step, with another field, or from another start. times: those of the steps. count: their
-    number as 1/h, if not `steps`."""
+def walk(step=looks(), field=mixed(), times=lambda n: [k / n for k in range(n)], count=lambda n: n):
+    """Sampling by another step, with another field, or with steps at other times. count: 1/h, of `steps`."""
 
     def sample_guided(u, y, w, null, noise, steps):
-        steps = count(steps) if count else steps
-        guided, x = field(u, y, w, null), start(noise)
-        for t in times(steps):
-            x = step(guided, x, t, 1 / steps)
+        guided, x = field(u, y, w, null), noise
+        for t in times(count(steps)):
+            x = step(guided, x, t, 1 / count(steps))
         return x
 
     return sample_guided
-
-
-def clock(steps):
-    """The times of a loop `while t < 1`."""
-    ts = [0.0]
-    while ts[-1] < 1:
-        ts.append(ts[-1] + 1 / steps)
-    return ts[:-1]
-
-
-def unguided_second_look(u, y, w, null, noise, steps):
-    guided, x, h = mixed()(u, y, w, null), noise, 1 / steps
-    for k in range(steps):
-        x = x + h * u(x + h / 2 * guided(x, k * h), (k + 0.5) * h, y)
-    return x
 
 
 def last_state(answer, case):
@@ -355,9 +289,7 @@ def last_state(answer, case):
         ((2, 1, 3, 2), 2, 0.35, 1, 1),
     ],
     mistakes={
-        "these are Euler's steps; the midpoint rule looks a second time, half a step ahead": walk(
-            lambda u, x, t, h: x + h * u(x, t)
-        ),
+        "these are Euler's steps; the midpoint rule looks twice, half a step ahead": walk(looks(ahead=0.0, later=0.0)),
         "these are Heun's steps; the midpoint rule uses the slope in the middle alone": walk(
             lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x + h * u(x, t), t + h))
         ),
@@ -367,39 +299,26 @@ def last_state(answer, case):
         "x' is a whole step ahead; the second look is half a step ahead": walk(looks(ahead=1.0)),
         "x is moved by half a step; the second look moves it by h": walk(looks(moves=0.5)),
         "the steps have the wrong sign": walk(looks(ahead=-0.5, moves=-1.0)),
-        "x' is moved a whole step; the step starts from x": walk(
-            lambda u, x, t, h: x + h / 2 * u(x, t) + h * u(x + h / 2 * u(x, t), t + h / 2)
-        ),
+        "the step was made from x'; it starts from x": walk(lambda u, x, t, h: looks()(u, x, t, h) + h / 2 * u(x, t)),
         "the first step starts at t = h instead of 0": walk(times=lambda n: [(k + 1) / n for k in range(n)]),
-        "the steps were counted 0, 1, 2, … where the field needs times": walk(
-            lambda u, x, t, h: x + h * u(x + h / 2 * u(x, round(t / h)), round(t / h) + 0.5)
-        ),
-        "all steps start at t = 0": walk(times=lambda n: [0.0] * n),
+        "the steps were counted 0, 1, 2, … where the field needs times": walk(times=range),
+        "all steps start at t = 0": walk(times=lambda n: n * [0.0]),
         "there is one step too few": walk(times=lambda n: [k / n for k in range(n - 1)]),
         "there is one step too many": walk(times=lambda n: [k / n for k in range(n + 1)]),
         "there is one step too few, and all are too long": walk(count=lambda n: n - 1),
         "there is one step too many, and all are too short": walk(count=lambda n: n + 1),
-        "a loop as long as t < 1 makes a step too many where the sum of the h falls short of 1 by a rounding": walk(
-            times=clock
-        ),
         "10 steps are written in; steps is not used": walk(count=lambda n: 10),
-        "h = 0.1 is written in; it is 1/steps": walk(
-            lambda u, x, t, h: looks()(u, x, t, 0.1), times=lambda n: [0.1 * k for k in range(n)]
+        "a loop as long as t < 1 makes a step too many where the sum of the h falls short of 1 by a rounding": walk(
+            times=lambda n: [t for t in accumulate([0.0, *n * [1 / n]]) if t < 1]
         ),
-        "the second look is not guided": unguided_second_look,
+        "w is counted from 0, with weights −w and 1 + w": walk(field=mixed(lambda w: (-w, 1 + w))),
         "w is not used": walk(field=mixed(lambda w: (0, 1))),
         "the label is not used": walk(field=mixed(lambda w: (1, 0))),
-        "w is counted from 0, with weights −w and 1 + w": walk(field=mixed(lambda w: (-w, 1 + w))),
         "the weights w and 1 − w are exchanged": walk(field=mixed(lambda w: (w, 1 - w))),
         "label 0 was taken for the null label": walk(field=mixed(null=lambda null: 0)),
-        "10 is written in where null should be used": walk(field=mixed(null=lambda null: 10)),
-        "the null label is off by one: it is null, not null + 1": walk(field=mixed(null=lambda null: null + 1)),
-        "the null label is off by one: it is null, not null − 1": walk(field=mixed(null=lambda null: null - 1)),
-        "the flow was run backwards, from t = 1 to 0": walk(
-            lambda u, x, t, h: x - h * u(x - h / 2 * u(x, 1 - t), 1 - t - h / 2)
+        "the flow was run from t = 1 to 0": walk(
+            looks(-0.5, -0.5, -1.0), times=lambda n: [1 - k / n for k in range(n)]
         ),
-        "the samples did not start from the given noise, but from 0": walk(start=torch.zeros_like),
-        "nothing moved": walk(times=lambda n: []),
     },
 )
 def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
@@ -412,9 +331,9 @@ def sample_guided(shape, y, w, null, steps, dtype=torch.float32):
 # --- measures ---------------------------------------------------------------------------------------------------------
 
 
-def share(chosen=lambda logits: logits.argmax(1), of=lambda hits, logits: hits.mean()):
+def share(chosen=lambda logits: logits.argmax(1), of=torch.mean):
     """A fidelity by another choice of labels, or with the hits put together in another way."""
-    return lambda logits, y: of((chosen(logits) == y).float(), logits)
+    return lambda logits, y: of((chosen(logits) == y).float())
 
 
 @lab.exercise(
@@ -429,28 +348,15 @@ def share(chosen=lambda logits: logits.argmax(1), of=lambda hits, logits: hits.m
     library=metrics.fidelity,
     visible=[(11, 4, 0.8), (57, 10, 1.3, DOUBLE), (5, 3, 9.0), (6, 2, -9.0), (1, 6, 9.0)],
     mistakes={
-        "this is the share of errors": share(of=lambda hits, logits: 1 - hits.mean()),
-        "the images recognised were counted; divide by their number": share(of=lambda hits, logits: hits.sum()),
-        "this is a percentage; a share is between 0 and 1": share(of=lambda hits, logits: 100 * hits.mean()),
-        "the share was rounded to a whole number": share(of=lambda hits, logits: hits.mean().round()),
-        "the number recognised was divided by the number of labels, not of images": share(
-            of=lambda hits, logits: hits.sum() / logits.shape[1]
-        ),
+        "this is the share of errors": share(of=lambda hits: 1 - hits.mean()),
+        "the images recognised were counted; divide by their number": share(of=torch.sum),
+        "this is a percentage; a share is between 0 and 1": share(of=lambda hits: 100 * hits.mean()),
         "the smallest logit was taken instead of the largest": share(lambda logits: logits.argmin(1)),
-        "there is a softmax over the images (axis 0) before the largest is sought; each row is an image": share(
-            lambda logits: logits.softmax(0).argmax(1)
-        ),
-        "the largest logit was sought along the images (axis 0), not along the labels": share(
-            lambda logits: logits.argmax(0)
-        ),
+        "there is a softmax over the images (axis 0); each row is an image": share(lambda a: a.softmax(0).argmax(1)),
+        "the largest logit was sought along the images (axis 0), not along the labels": share(lambda a: a.argmax(0)),
         "labels were counted from 1; the first is 0": share(lambda logits: logits.argmax(1) + 1),
-        "probabilities were averaged; count how often the largest logit is the label's": lambda logits, y: (
-            logits.softmax(1)[range(len(y)), y].mean()
-        ),
-        "the largest probabilities were averaged, whatever the label": lambda logits, y: (
-            logits.softmax(1).amax(1).mean()
-        ),
-        "the mean of the label's logits was returned": lambda logits, y: logits[range(len(y)), y].mean(),
+        "probabilities were averaged; count the hits": lambda logits, y: logits.softmax(1)[range(len(y)), y].mean(),
+        "the largest probabilities were averaged; count the hits": lambda logits, y: logits.softmax(1).amax(1).mean(),
         "the share was taken for each label, and then their mean": lambda logits, y: fmean(
             float((logits[y == k].argmax(1) == k).float().mean()) for k in y.unique()
         ),
@@ -470,20 +376,9 @@ def distances(images: Tensor) -> Tensor:
     return torch.pdist(images.flatten(1))
 
 
-def within(of_class=lambda z: distances(z).mean(), over=fmean, labels=lambda y: y.unique().tolist()):
+def within(of_class=lambda z: distances(z).mean(), over=lambda each: torch.stack(each).mean(), labels=torch.unique):
     """A diversity with another number for each class, put together in another way, or for other labels."""
-    return lambda x, y: over([float(of_class(x[y == label])) for label in labels(y)])
-
-
-def pooled(x, y):
-    same = (y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool)
-    return torch.cdist(x.flatten(1), x.flatten(1))[same].mean()
-
-
-def differences(images: Tensor) -> Tensor:
-    """Of all pairs of different images of a class, (pairs, *shape)."""
-    first, second = torch.combinations(torch.arange(len(images))).T
-    return images[first] - images[second]
+    return lambda x, y: over([of_class(x[y == label]) for label in labels(y)])
 
 
 @lab.exercise(
@@ -502,63 +397,29 @@ def differences(images: Tensor) -> Tensor:
         ((5, 2, 2, 3), [3, 3, 3, 3, 3]),
     ],
     mistakes={
-        "images were paired with themselves, at distance 0": within(
-            lambda z: torch.cdist(z.flatten(1), z.flatten(1)).mean()
-        ),
-        "all pairs were thrown together; average within each class first, then over the classes": pooled,
+        "images were paired with themselves, at distance 0": within(lambda z: torch.cdist(*2 * [z.flatten(1)]).mean()),
+        "all pairs were thrown together; average each class first": within(distances, lambda d: torch.cat(d).mean()),
         "pairs from different classes were counted too": lambda x, y: distances(x).mean(),
-        "the labels were not used, and images were paired with themselves": lambda x, y: torch.cdist(
-            x.flatten(1), x.flatten(1)
-        ).mean(),
         "squared distances were averaged": within(lambda z: distances(z).square().mean()),
-        "this is the root of a mean square; average the distances themselves": within(
-            lambda z: distances(z).square().mean().sqrt()
-        ),
+        "this is the root of a mean square; average distances": within(lambda z: distances(z).square().mean().sqrt()),
         "the distances were summed, not averaged": within(lambda z: distances(z).sum()),
         "the means were summed over the classes, not averaged": within(over=sum),
         "each distance was halved or each pair counted half": within(lambda z: distances(z).mean() / 2),
-        "this is the distance from the mean of the class, not between two images": within(
+        "this is the distance from the mean of a class": within(
             lambda z: (z - z.mean(0)).flatten(1).norm(dim=1).mean()
         ),
         "this is a standard deviation, not a distance": within(lambda z: z.flatten(1).std(0).mean()),
-        "this is the largest distance in a class, not the mean": within(lambda z: distances(z).max()),
-        "only images that follow one another were compared": within(
-            lambda z: z.diff(dim=0).flatten(1).norm(dim=1).mean()
-        ),
-        "absolute values of the pixels' differences were summed; take the Euclidean norm": within(
-            lambda z: differences(z).abs().flatten(1).sum(1).mean()
-        ),
-        "absolute values of the pixels' differences were averaged; take the Euclidean norm": within(
-            lambda z: differences(z).abs().mean()
-        ),
-        "the squares were averaged over the pixels; sum them": within(
-            lambda z: differences(z).square().flatten(1).mean(1).sqrt().mean()
-        ),
-        "these are distances between rows of pixels, within one image; flatten(1) the images first": within(
-            lambda z: torch.cdist(z, z).mean()
-        ),
-        "these are distances between rows of pixels, of two images; flatten(1) the images first": within(
-            lambda z: differences(z).norm(dim=-1).mean()
-        ),
-        "these are distances between rows of pixels, of two images or one; flatten(1) the images first": within(
+        "absolute values were summed; take the Euclidean norm": within(lambda z: torch.pdist(z.flatten(1), 1).mean()),
+        "squares were averaged over the pixels; sum them": within(lambda z: distances(z).mean() / z[0].numel() ** 0.5),
+        "rows of pixels were compared, within one image; flatten(1) first": within(lambda z: torch.cdist(z, z).mean()),
+        "all rows of pixels were compared; flatten(1) first": within(lambda z: torch.pdist(z.flatten(0, -2)).mean()),
+        "rows of pixels were compared, of two images or one; flatten(1) first": within(
             lambda z: (z[:, None] - z).norm(dim=-1).mean()
         ),
-        "these are distances between all rows of pixels; flatten(1) the images, and no more": within(
-            lambda z: torch.pdist(z.flatten(0, -2)).mean()
-        ),
-        "classes were numbered from 0, also those that do not occur, whose mean is nan": within(
-            labels=lambda y: range(10)
-        ),
-        "classes were numbered from 0, also those that do not occur, with 0 for their mean": within(
-            lambda z: distances(z).mean() if len(z) else 0.0, labels=lambda y: range(int(y.max()) + 1)
-        ),
-        "a class counts once for each run of its labels; y.unique() has it once": within(
-            labels=lambda y: y.unique_consecutive().tolist()
-        ),
-        "classes were numbered 0 … 9, so that larger labels are left out": within(
-            labels=lambda y: [k for k in y.unique().tolist() if k < 10]
-        ),
-        "this is the first class alone; average over the classes": within(over=lambda means: means[0]),
+        "classes that do not occur were counted, whose mean is nan": within(labels=lambda y: range(10)),
+        "classes were numbered 0 … 9; larger labels are left out": within(labels=lambda y: y[y < 10].unique()),
+        "a class counts for each run of its labels; y.unique() has it once": within(labels=torch.unique_consecutive),
+        "this is the first class alone; average over the classes": within(over=lambda each: each[0]),
     },
 )
 def diversity(shape, labels, dtype=torch.float32):
@@ -584,10 +445,6 @@ def waves(frequencies=lambda k, size: math.pi * k, functions=(torch.cos, torch.s
     return time_embedding
 
 
-def transformer(k, size):
-    return 1e4 ** (-2 * (k - 1) / size)
-
-
 def embedded(answer, case):
     """As many numbers as asked for, in a row for each time."""
     found = answer(*case.args)
@@ -610,38 +467,23 @@ def embedded(answer, case):
     withhold=("models.time_embedding",),
     library=models.time_embedding,
     judge=embedded,
-    visible=[
-        (torch.tensor([0.0, 0.13, 0.35, 0.81, 1.0]), 6),
-        (times(3, dtype=DOUBLE), 10),
-        (torch.tensor([0.27]), 2),
-    ],
+    visible=[(torch.tensor([0.0, 0.13, 0.35, 0.81, 1.0]), 6), (times(3, dtype=DOUBLE), 10), (torch.tensor([0.27]), 2)],
     mistakes={
         "sines come first; cosines should": waves(functions=(torch.sin, torch.cos)),
         "k runs from 0; the first wave should be k = 1": waves(lambda k, size: math.pi * (k - 1)),
         "π is missing": waves(lambda k, size: k),
         "the frequencies are 2πk instead of πk": waves(lambda k, size: 2 * math.pi * k),
         "all waves have the frequency π: k is missing": waves(lambda k, size: math.pi * k**0),
-        "k multiplies the waves, not the angle": lambda t, size: (
-            waves(lambda k, size: math.pi * k**0)(t, size) * torch.arange(1, size // 2 + 1).repeat(2)
-        ),
-        "the waves are powers of the first one": lambda t, size: (
-            waves(lambda k, size: math.pi * k**0)(t, size) ** torch.arange(1, size // 2 + 1).repeat(2)
-        ),
-        "sines and cosines alternate; all cosines should come before all sines": lambda t, size: (
-            waves()(t, size).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
-        ),
-        "the frequencies are those of a text transformer, not πk": waves(transformer),
-        "the frequencies are those of a text transformer, not πk, and sines come first": waves(
-            transformer, (torch.sin, torch.cos)
-        ),
+        "the frequencies are those of a text transformer, not πk": waves(lambda k, size: 1e4 ** (-2 * (k - 1) / size)),
         "frequencies double from wave to wave; they should be πk": waves(lambda k, size: math.pi * 2 ** (k - 1)),
         "all waves are sines": waves(functions=(torch.sin, torch.sin)),
         "all waves are cosines": waves(functions=(torch.cos, torch.cos)),
         "the sines have the wrong sign": waves(lambda k, size: -math.pi * k),
-        "16 is written in; size is not used": lambda t, size: waves()(t, 16),
-        "t is a row; t[:, None] makes the column that a table of angles needs": lambda t, size: (
-            t * torch.arange(1, size // 2 + 1)
+        "cosines and sines alternate; all cosines should come before all sines": lambda t, size: (
+            waves()(t, size).unflatten(1, (2, -1)).mT.flatten(1)
         ),
+        "16 is written in; size is not used": lambda t, size: waves()(t, 16),
+        "t is a row; t[:, None] makes the column of a table": lambda t, size: t * torch.arange(1, size // 2 + 1),
     },
 )
 def time_embedding(t, size):
@@ -661,18 +503,9 @@ def layers(channels: int, size: int, normed: bool, dtype: torch.dtype) -> tuple[
     return tuple(made)
 
 
-def swish(x: Tensor) -> Tensor:
-    return x / (1 + torch.exp(-x))
-
-
-def block(formula):
-    """A block as a formula of x, the shift as (n, channels, 1, 1), first and second."""
-    return lambda x, c, first, shift, second: formula(x, shift(c)[:, :, None, None], first, second)
-
-
-def spread(index):
-    """The block with the shift along other axes."""
-    return lambda x, c, f, shift, g: x + g(silu(f(silu(x)) + shift(c)[index]))
+def block(formula=lambda x, s, f, g: x + g(silu(f(silu(x)) + s)), spread=lambda s: s[:, :, None, None]):
+    """A block as a formula of x, the shift for each image and channel, first and second."""
+    return lambda x, c, first, shift, second: formula(x, spread(shift(c)), first, second)
 
 
 def learning(answer, case):
@@ -691,14 +524,10 @@ def learning(answer, case):
         "shift(c) is one number for each image and channel; the features have height and width as well.",
         "Index the shift with [:, :, None, None] before you add it, and do not forget to add x at the end.",
     ),
-    library=block(lambda x, s, f, g: x + g(silu(f(silu(x)) + s))),
+    library=block(),
     judge=learning,
-    visible=[
-        # As many images as channels, rows and columns, so that what is spread along a wrong axis fits.
-        ((4, 4, 4, 4), 3, False),
-        ((3, 4, 2, 5), 6, True),
-        ((1, 2, 3, 2), 5, True, DOUBLE),
-    ],
+    # first as many images as channels, rows and columns, so that what is spread along a wrong axis fits
+    visible=[((4, 4, 4, 4), 3, False), ((3, 4, 2, 5), 6, True), ((1, 2, 3, 2), 5, True, DOUBLE)],
     mistakes={
         "the input x is not added at the end": block(lambda x, s, f, g: g(silu(f(silu(x)) + s))),
         "the embedding is not used": block(lambda x, s, f, g: x + g(silu(f(silu(x))))),
@@ -706,48 +535,25 @@ def learning(answer, case):
         "the second silu is missing": block(lambda x, s, f, g: x + g(f(silu(x)) + s)),
         "both silu are missing": block(lambda x, s, f, g: x + g(f(x) + s)),
         "relu was used instead of silu": block(lambda x, s, f, g: x + g((f(x.relu()) + s).relu())),
-        "gelu was used instead of silu": block(lambda x, s, f, g: x + g(gelu(f(gelu(x)) + s))),
-        "sigmoid was used instead of silu": block(lambda x, s, f, g: x + g((f(x.sigmoid()) + s).sigmoid())),
-        "silu has the wrong sign in its exponent: it is a/(1 + e^(−a))": block(
-            lambda x, s, f, g: x - g(-silu(-f(-silu(-x)) - s))
-        ),
-        "silu comes after the convolutions; it should come before each": block(
-            lambda x, s, f, g: x + silu(g(silu(f(x) + s)))
-        ),
+        "silu should come before the convolutions, not after": block(lambda x, s, f, g: x + silu(g(silu(f(x) + s)))),
         "the shift was added after the second convolution": block(lambda x, s, f, g: x + g(silu(f(silu(x)))) + s),
         "the shift was added before the first convolution": block(lambda x, s, f, g: x + g(silu(f(silu(x) + s)))),
         "the shift was added after the silu; it belongs inside": block(lambda x, s, f, g: x + g(silu(f(silu(x))) + s)),
         "the shift multiplies; it should be added": block(lambda x, s, f, g: x + g(silu(f(silu(x)) * s))),
         "the shift was subtracted": block(lambda x, s, f, g: x + g(silu(f(silu(x)) - s))),
-        "the embedding went through silu before the shift": lambda x, c, f, shift, g: (
-            x + g(silu(f(silu(x)) + shift(silu(c))[:, :, None, None]))
-        ),
-        "the shift was spread along the wrong axes: one number for each image and channel": spread(...),
-        "the shift was spread along the columns: one number for each image and channel": spread(
-            (slice(None), None, None)
-        ),
-        "the shift was spread along the rows: one number for each image and channel": spread(
-            (slice(None), None, slice(None), None)
-        ),
-        "the shift of other images was added; each image has its own": lambda x, c, f, shift, g: (
-            x + g(silu(f(silu(x)) + shift(c).T[:, :, None, None]))
-        ),
-        "one shift was taken for all channels of an image": block(
-            lambda x, s, f, g: x + g(silu(f(silu(x)) + s.mean(1, keepdim=True)))
-        ),
+        "the embedding went through silu before the shift": lambda x, c, *layers: block()(x, silu(c), *layers),
+        "the shift was spread along the wrong axes: one number for each image and channel": block(spread=lambda s: s),
+        "the shift of other images was added; each has its own": block(spread=lambda s: s.T[:, :, None, None]),
         "silu(x) was added at the end instead of x": block(lambda x, s, f, g: silu(x) + g(silu(f(silu(x)) + s))),
-        "the correction was subtracted": block(lambda x, s, f, g: x - g(silu(f(silu(x)) + s))),
         "the two convolutions are exchanged": block(lambda x, s, f, g: x + f(silu(g(silu(x)) + s))),
-        "the first convolution was used twice": block(lambda x, s, f, g: x + f(silu(f(silu(x)) + s))),
-        "the second convolution is missing": block(lambda x, s, f, g: x + silu(f(silu(x)) + s)),
     },
 )
 def residual_block(shape, size, normed, dtype=torch.float32):
     first, second, shift = layers(shape[1], size, normed, dtype)
     given = states(43, *shape, dtype=dtype), states(44, shape[0], size, dtype=dtype)
     x, c = (value.requires_grad_() * 1 for value in given)  # as they come from layers before
-    moved = torch.einsum("nc,nchw->nchw", shift(c), torch.ones_like(x))
-    expected = x + second(swish(first(swish(x)) + moved))
+    h = first(x / (1 + torch.exp(-x))) + torch.einsum("nc,nchw->nchw", shift(c), torch.ones_like(x))
+    expected = x + second(h / (1 + torch.exp(-h)))
     weights = [x, c, *(weight for layer in (first, second, shift) for weight in layer.parameters())]
     return Case(f"the output for shape {shape}", (x, c, first, shift, second), expected, weights=weights)
 
@@ -792,9 +598,6 @@ def measured(measure):
         "this is the distance to the second nearest image": measured(lambda d: d.norm(dim=2).sort(1).values[:, 1]),
         "the distances are squared": measured(lambda d: d.square().sum(2).amin(1)),
         "absolute values were summed; take the Euclidean norm": measured(lambda d: d.abs().sum(2).amin(1)),
-        "the largest difference of a pixel was taken; take the Euclidean norm": measured(
-            lambda d: d.abs().amax(2).amin(1)
-        ),
         "the squares were averaged over the pixels; sum them": measured(lambda d: d.square().mean(2).sqrt().amin(1)),
         "the nearest was sought for each pixel by itself": measured(lambda d: d.abs().amin(1).norm(dim=1)),
         "images were compared row by row with the data": lambda x, data: (x - data[: len(x)]).flatten(1).norm(dim=1),

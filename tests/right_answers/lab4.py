@@ -1,13 +1,9 @@
 """Right answers to lab 4 in other styles than the solution's: loops, einsum, NumPy, other algebra, torch's own."""
 
 import math
-
 import torch
-from torch.distributions import Normal, kl_divergence
-
 from fmlab import ddpm
 from fmlab.paths import GaussianPath
-from fmlab.schedules import coefficient
 
 
 def column(value, x):
@@ -40,16 +36,6 @@ def loss_by_mse(target):
     return loss
 
 
-def loss_by_einsum(target):
-    def loss(network, z, t, noise, schedule):
-        a, b = schedule.alpha(t), schedule.beta(t)
-        x = torch.einsum("n,n...->n...", a, z) + torch.einsum("n,n...->n...", b, noise)
-        errors = (network(x, t) - target(noise, column(b, z))).flatten()
-        return torch.dot(errors, errors) / len(z)
-
-    return loss
-
-
 def loss_by_rows(target):
     """The network is asked point by point."""
 
@@ -68,18 +54,6 @@ def conditional_score_loss(network, z, t, noise, schedule):
     path = GaussianPath(schedule)
     x = path.interpolate(z, noise, t)
     return (network(x, t) - path.score(x, z, t)).flatten(1).norm(dim=1).pow(2).mean()
-
-
-def guarded_loss(network, z, t, noise, schedule):
-    t = torch.as_tensor(t, dtype=z.dtype)
-    a, b, _, _ = schedule.weights(t, z)
-    return (network(a * z + b * noise, t) + noise / (b + 1e-8)).square().sum(dim=tuple(range(1, z.ndim))).mean()
-
-
-def noise_loss_by_norms(network, z, t, noise, schedule):
-    a, b = column(schedule.alpha(t), z), column(schedule.beta(t), z)
-    errors = torch.sub(network(torch.addcmul(a * z, b, noise), t), noise)
-    return torch.linalg.vector_norm(errors, dim=tuple(range(1, z.ndim))).pow(2).mean()
 
 
 def score_by_elimination(u, x, t, schedule):
@@ -125,16 +99,6 @@ def field_by_points(s, x, t, schedule):
     return torch.stack(rows)
 
 
-def guarded_score(u, x, t, schedule):
-    a, b, p, q = schedule.weights(torch.as_tensor(t, dtype=x.dtype), x)
-    return (a * u - p * x) / (b**2 * p - a * q * b + 1e-8)
-
-
-def guarded_field(s, x, t, schedule):
-    a, b, p, q = schedule.weights(per_point(t, x), x)
-    return (b**2 * p / (a + 1e-8) - q * b) * s + p / (a + 1e-8) * x
-
-
 def rows_by_vmap(noise, t, schedule):
     return torch.vmap(lambda e, now: -e / schedule.beta(now))(noise, per_point(t, noise))
 
@@ -144,15 +108,6 @@ def sampler_by_index(u, s, sigma, x0, ts, noises):
     for k in range(len(noises)):
         t, h = ts[k], float(ts[k + 1] - ts[k])
         x = x + u(x, t) * h + float(sigma(t)) * (0.5 * h * float(sigma(t)) * s(x, t) + math.sqrt(h) * noises[k])
-    return x
-
-
-def sampler_with_numbers(u, s, sigma, x0, ts, noises):
-    times, x = ts.tolist(), 1 * x0
-    for k, noise in enumerate(noises):
-        t, h = times[k], times[k + 1] - times[k]
-        size = sigma(t)
-        x += h * (u(x, t) + size * size / 2 * s(x, t)) + h**0.5 * size * noise
     return x
 
 
@@ -167,14 +122,6 @@ def sampler_with_a_time_for_each_point(u, s, sigma, x0, ts, noises):
 def sampler_point_by_point(u, s, sigma, x0, ts, noises):
     points = [x0[k : k + 1] for k in range(len(x0))]
     return torch.cat([sampler_by_index(u, s, sigma, x, ts, noises[:, [k]]) for k, x in enumerate(points)])
-
-
-def sampler_recursive(u, s, sigma, x0, ts, noises):
-    if len(noises) == 0:
-        return x0
-    h, g = ts[1] - ts[0], sigma(ts[0])
-    x = x0 + h * (u(x0, ts[0]) + g**2 / 2 * s(x0, ts[0])) + h.sqrt() * g * noises[0]
-    return sampler_recursive(u, s, sigma, x, ts[1:], noises[1:])
 
 
 def marginal_by_quadrature(s, low, high):
@@ -211,16 +158,6 @@ def drift_by_columns(share):
     def drift(score, x, t, f, g):
         s = 1 - t
         return share * column(g(s) * g(s), x) * score(x, t) - column(f(s), x) * x
-
-    return drift
-
-
-def drift_by_sum(share):
-    """The two drifts as half of each other's sum, by the flow and its noise."""
-
-    def drift(score, x, t, f, g):
-        pull = column(g(1 - t), x).square() * score(x, t) / 2
-        return (pull - column(f(1 - t), x) * x) + (2 * share - 1) * pull
 
     return drift
 
@@ -299,24 +236,6 @@ def elbo_by_means(x0, eps, betas, noises):
     return torch.stack(terms)
 
 
-def elbo_by_torch(x0, eps, betas, noises):
-    bars, size = (1 - betas).cumprod(0), len(betas) - 1
-    terms = torch.zeros(size + 1, len(x0), dtype=x0.dtype)
-    for k in range(1, size + 1):
-        x = bars[k].sqrt() * x0 + (1 - bars[k]).sqrt() * noises[k - 1]
-        mean = (x - betas[k] / (1 - bars[k]).sqrt() * eps(x, torch.tensor(1 - k / size))) / (1 - betas[k]).sqrt()
-        model = Normal(mean, betas[k].sqrt())
-        if k == 1:
-            each = model.log_prob(x0)
-        else:
-            target, variance = posterior_by_bayes(x, x0, k, betas)
-            each = -kl_divergence(Normal(target, math.sqrt(variance)), model)
-        terms[k - 1] = each.flatten(1).sum(1)
-    last = Normal(bars[-1].sqrt() * x0, (1 - bars[-1]).sqrt())
-    terms[-1] = -kl_divergence(last, Normal(torch.zeros_like(x0), 1.0)).flatten(1).sum(1)
-    return terms
-
-
 def elbo_by_points(x0, eps, betas, noises):
     """One column after the other."""
     return torch.cat([elbo_by_means(x0[i : i + 1], eps, betas, noises[:, i : i + 1]) for i in range(len(x0))], 1)
@@ -337,67 +256,32 @@ def elbo_at_once(x0, eps, betas, noises):
     return torch.cat([terms, -last[None] / 2])
 
 
+def score_target(noise, b):
+    return -noise / b
+
+
+def noise_target(noise, b):
+    return noise
+
+
 RIGHT = {
     "denoising_score_matching_loss": [
-        loss_by_points(lambda noise, b: -noise / b),
-        loss_by_mse(lambda noise, b: -noise / b),
-        loss_by_einsum(lambda noise, b: -noise / b),
-        loss_by_rows(lambda noise, b: -noise / b),
+        *(loss(score_target) for loss in (loss_by_points, loss_by_mse, loss_by_rows)),
         conditional_score_loss,
-        guarded_loss,
     ],
-    "noise_prediction_loss": [
-        loss_by_points(lambda noise, b: noise),
-        loss_by_mse(lambda noise, b: noise),
-        loss_by_einsum(lambda noise, b: noise),
-        loss_by_rows(lambda noise, b: noise),
-        noise_loss_by_norms,
-    ],
+    "noise_prediction_loss": [loss(noise_target) for loss in (loss_by_points, loss_by_mse, loss_by_rows)],
     "score_from_noise": [
-        lambda noise, t, schedule: torch.stack(
-            [-e / schedule.beta(s) for e, s in zip(noise, per_point(t, noise), strict=True)]
-        ),
+        lambda noise, t, schedule: torch.stack([-e / schedule.beta(s) for e, s in zip(noise, per_point(t, noise))]),
         lambda noise, t, schedule: noise / column(-schedule.beta(t), noise),
-        lambda noise, t, schedule: torch.from_numpy(-noise.numpy() / column(schedule.beta(t), noise).numpy()).to(noise),
-        lambda noise, t, schedule: (
-            -noise / (column(schedule.beta(torch.as_tensor(t, dtype=noise.dtype)), noise) + 1e-8)
-        ),
         rows_by_vmap,
     ],
-    "score_from_vector_field": [
-        score_by_elimination,
-        score_by_solve,
-        score_from_denoiser,
-        guarded_score,
-    ],
-    "vector_field_from_score": [
-        field_by_elimination,
-        field_by_points,
-        field_from_data_and_noise,
-        guarded_field,
-    ],
-    "sample_diffusion": [
-        sampler_by_index,
-        sampler_with_numbers,
-        sampler_with_a_time_for_each_point,
-        sampler_point_by_point,
-        sampler_recursive,
-    ],
+    "score_from_vector_field": [score_by_elimination, score_by_solve, score_from_denoiser],
+    "vector_field_from_score": [field_by_elimination, field_by_points, field_from_data_and_noise],
+    "sample_diffusion": [sampler_by_index, sampler_with_a_time_for_each_point, sampler_point_by_point],
     "forward_marginal": [marginal_by_quadrature, marginal_by_numbers, marginal_as_list],
-    "reverse_sde_drift": [
-        drift_by_points(1.0),
-        drift_by_columns(1.0),
-        drift_by_sum(1.0),
-        drift_of_shaped_time(1.0),
-    ],
-    "probability_flow_field": [
-        drift_by_points(0.5),
-        drift_by_columns(0.5),
-        drift_by_sum(0.5),
-        drift_of_shaped_time(0.5),
-        lambda score, x, t, f, g: coefficient(g(1 - t) ** 2 / 2, x) * score(x, t) + coefficient(-f(1 - t), x) * x,
-    ],
+    "reverse_sde_drift": [drift(1.0) for drift in (drift_by_points, drift_by_columns, drift_of_shaped_time)],
+    "probability_flow_field": [drift(0.5) for drift in (drift_by_points, drift_by_columns, drift_of_shaped_time)],
     "ddpm_posterior": [posterior_by_bayes, posterior_by_regression, posterior_with_numbers],
     "ancestral_step": [step_through_the_guess, step_through_the_score, step_with_numbers],
-    "elbo_terms": [elbo_by_means, elbo_by_torch, elbo_by_points, elbo_at_once],
+    "elbo_terms": [elbo_by_means, elbo_by_points, elbo_at_once],
 }

@@ -5,35 +5,24 @@ import math
 import numpy as np
 import torch
 
-from fmlab import conversions
 from fmlab.schedules import coefficient
 
 
-def one_by_one(rule):
-    """A rule for one state and one time, applied row by row."""
-
-    def applied(x, *args):
-        times = [torch.as_tensor(t).expand(len(x)) for t in args]
-        return torch.stack([rule(row, *row_times) for row, *row_times in zip(x, *times, strict=True)])
-
-    return applied
+def table(a, b, a_dot, b_dot):
+    """Every output in terms of data and noise, and the state itself."""
+    one, zero = torch.ones_like(a), torch.zeros_like(a)
+    rows = {"state": (a, b), "data": (one, zero), "noise": (zero, one), "velocity": (-b, a)}
+    return {**rows, "vector_field": (a_dot * one, b_dot * one), "score": (zero, -1 / b)}
 
 
 def rescaled_rows(x, t, schedule):
-    def rescale(row, t):
-        return row / math.hypot(float(schedule.alpha(t)), float(schedule.beta(t)))
-
-    return one_by_one(rescale)(x, t)
+    lengths = [math.hypot(schedule.alpha(s), schedule.beta(s)) for s in torch.as_tensor(t).expand(len(x))]
+    return torch.stack([row / length for row, length in zip(x, lengths, strict=True)])
 
 
 def rescaled_by_logarithms(x, t, schedule):
     log_length = torch.logaddexp(2 * schedule.alpha(t).log(), 2 * schedule.beta(t).log()) / 2
     return x * coefficient(torch.exp(-log_length), x)
-
-
-def rescaled_with_the_dtype_of_x(x, t, schedule):
-    t = torch.as_tensor(t, dtype=x.dtype)
-    return x / coefficient((schedule.alpha(t).square() + schedule.beta(t).square() + 1e-8).sqrt(), x)
 
 
 def rescaled_by_vmap(x, t, schedule):
@@ -44,54 +33,24 @@ def rescaled_by_vmap(x, t, schedule):
 def through_data(value, x, t, schedule, source, target):
     """First to the data, by a formula for each output; then from the data."""
     a, b, a_dot, b_dot = schedule.weights(t, x)
-    if source == "data":
-        z = value
-    elif source == "noise":
-        z = (x - b * value) / a
-    elif source == "score":
-        z = (x + b**2 * value) / a
-    elif source == "velocity":
-        z = (a * x - b * value) / (a**2 + b**2)
-    else:
-        z = (b_dot * x - b * value) / (a * b_dot - a_dot * b)
+    z = {
+        "data": value,
+        "noise": (x - b * value) / a,
+        "velocity": (a * x - b * value) / (a**2 + b**2),
+        "vector_field": (b_dot * x - b * value) / (a * b_dot - a_dot * b),
+        "score": (x + b**2 * value) / a,
+    }[source]
     noise = (x - a * z) / b
     targets = {"data": z, "noise": noise, "score": -noise / b, "velocity": a * noise - b * z}
     return targets[target] if target in targets else a_dot * z + b_dot * noise
 
 
 def by_linear_algebra(value, x, t, schedule, source, target):
-    """Solve a 2 × 2 system for every state."""
-
-    def rows(t):
-        a, b = schedule.alpha(t), schedule.beta(t)
-        one, zero = torch.ones_like(a), torch.zeros_like(a)
-        return {
-            "state": torch.stack([a, b]),
-            "data": torch.stack([one, zero]),
-            "noise": torch.stack([zero, one]),
-            "velocity": torch.stack([-b, a]),
-            "vector_field": torch.stack([schedule.alpha_dot(t) * one, schedule.beta_dot(t) * one]),
-            "score": torch.stack([zero, -1 / b]),
-        }
-
-    found = []
-    for k, time in enumerate(torch.as_tensor(t).expand(len(x))):
-        table = rows(time)
-        system = torch.stack([table["state"], table[source]]).to(x)
-        known = torch.stack([x[k].flatten(), value[k].flatten()])
-        found.append((table[target].to(x) @ torch.linalg.solve(system, known)).reshape(x[k].shape))
-    return torch.stack(found)
-
-
-def with_guards(value, x, t, schedule, source, target):
-    t = torch.as_tensor(t, dtype=x.dtype)
-    a, b, *dots = schedule.weights(t.expand(len(x)), x)
-    rows = {"data": (1, 0), "noise": (0, 1), "velocity": (-b, a), "vector_field": dots, "score": (0, -1 / (b + 1e-8))}
-    c, d = rows[source]
-    noise = (a * value - c * x) / (a * d - b * c + 1e-8)
-    z = (d * x - b * value) / (a * d - b * c + 1e-8)
-    c, d = rows[target]
-    return value if source == target else c * z + d * noise
+    """Solve a 2 × 2 system for every coordinate."""
+    rows = table(*torch.broadcast_tensors(*schedule.weights(t, x), x)[:4])
+    system, known = [torch.stack(rows["state"], -1), torch.stack(rows[source], -1)], torch.stack([x, value], -1)
+    found = torch.linalg.solve(torch.stack(system, -2).to(x), known)
+    return (torch.stack(rows[target], -1) * found).sum(-1).to(x)
 
 
 def in_numpy(value, x, t, schedule, source, target):
@@ -110,13 +69,9 @@ def weight_formulas(output, t, schedule):
 
 
 def weight_by_measuring(output, t, schedule):
-    """Convert two guesses and divide."""
+    """An error of 1 in the data, in the state 0, whose outputs are 0."""
     t = torch.as_tensor(t)
-    own = torch.Generator().manual_seed(7)
-    x, z, guess = torch.randn(3, max(1, t.numel()), 2, dtype=torch.float64, generator=own)
-    right, wrong = (through_data(v, x, t.double(), schedule, "data", output) for v in (z, guess))
-    weight = (wrong - right).square().sum(1) / (guess - z).square().sum(1)
-    return weight.reshape(t.shape).to(t)
+    return through_data(torch.ones_like(t), torch.zeros_like(t), t, schedule, "data", output).square()
 
 
 def weight_by_loops(output, t, schedule):
@@ -125,29 +80,10 @@ def weight_by_loops(output, t, schedule):
     return torch.tensor(values, dtype=t.dtype).reshape(t.shape)
 
 
-def weight_with_a_guard(output, t, schedule):
-    a, b = schedule.alpha(t), schedule.beta(t) + 1e-8
-    rows = {
-        "data": (torch.ones_like(a), 0),
-        "noise": (0, 1),
-        "velocity": (-b, a),
-        "vector_field": (schedule.alpha_dot(t), schedule.beta_dot(t)),
-        "score": (0, 1 / b),
-    }
-    return (rows[output][0] - rows[output][1] * a / b).square()
-
-
-def rate_of(t, schedule):
-    return 2 * schedule.alpha_dot(t) / schedule.alpha(t) - 2 * schedule.beta_dot(t) / schedule.beta(t)
-
-
-def loss_by_loops(model, z, noise, t, schedule, weight):
-    x = torch.stack([schedule.alpha(s) * a + schedule.beta(s) * b for a, b, s in zip(z, noise, t, strict=True)])
-    predicted, total = model(x, t), 0
-    for k, s in enumerate(t):
-        w = weight(schedule.log_snr(t))[k] * rate_of(s, schedule)
-        total = total + w * torch.sum((predicted[k] - noise[k]) ** 2)
-    return total / len(t)
+def loss_by_einsum(model, z, noise, t, schedule, weight):
+    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
+    errors = (model(x, t) - noise).reshape(len(z), -1)
+    return torch.einsum("n,n,nk,nk->", weight(schedule.log_snr(t)), schedule.log_snr_dot(t), errors, errors) / len(z)
 
 
 def loss_point_by_point(model, z, noise, t, schedule, weight):
@@ -160,47 +96,31 @@ def loss_point_by_point(model, z, noise, t, schedule, weight):
     return total / len(z)
 
 
-def loss_by_einsum(model, z, noise, t, schedule, weight):
-    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
-    errors = (model(x, t) - noise).reshape(len(z), -1)
-    return torch.einsum("n,nk,nk->", weight(schedule.log_snr(t)) * rate_of(t, schedule), errors, errors) / len(z)
+def rate_by_autograd(t, schedule):
+    s = torch.as_tensor(t).clone().requires_grad_()
+    return 2 * torch.autograd.grad((schedule.alpha(s) / schedule.beta(s)).log().sum(), s)[0]
 
 
 def loss_by_autograd(model, z, noise, t, schedule, weight):
-    """λ̇ from automatic differentiation."""
-    s = t.clone().requires_grad_()
-    rate = torch.autograd.grad((schedule.alpha(s).log() - schedule.beta(s).log()).sum(), s)[0] * 2
     x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
     squares = torch.nn.functional.mse_loss(model(x, t), noise, reduction="none").flatten(1).sum(1)
-    return torch.mean(rate * weight(schedule.log_snr(t)) * squares)
+    return torch.mean(rate_by_autograd(t, schedule) * weight(schedule.log_snr(t)) * squares)
 
 
 def effective_in_closed_form(output, t, schedule):
     """The row (a, b) of the output against that of the noise: (b − a β/α)²."""
-    a, b = schedule.alpha(t), schedule.beta(t)
-    row = {
-        "data": (1, 0),
-        "noise": (0, 1),
-        "velocity": (-b, a),
-        "vector_field": (schedule.alpha_dot(t), schedule.beta_dot(t)),
-        "score": (0, -1 / b),
-    }[output]
-    return (row[1] - row[0] * b / a) ** 2 / rate_of(t, schedule)
+    weights = schedule.alpha(t), schedule.beta(t), schedule.alpha_dot(t), schedule.beta_dot(t)
+    a, b = table(*weights)[output]
+    return (b - a * weights[1] / weights[0]) ** 2 / schedule.log_snr_dot(t)
 
 
 def effective_by_exponential(output, t, schedule):
-    return weight_formulas(output, t, schedule) * torch.exp(-schedule.log_snr(t)) / rate_of(t, schedule)
-
-
-def effective_by_the_library(output, t, schedule):
-    factors = [conversions.x_mse_weight(name, t, schedule) for name in (output, "noise")]
-    return factors[0] / (factors[1] + 1e-8) / schedule.log_snr_dot(t)
+    return weight_formulas(output, t, schedule) * torch.exp(-schedule.log_snr(t)) / schedule.log_snr_dot(t)
 
 
 def effective_by_autograd(output, t, schedule):
-    s = torch.as_tensor(t).clone().requires_grad_()
-    rate = torch.autograd.grad((schedule.alpha(s) / schedule.beta(s)).log().sum(), s)[0]
-    return weight_formulas(output, t, schedule) / weight_formulas("noise", t, schedule) / rate / 2
+    ratio = weight_formulas(output, t, schedule) / weight_formulas("noise", t, schedule)
+    return ratio / rate_by_autograd(t, schedule)
 
 
 def ddim_by_blending(x, data, t, s, schedule):
@@ -213,15 +133,6 @@ def ddim_by_blending(x, data, t, s, schedule):
 def ddim_by_conversion(x, data, t, s, schedule):
     noise = through_data(data, x, t, schedule, "data", "noise")
     return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * noise
-
-
-def ddim_by_rows(x, data, t, s, schedule):
-    times = zip(torch.as_tensor(t).expand(len(x)), torch.as_tensor(s).expand(len(x)), strict=True)
-    rows = []
-    for row, guess, (t_k, s_k) in zip(x, data, times, strict=True):
-        noise = (row - schedule.alpha(t_k) * guess) / schedule.beta(t_k)
-        rows.append(schedule.alpha(s_k) * guess + schedule.beta(s_k) * noise)
-    return torch.stack(rows)
 
 
 def ddim_by_vmap(x, data, t, s, schedule):
@@ -249,26 +160,15 @@ def ddpm_by_log_snr(x, data, t, s, schedule, noise, churn):
     step = schedule.log_snr(s) - schedule.log_snr(t)
     kept = coefficient(torch.exp(-churn * step / 2), x)
     fresh = coefficient((-torch.expm1(-churn * step)).sqrt(), x)
-    predicted = through_data(data, x, t, schedule, "data", "noise")
-    return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * (
-        kept * predicted + fresh * noise
-    )
-
-
-def ddpm_by_renoising(x, data, t, s, schedule, noise, churn):
-    """Overshoot to a ratio β_r/α_r, in units of α_r, and fill up the variance."""
-    a, b = coefficient(schedule.alpha(s), x), coefficient(schedule.beta(s), x)
-    inverse = coefficient(torch.exp(-(schedule.log_snr(s) * (1 + churn) - schedule.log_snr(t) * churn) / 2), x)
-    scaled = data + inverse * through_data(data, x, t, schedule, "data", "noise")
-    return a * scaled + (b**2 - (a * inverse) ** 2).clamp(min=0).sqrt() * noise
+    mixed = kept * through_data(data, x, t, schedule, "data", "noise") + fresh * noise
+    return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * mixed
 
 
 def ddpm_from_ddim(x, data, t, s, schedule, noise, churn):
     """DDIM's step, with part of its noise exchanged."""
-    b = coefficient(schedule.beta(s), x)
-    old = ddim_by_blending(x, data, t, s, schedule) - coefficient(schedule.alpha(s), x) * data
-    q = coefficient((schedule.alpha(t) * schedule.beta(s) / schedule.beta(t) / schedule.alpha(s)) ** churn, x)
-    return coefficient(schedule.alpha(s), x) * data + q * old + b * torch.sqrt((1 - q) * (1 + q)) * noise
+    (a, b, *_), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
+    old, q = ddim_by_blending(x, data, t, s, schedule) - a_s * data, (a * b_s / b / a_s) ** churn
+    return a_s * data + q * old + b_s * torch.sqrt((1 - q) * (1 + q)) * noise
 
 
 def sde_by_autograd(t, schedule):
@@ -288,20 +188,7 @@ def sde_by_ratio(t, schedule):
 
 def sde_by_log_snr(t, schedule):
     """g² = β² λ̇."""
-    return [-schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t) * rate_of(t, schedule) ** 0.5]
-
-
-def schedule_by_steps(f, g_squared, s):
-    """The moments' equations, by Heun's method."""
-    rate, noise = f(s), g_squared(s)
-    alpha, variance = [torch.ones((), dtype=s.dtype)], [torch.zeros((), dtype=s.dtype)]
-    for k in range(len(s) - 1):
-        h, a, v = s[k + 1] - s[k], alpha[-1], variance[-1]
-        slope = rate[k] * a
-        alpha.append(a + h / 2 * (slope + rate[k + 1] * (a + h * slope)))
-        slope = 2 * rate[k] * v + noise[k]
-        variance.append(v + h / 2 * (slope + 2 * rate[k + 1] * (v + h * slope) + noise[k + 1]))
-    return torch.stack(alpha), torch.stack(variance).sqrt()
+    return -schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t) * schedule.log_snr_dot(t) ** 0.5
 
 
 def schedule_in_numpy(f, g_squared, s):
@@ -320,15 +207,15 @@ def schedule_by_midpoints(f, g_squared, s):
     log_alpha = torch.cat([s[:1], (f(middles) * steps).cumsum(0)])
     between = (log_alpha[1:] + log_alpha[:-1]) / 2
     spread = torch.cat([s[:1], (g_squared(middles) * torch.exp(-2 * between) * steps).cumsum(0)])
-    return [log_alpha.exp(), log_alpha.exp() * spread.sqrt()]
+    return log_alpha.exp(), log_alpha.exp() * spread.sqrt()
 
 
 def schedule_by_left_sums(f, g_squared, s):
-    steps = torch.cat([s.diff(), s[:1]])
-    log_alpha = (f(s) * steps).roll(1).cumsum(0)
-    return log_alpha.exp(), log_alpha.exp() * (g_squared(s) * torch.exp(-2 * log_alpha) * steps).roll(1).cumsum(
-        0
-    ).sqrt()
+    def integral(y):
+        return torch.cat([s[:1], (y[:-1] * s.diff()).cumsum(0)])
+
+    alpha = integral(f(s)).exp()
+    return alpha, alpha * integral(g_squared(s) / alpha**2).sqrt()
 
 
 def curvature_by_loops(states):
@@ -345,42 +232,25 @@ def curvature_in_numpy(states):
     return (np.linalg.norm(np.diff(x, axis=0), axis=2).sum() / np.linalg.norm(x[-1] - x[0], axis=1).sum()) - 1
 
 
+def curvature_step_by_step(states):
+    steps = [(b - a).flatten(1).norm(dim=1) for a, b in zip(states[:-1], states[1:])]
+    return sum(steps).sum() / (states[-1] - states[0]).flatten(1).norm(dim=1).sum() - 1
+
+
 RIGHT = {
     "log_snr": [
         lambda t, s: torch.log(s.alpha(t) ** 2 / s.beta(t) ** 2),
         lambda t, s: (s.alpha(t) / s.beta(t)).square().log(),
         lambda t, s: torch.log(s.alpha(t) ** 2) - torch.log(s.beta(t) ** 2),
-        lambda t, s: torch.log((s.alpha(t) ** 2 + 1e-8) / (s.beta(t) ** 2 + 1e-8)),
     ],
-    "to_variance_preserving": [
-        rescaled_rows,
-        rescaled_by_logarithms,
-        rescaled_with_the_dtype_of_x,
-        rescaled_by_vmap,
-        lambda x, t, s: torch.einsum(
-            "n,n...->n...", (torch.hypot(s.alpha(t), s.beta(t)) ** -1).to(x).expand(len(x)), x
-        ),
-    ],
-    "convert_output": [through_data, by_linear_algebra, in_numpy, with_guards],
-    "x_mse_weight": [weight_formulas, weight_by_measuring, weight_by_loops, weight_with_a_guard],
-    "loss_over_log_snr": [loss_by_loops, loss_point_by_point, loss_by_einsum, loss_by_autograd],
-    "effective_weight": [
-        effective_in_closed_form,
-        effective_by_exponential,
-        effective_by_autograd,
-        effective_by_the_library,
-    ],
-    "ddim_step": [ddim_by_blending, ddim_by_conversion, ddim_by_rows, ddim_by_vmap],
-    "ddpm_step": [ddpm_by_log_snr, ddpm_by_renoising, ddpm_from_ddim, ddpm_by_overshooting],
+    "to_variance_preserving": [rescaled_rows, rescaled_by_logarithms, rescaled_by_vmap],
+    "convert_output": [through_data, by_linear_algebra, in_numpy],
+    "x_mse_weight": [weight_formulas, weight_by_measuring, weight_by_loops],
+    "loss_over_log_snr": [loss_by_einsum, loss_point_by_point, loss_by_autograd],
+    "effective_weight": [effective_in_closed_form, effective_by_exponential, effective_by_autograd],
+    "ddim_step": [ddim_by_blending, ddim_by_conversion, ddim_by_vmap],
+    "ddpm_step": [ddpm_by_log_snr, ddpm_from_ddim, ddpm_by_overshooting],
     "sde_from_schedule": [sde_by_autograd, sde_by_ratio, sde_by_log_snr],
-    "schedule_from_sde": [schedule_by_steps, schedule_in_numpy, schedule_by_midpoints, schedule_by_left_sums],
-    "path_curvature": [
-        curvature_by_loops,
-        curvature_in_numpy,
-        lambda x: (
-            sum((b - a).flatten(1).norm(dim=1) for a, b in zip(x[:-1], x[1:])).sum()
-            / (x[-1] - x[0]).flatten(1).norm(dim=1).sum()
-            - 1
-        ),
-    ],
+    "schedule_from_sde": [schedule_in_numpy, schedule_by_midpoints, schedule_by_left_sums],
+    "path_curvature": [curvature_by_loops, curvature_in_numpy, curvature_step_by_step],
 }
