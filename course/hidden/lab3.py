@@ -10,26 +10,21 @@ DOUBLE = torch.float64
 conditional_flow_matching_loss = [
     (VE(0.6), times(6), (6, 2)),
     (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (Cosine(), torch.tensor(0.15), (1, 5)),
-    (LinearVP(), 0.6, (5, 1, 2, 4)),
+    (LinearVP(), 0.6, (1, 5)),
     (Bent(), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
-    (Cosine(), 1.0, (3, 4)),
 ]
 
 marginal_flow_matching_loss = [
     (Cosine(), times(6), (6, 2)),
     (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (LinearVP(), torch.tensor(0.55), (1, 5)),
-    (VE(1.6), 0.7, (5, 1, 2, 4)),
+    (VE(1.6), 0.7, (1, 5)),
     (CondOT(0.1), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
 ]
 
 optimal_vector_field = [
     (times(5), (5, 3), 1.4),
     (times(5, dtype=DOUBLE), (5, 2, 3, 2), 0.8, DOUBLE),
-    (torch.tensor(0.3), (1, 6), 0.45),
-    (0.75, (4, 1, 2, 2), 2.2),
-    (1.0, (4, 2), 0.9),
+    (0.75, (1, 6), 2.2),
     (torch.tensor([0.0, 0.65, 1.0]), (3, 4), 3.0),
 ]
 
@@ -39,37 +34,26 @@ sample_flow = [
     (torch.tensor([0.2, 0.3, 0.55, 0.6, 0.75, 0.8, 1.0]), (4, 3)),
     (torch.tensor([0.9, 0.7, 0.25, 0.0], dtype=DOUBLE), (3, 2, 2, 3)),
     (torch.tensor([0.05, 0.5, 0.65]), (1, 5)),
-    (torch.tensor([0.2, 0.9], dtype=DOUBLE), (5, 2)),
 ]
 
-energy_distance = [
-    ((21, 3), (14, 3)),
-    ((5, 1, 3, 2), (3, 1, 3, 2), DOUBLE),
-    ((15, 2, 2, 3), (15, 2, 2, 3)),
-    ((6, 2), (1, 2), DOUBLE),
-    ((11, 1, 2, 3), None),
-]
+energy_distance = [((21, 3), (14, 3)), ((5, 1, 3, 2), (3, 1, 3, 2), DOUBLE), ((6, 2), (1, 2)), ((11, 1, 2, 3), None)]
 
 log_likelihood = [
     (torch.tensor([0.05, 0.3, 0.4, 0.8, 0.9]), (6, 2), 0.0),
     (torch.tensor([0.1, 0.75]), (3, 2, 2, 2), 0.3),
     (torch.tensor([0.0, 0.4, 0.5, 1.0], dtype=DOUBLE), (1, 3), 0.0),
-    (torch.tensor([0.35, 0.9], dtype=DOUBLE), (4, 5), -0.2),
 ]
 
 linear_path = [
     (times(6), (6, 3)),
     (times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (torch.tensor(0.15), (1, 4)),
-    (0.65, (5, 1, 2, 2)),
+    (0.65, (1, 4)),
     (torch.tensor([1.0, 0.4, 0.0, 0.9]), (4, 2)),
-    (1.0, (2, 3)),
 ]
 
 reflow = [
     ((7, 2), [6, 1, 6, 2], times(4)),
     ((6, 2, 3, 2), [4, 0, 3, 5, 2], times(5, dtype=DOUBLE), DOUBLE),
-    ((6, 1, 3, 2), [5, 2, 3, 1], torch.tensor(0.25)),
     ((8, 3), [7], 0.6),
     ((6, 4), [4, 2, 5], torch.tensor([1.0, 0.35, 0.0])),
 ]

@@ -38,6 +38,7 @@ PATHS = [
     (CondOT(), 0.0, (2, 3)),
     (CondOT(), torch.tensor(0.98, dtype=DOUBLE), (4, 3), DOUBLE),
 ]
+VALUES = "alpha", "beta", "alpha_dot", "beta_dot"
 UNSHAPED = "values of shape (n,) multiply states of shape (n, …) as they are; coefficient(value, x) shapes them first"
 ROWS_ONLY = "[:, None] shapes the values, which fits points of the plane alone; coefficient(value, x) fits all states"
 FIRST_TIME = "the first time was used for all rows"
@@ -55,21 +56,17 @@ def misweighted(formula) -> dict:
     """Mistakes in the weights of an answer that is formula(*states, α, β, α̇, β̇) else."""
 
     def answer(weights):
-        return lambda *terms: formula(*terms[:-6], *weights(*terms[-2:], terms[0]))
+        return lambda *terms: formula(*terms[:-6], *weights(terms[0], *terms[-6:]))
 
-    def values(t, s):
-        return s.alpha(t), s.beta(t), s.alpha_dot(t), s.beta_dot(t)
-
-    def borrowed(t, s, x):
-        a, _, da, db = s.weights(t, x)
-        return a, (1 - a**2) ** 0.5, da, db
+    def each(change):
+        return answer(lambda x, *terms: [change(getattr(terms[-1], name)(terms[-2])) for name in VALUES])
 
     return {
-        UNSHAPED: answer(lambda t, s, x: values(t, s)),
-        ROWS_ONLY: answer(lambda t, s, x: [value[:, None] for value in values(t, s)]),
-        FIRST_TIME: answer(lambda t, s, x: [value[0] for value in values(t, s)]),
-        BORROWED: answer(borrowed),
-        CONDOT: answer(lambda t, s, x: CondOT().weights(t, x)),
+        UNSHAPED: each(lambda value: value),
+        ROWS_ONLY: each(lambda value: value[:, None]),
+        FIRST_TIME: each(lambda value: value[0]),
+        BORROWED: answer(lambda x, a, b, da, db, t, s: (a, (1 - a**2) ** 0.5, da, db)),
+        CONDOT: answer(lambda x, a, b, da, db, t, s: CondOT().weights(t, x)),
     }
 
 
@@ -78,36 +75,40 @@ def pair(seed: int, shape, dtype) -> tuple[Tensor, Tensor]:
     return states(seed, *shape, dtype=dtype), states(seed + 1, *shape, dtype=dtype)
 
 
+def of_pairs(weights: Tensor, x: Tensor) -> Tensor:
+    """Weights (n, N) in the shape that multiplies values of pairs, (n, N, *shape)."""
+    return weights.reshape(*weights.shape, *[1] * (x.ndim - 1))
+
+
 # --- 1 · from noise to one data point ---------------------------------------------------------------------------------
 
+# The library's schedule, and α and β as functions to differentiate.
 FAMILIES = {
-    "condot": (lambda t: t, lambda t: 1 - t),
-    "cosine": (lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t)),
+    "condot": (CondOT(), lambda t: t, lambda t: 1 - t),
+    "cosine": (Cosine(), lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t)),
     "vp": (
+        LinearVP(),
         lambda t: torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t) ** 2),
         lambda t: (-torch.expm1(-0.1 * (1 - t) - 9.95 * (1 - t) ** 2)).sqrt(),
     ),
 }
-LIBRARY = {"condot": CondOT(), "cosine": Cosine(), "vp": LinearVP()}
 
 
-def values_and_rates(t: Tensor, family: str) -> tuple[Tensor, ...]:
+def values(t: Tensor, family: str) -> tuple[Tensor, ...]:
     """α, β and their derivatives, in double precision on the way."""
-    functions, t64 = FAMILIES[family], t.double()
+    (_, *functions), t64 = FAMILIES[family], t.double()
     rates = (torch.autograd.functional.jvp(f, t64, torch.ones_like(t64))[1] for f in functions)
     return tuple(value.to(t.dtype) for value in (*(f(t64) for f in functions), *rates))
-
-
-NAMES = "a", "b", "da", "db"
 
 
 def changed(family: str = "", **parts):
     """A mistake in some of α, β, α̇, β̇, in one family or in all: functions of these and of t, s = 1 − t and b(s)."""
 
     def mistake(t, own, *right):
-        w = SimpleNamespace(t=t, s=1 - t, rate=0.1 + 19.9 * (1 - t), **dict(zip(NAMES, right)))
-        wrong = parts if family in ("", own) else {}
-        return tuple(wrong[name](w) if name in wrong else getattr(w, name) for name in NAMES)
+        shown = dict(zip(("a", "b", "da", "db"), right))
+        w = SimpleNamespace(t=t, s=1 - t, rate=0.1 + 19.9 * (1 - t), **shown)
+        wrong = {name: f(w) for name, f in parts.items()} if family in ("", own) else {}
+        return tuple({**shown, **wrong}.values())
 
     return mistake
 
@@ -120,49 +121,37 @@ def changed(family: str = "", **parts):
         "For VP, integrate the rate first: T(s) = 0.1 s + 9.95 s². Its derivative is b(s), and s falls as t rises.",
         "For VP, α̇ = ½ b(1 − t) α. From α² + β² = 1 follows α α̇ + β β̇ = 0, which gives β̇.",
     ),
-    withhold=tuple(
-        f"schedules.{family}.{value}"
-        for family in ("CondOT", "Cosine", "LinearVP")
-        for value in ("alpha", "beta", "alpha_dot", "beta_dot")
-    ),
-    library=lambda t, family: tuple(
-        f(t) for s in [LIBRARY[family]] for f in (s.alpha, s.beta, s.alpha_dot, s.beta_dot)
-    ),
+    withhold=tuple(f"schedules.{name}.{value}" for name in ("CondOT", "Cosine", "LinearVP") for value in VALUES),
+    library=lambda t, family: tuple(getattr(FAMILIES[family][0], name)(t) for name in VALUES),
     visible=[
-        *((family, times(4)) for family in FAMILIES),
-        *((family, torch.tensor([[[0.0, 0.37, 0.66]], [[0.81, 0.13, 0.999]]], dtype=DOUBLE)) for family in FAMILIES),
-        *((family, torch.tensor(0.42, dtype=DOUBLE)) for family in FAMILIES),
+        (family, t)
+        for t in (
+            times(4),
+            torch.tensor([[[0.0, 0.37, 0.66]], [[0.81, 0.13, 0.999]]], dtype=DOUBLE),
+            torch.tensor(0.42, dtype=DOUBLE),
+        )
+        for family in FAMILIES
     ],
-    terms=lambda t, family: (t, family, *values_and_rates(t, family)),
+    terms=lambda t, family: (t, family, *values(t, family)),
     mistakes={
         "α and β are exchanged": lambda t, family, a, b, da, db: (b, a, db, da),
         "the derivatives of α and β are exchanged": lambda t, family, a, b, da, db: (a, b, db, da),
         "the order should be α, β, α̇, β̇": lambda t, family, a, b, da, db: (a, da, b, db),
-        "time runs backwards: α should rise from noise at t = 0 to data at t = 1": lambda t, family, *_: (
-            values_and_rates(1 - t, family)
-        ),
+        "time runs backwards: α should rise from noise at t = 0 to data at t = 1": lambda t, f, *_: values(1 - t, f),
         "this is β², the variance; β is its root": changed(b=lambda w: w.b**2),
         "β = 1 − α, which holds for CondOT only": changed(b=lambda w: 1 - w.a),
         "β = √(1 − α²), which does not hold for CondOT": changed(b=lambda w: (1 - w.a**2) ** 0.5),
         "β̇ = −α̇, which holds for CondOT only": changed(db=lambda w: -w.da),
         "this is dα/ds in the reversed time s = 1 − t: the sign is wrong": changed(da=lambda w: -w.da),
         "the sign of β̇ is wrong: β falls": changed(db=lambda w: -w.db),
-        "the inner derivative π/2 is missing": changed(
-            "cosine", da=lambda w: 2 / math.pi * w.da, db=lambda w: 2 / math.pi * w.db
-        ),
-        "the angle runs to π; at t = 1 it should be π/2": changed(
-            "cosine", a=lambda w: torch.sin(math.pi * w.t), b=lambda w: torch.cos(math.pi * w.t)
-        ),
+        "the inner derivative π/2 is missing": changed("cosine", da=lambda w: w.b, db=lambda w: -w.a),
+        "the angle runs to π, not to π/2": changed("cosine", a=lambda w: 2 * w.a * w.b, b=lambda w: w.b**2 - w.a**2),
         "the factor ½ in front of T is missing": changed("vp", a=lambda w: w.a**2),
         "b(s) itself stands in the exponent, not its integral T(s)": changed("vp", a=lambda w: torch.exp(-w.rate / 2)),
-        "b(s) was multiplied by s, or the integral of 19.9 r lacks its ½: T(s) = 0.1 s + 19.9 s²/2": changed(
-            "vp", a=lambda w: torch.exp(-w.rate * w.s / 2)
-        ),
+        "this is b(s) s, not the integral 0.1 s + 19.9 s²/2": changed("vp", a=lambda w: torch.exp(-w.rate * w.s / 2)),
         "the rate was taken as constant, b = 20": changed("vp", a=lambda w: torch.exp(-10 * w.s)),
-        "T was taken at t instead of s = 1 − t": changed("vp", a=lambda w: torch.exp(-(0.1 * w.t + 9.95 * w.t**2) / 2)),
-        "the factor ½ in front of T is missing in the derivative": changed(
-            "vp", da=lambda w: 2 * w.da, db=lambda w: 2 * w.db
-        ),
+        "T was taken at t, not s = 1 − t": changed("vp", a=lambda w: torch.exp(-0.05 * w.t - 4.975 * w.t**2)),
+        "the derivatives lack the ½ in front of T": changed("vp", da=lambda w: 2 * w.da, db=lambda w: 2 * w.db),
         "b was taken at t instead of s = 1 − t": changed("vp", da=lambda w: (0.1 + 19.9 * w.t) / 2 * w.a),
         "the factor α is missing: the derivative of an exponential has it": changed("vp", da=lambda w: w.da / w.a),
         "the division by β is missing: this is β β̇": changed("vp", db=lambda w: w.b * w.db),
@@ -172,7 +161,23 @@ def changed(family: str = "", **parts):
 )
 def alpha_beta(family, t):
     names = "the weight α_t", "the weight β_t", "the derivative α̇_t", "the derivative β̇_t"
-    return Case(f"of the family {family!r}", (t, family), dict(zip(names, values_and_rates(t, family))))
+    return Case(f"of the family {family!r}", (t, family), dict(zip(names, values(t, family))))
+
+
+SAMPLES = {
+    "α and β are exchanged": lambda z, e, a, b, *_: a * e + b * z,
+    "β² was used; β is the standard deviation, and it multiplies the noise": lambda z, e, a, b, *_: a * z + b**2 * e,
+    "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
+    "1 − α² was taken for β; for some schedules it is β²": lambda z, e, a, b, *_: a * z + (1 - a**2) * e,
+    "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
+    "the noise is missing: this is the mean of the path": lambda z, e, a, *_: a * z,
+    "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
+    "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
+    "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
+    "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
+    "α multiplies the whole sum": lambda z, e, a, b, *_: a * (z + b * e),
+    **misweighted(lambda z, e, a, b, *_: a * z + b * e),
+}
 
 
 @lab.exercise(
@@ -189,23 +194,9 @@ def alpha_beta(family, t):
     visible=[*PATHS, (CondOT(), torch.tensor(1.0), (2, 3)), (Bent(), 1.0, (1, 2))],
     terms=weighted,
     mistakes={
-        "α and β are exchanged": lambda z, e, a, b, *_: a * e + b * z,
-        "β² was used; β is the standard deviation, and it multiplies the noise": lambda z, e, a, b, *_: (
-            a * z + b**2 * e
-        ),
-        "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
-        "1 − α² was taken for β, which is neither β nor, for all schedules, its square": lambda z, e, a, b, *_: (
-            a * z + (1 - a**2) * e
-        ),
-        "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
-        "the noise is missing: this is the mean of the path": lambda z, e, a, *_: a * z,
-        "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
-        "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
+        **SAMPLES,
         "the noise was subtracted": lambda z, e, a, b, *_: a * z - b * e,
-        "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
-        "α multiplies the whole sum": lambda z, e, a, b, *_: a * (z + b * e),
         "this is the velocity α̇ z + β̇ ε, not the place": lambda z, e, a, b, da, db, *_: da * z + db * e,
-        **misweighted(lambda z, e, a, b, *_: a * z + b * e),
     },
 )
 def sample_conditional_path(schedule, t, shape, dtype=torch.float32):
@@ -228,6 +219,19 @@ class Source:
         return self.drawn[-1].clone()
 
 
+def sampled(answer, case) -> tuple[Tensor, Tensor]:
+    """The samples of an answer, and the data points that were drawn for them."""
+    source, n, *_ = case.args
+    source.drawn.clear()
+    x = answer(*case.args)
+    require(source.drawn, "sample_data was never called; the data points come from it")
+    z = torch.cat(source.drawn)
+    require(len(z) > 1, "one data point was drawn for all; that gives a conditional path. Each sample needs its own")
+    require(len(z) == n, f"{n} samples need {n} data points, but {len(z)} were drawn")
+    judges.drawn(x, tuple(z.shape), "the tensor of samples")
+    return x.detach().to(z), z
+
+
 def law_of_the_path(answer, case):
     """The samples are α z + β ε, with the data points that were drawn and normal noise that is new at each call."""
     x, z = sampled(answer, case)
@@ -236,38 +240,21 @@ def law_of_the_path(answer, case):
     if not bool((b > 0).all()):
         yield Look(f"the tensor of samples at t = {float(t):g}", x, a * z)
         return
-    k = len(case.times)
-    slopes, spreads, each = [], [], judges.ERRORS / (z.numel() // k) ** 0.5
-    for rows in (slice(i, None, k) for i in range(k)):  # of each time
-        data, found = z[rows].flatten(1), x[rows].flatten(1)
-        centred = data - data.mean(0)
-        slopes.append((centred * found).sum() / centred.square().sum())
-        rest = found - slopes[-1] * data
-        spreads.append((rest - rest.mean(0)).square().mean().sqrt())
-        shared = float(spreads[-1]) < 1e-3 < float(rest.abs().max())
-        require(not shared, "all samples share one draw of the noise; each row needs its own")
+    data, found = (rows.reshape(-1, len(case.times), z[0].numel()) for rows in (z, x))
+    centred, each = data - data.mean(0), judges.ERRORS / data[:, 0].numel() ** 0.5
+    slopes = (centred * found).sum((0, 2)) / centred.square().sum((0, 2))
+    rest = found - slopes[:, None] * data
+    spreads = (rest - rest.mean(0)).square().mean((0, 2)).sqrt()
+    shared = (spreads < 1e-3) & (rest.abs().amax((0, 2)) > 1e-3)
+    require(not shared.any(), "all samples share one draw of the noise; each row needs its own")
     alpha, beta = schedule.alpha(case.times), schedule.beta(case.times)
-    yield Look("the weight of the data in the samples", torch.stack(slopes), alpha, error=each)
-    yield Look("the standard deviation of the noise in the samples", torch.stack(spreads), beta, error=each * beta)
+    yield Look("the weight of the data in the samples", slopes, alpha, error=each)
+    yield Look("the standard deviation of the noise in the samples", spreads, beta, error=each * beta)
     noise = (x - a * z) / b
     yield from judges.normal(noise)
     x, z = sampled(answer, case)
     same = torch.allclose(noise, (x - a * z) / b, atol=1e-3)
     require(not same, "two calls drew the same noise; is a seed set inside?")
-
-
-def sampled(answer, case) -> tuple[Tensor, Tensor]:
-    """The samples of an answer, and the data points that were drawn for them."""
-    source, n, *_ = case.args
-    source.drawn.clear()
-    x = answer(*case.args)
-    require(source.drawn, "sample_data was never called; the data points come from it")
-    z = torch.cat(source.drawn)
-    alone = "one data point was drawn for all samples; that gives a conditional path. Each needs its own"
-    require(len(z) > 1, alone)
-    require(len(z) == n, f"{n} samples need {n} data points, but {len(z)} were drawn")
-    judges.drawn(x, tuple(z.shape), "the tensor of samples")
-    return x.detach().to(z), z
 
 
 @lab.exercise(
@@ -283,7 +270,7 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
     judge=law_of_the_path,
     random=True,
     visible=[
-        (Cosine(), [0.25, 0.7], (2,)),
+        (Cosine(), [0.25, 0.55], (2,)),
         (Bent(), [0.8, 0.65], (1, 2, 3)),
         (CondOT(0.2), 0.45, (3,)),
         (CondOT(), torch.tensor(1.0), (2,)),
@@ -291,24 +278,12 @@ def sampled(answer, case) -> tuple[Tensor, Tensor]:
     ],
     terms=lambda sample_data, n, t, schedule: noised(sample_data(n), t, schedule),
     mistakes={
-        "α and β are exchanged": lambda z, e, a, b, *_: b * z + a * e,
-        "β² was used; β is the standard deviation": lambda z, e, a, b, *_: a * z + b**2 * e,
-        "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
-        "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
-        "the noise is missing": lambda z, e, a, *_: a * z,
-        "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
-        "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
-        "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
-        "the noise is uniform (torch.rand), not normal (torch.randn)": lambda z, e, a, b, *_: (
-            a * z + b * torch.rand_like(z)
-        ),
-        "the noise is uniform, scaled to spread 1; normal noise comes from torch.randn": lambda z, e, a, b, *_: (
-            a * z + b * 12**0.5 * (torch.rand_like(z) - 0.5)
-        ),
+        **SAMPLES,
+        "torch.rand is uniform; normal noise is torch.randn": lambda z, e, a, b, *_: a * z + b * torch.special.ndtr(e),
+        "the noise is uniform, scaled to spread 1": lambda z, e, a, b, *_: a * z + b * 3**0.5 * torch.erf(e / 2**0.5),
         "the coordinates of a sample share their noise; each needs its own": lambda z, e, a, b, *_: (
-            a * z + b * coefficient(torch.randn(len(z)), z)
+            a * z + b * coefficient(e.flatten(1)[:, 0], z)
         ),
-        **misweighted(lambda z, e, a, b, *_: a * z + b * e),
     },
 )
 def sample_marginal_path(schedule, t, shape, n=6000):
@@ -339,34 +314,26 @@ def noised(z, t, schedule) -> tuple:
     visible=[*PATHS, (CondOT(), 1 - 2**-9, (1, 5), DOUBLE)],
     terms=weighted,
     mistakes={
-        "the formula divides by α, which is 0 at t = 0; it can do without": lambda x, z, a, b, da, db, *_: (
-            da / a * x - (da / a - db / b) * (x - a * z)
-        ),
+        "it divides by α, which is 0 at t = 0": lambda x, z, a, b, da, db, *_: da * a / a * z + db / b * (x - a * z),
         "this is z − x, without the time that is left": lambda x, z, *_: z - x,
         "x was taken for the noise: this is α̇ z + β̇ x": lambda x, z, a, b, da, db, *_: da * z + db * x,
         "the term −(β̇/β) α z is missing": lambda x, z, a, b, da, db, *_: da * z + db / b * x,
-        "the term −(β̇/β) α z has the wrong sign": lambda x, z, a, b, da, db, *_: (da + db / b * a) * z + db / b * x,
-        "β̇ was not divided by β": lambda x, z, a, b, da, db, *_: (da - db * a) * z + db * x,
-        "the fraction is upside down: β/β̇ instead of β̇/β": lambda x, z, a, b, da, db, *_: (
-            (da - b / db * a) * z + b / db * x
-        ),
-        "β̇ was divided by β²": lambda x, z, a, b, da, db, *_: (da - db / b**2 * a) * z + db / b**2 * x,
-        "α and β are exchanged": lambda x, z, a, b, da, db, *_: (db - da / a * b) * z + da / a * x,
-        "x and z are exchanged": lambda x, z, a, b, da, db, *_: (da - db / b * a) * x + db / b * z,
-        "α is missing in the term (β̇/β) α z": lambda x, z, a, b, da, db, *_: (da - db / b) * z + db / b * x,
-        "α stands where α̇ belongs": lambda x, z, a, b, da, db, *_: (a - db / b * a) * z + db / b * x,
-        "parentheses are missing: only α̇ − β̇/β α multiplies z, and (β̇/β) x is added": lambda x, z, a, b, da, db, *_: (
-            da - db / b * a * z + db / b * x
-        ),
+        "the term −(β̇/β) α z has the wrong sign": lambda x, z, a, b, da, db, *_: da * z + db / b * (x + a * z),
+        "β̇ was not divided by β": lambda x, z, a, b, da, db, *_: da * z + db * (x - a * z),
+        "the fraction β̇/β is upside down": lambda x, z, a, b, da, db, *_: da * z + b / db * (x - a * z),
+        "β̇ was divided by β²": lambda x, z, a, b, da, db, *_: da * z + db / b**2 * (x - a * z),
+        "α and β are exchanged": lambda x, z, a, b, da, db, *_: db * z + da / a * (x - b * z),
+        "x and z are exchanged": lambda x, z, a, b, da, db, *_: da * x + db / b * (z - a * x),
+        "α is missing in the term (β̇/β) α z": lambda x, z, a, b, da, db, *_: da * z + db / b * (x - z),
+        "α stands where α̇ belongs": lambda x, z, a, b, da, db, *_: a * z + db / b * (x - a * z),
+        "parentheses are missing around α̇ − (β̇/β) α": lambda x, z, a, b, da, db, *_: da - db / b * (a * z - x),
         "only the part with x is there: the term with z is missing": lambda x, z, a, b, da, db, *_: db / b * x,
         "this is the conditional score, not the field": lambda x, z, a, b, *_: -(x - a * z) / b**2,
-        "the field points away from the data: the sign is reversed": lambda x, z, a, b, da, db, *_: (
-            -(da * z + db / b * (x - a * z))
-        ),
+        "the sign is reversed: it points away from data": lambda x, z, a, b, da, db, *_: db / b * (a * z - x) - da * z,
         "β̇/β was taken for −α α̇/(1 − α²), which holds for some schedules only": lambda x, z, a, b, da, *_: (
             da * z - a * da / (1 - a**2) * (x - a * z)
         ),
-        **misweighted(lambda x, z, a, b, da, db: (da - db / b * a) * z + db / b * x),
+        **misweighted(lambda x, z, a, b, da, db: da * z + db / b * (x - a * z)),
     },
 )
 def conditional_vector_field(schedule, t, shape, dtype=torch.float32):
@@ -439,26 +406,22 @@ def among(seed: int, schedule, t, shape, dtype, count: int, spread: float | None
     return a * (0.7 + spread * z) + 0.6 * b * noise, data
 
 
-def squares(x: Tensor, data: Tensor, t, schedule) -> tuple[Tensor, ...]:
-    """Terms of mistakes: x in the shape (n, 1, …), data, and α, β in that shape and as columns, t and schedule."""
+def squares(x: Tensor, data: Tensor, alpha) -> Tensor:
+    """‖x − α z‖² for each state and data point: (n, N)."""
     x = x[:, None]
-    a, b, *_ = schedule.weights(t, x)
-    return x, data, a, a.reshape(-1, 1), b.reshape(-1, 1), t, schedule
+    return (x - coefficient(alpha, x) * data).flatten(2).square().sum(2)
 
 
-def distance(x: Tensor, data: Tensor) -> Tensor:
-    """‖x − z‖² for each state and data point: (n, N)."""
-    return (x - data).flatten(2).square().sum(2)
+def bayes(d: Tensor, beta) -> Tensor:
+    """Posterior weights from squared distances."""
+    return (-d / (2 * beta**2)).softmax(1)
 
 
-def exponent(f, distance=lambda x, data, a: distance(x, a * data)):
-    """A mistake in the exponents: f(‖x − α z‖², α, β), of shapes (n, N) and (n, 1), or of another distance."""
-    return lambda x, data, a, alpha, beta, *_: f(distance(x, data, a), alpha, beta).softmax(1)
-
-
-def ending(f):
-    """A mistake in what becomes of the exponents."""
-    return lambda x, data, a, alpha, beta, *_: f(-distance(x, a * data) / (2 * beta**2))
+def likely(x: Tensor, data: Tensor, t, schedule) -> tuple:
+    """Terms of mistakes: squared distances, exponents, α and β as columns, and what was given."""
+    a, b = (torch.as_tensor(value).to(x).reshape(-1, 1) for value in (schedule.alpha(t), schedule.beta(t)))
+    d = squares(x, data, a)
+    return d, -d / (2 * b**2), a, b, x, data, t
 
 
 @lab.exercise(
@@ -471,58 +434,39 @@ def ending(f):
     ),
     withhold=("paths.EmpiricalMarginal.posterior_weights",),
     library=lambda x, data, t, schedule: GaussianPath(schedule).marginal(Empirical(data)).posterior_weights(x, t),
-    visible=[
-        *((*path, torch.float32)[:4] for path in PATHS),
-        (CondOT(), torch.tensor(0.999), (3, 2), torch.float32, 4, 1.0),
-    ],
-    terms=squares,
+    visible=[*PATHS, (CondOT(), torch.tensor(0.999), (3, 2), torch.float32, 4, 1.0)],
+    terms=likely,
     mistakes={
-        "the weights were normalised over the states, not over the data points of each state": ending(
-            lambda e: e.softmax(0)
+        "the weights were normalised over the states, not over the data points": lambda d, e, *_: e.softmax(0),
+        "the weights were normalised over the whole table; each row sums to 1": lambda d, e, *_: (
+            e.flatten().softmax(0).reshape(e.shape)
         ),
-        "the weights were normalised over the whole table; each row sums to 1": ending(
-            lambda e: e.flatten().softmax(0).reshape(e.shape)
+        "the table is transposed: one row for each state, one column for each data point": lambda d, e, *_: (
+            e.softmax(1).T
         ),
-        "the table is transposed: one row for each state, one column for each data point": ending(
-            lambda e: e.softmax(1).T
+        "the weights were not normalised": lambda d, e, *_: e.exp(),
+        "these are logarithms of the weights": lambda d, e, *_: e.log_softmax(1),
+        "these are the exponents, before the softmax": lambda d, e, *_: e,
+        "the sign is reversed: far data points got the most weight": lambda d, e, *_: (-e).softmax(1),
+        "only the likeliest data point got any weight": lambda d, e, *_: (e == e.amax(1, keepdim=True)).to(e),
+        "all exponentials rounded to 0 near the data, and 0/0 is no weight; use a softmax of the exponents": (
+            lambda d, e, *_: e.exp() / e.exp().sum(1, keepdim=True)
         ),
-        "the weights were not normalised": ending(lambda e: e.exp()),
-        "these are logarithms of the weights": ending(lambda e: e.log_softmax(1)),
-        "these are the exponents, before the softmax": ending(lambda e: e),
-        "the sign is reversed: far data points got the most weight": ending(lambda e: (-e).softmax(1)),
-        "only the likeliest data point got any weight": ending(
-            lambda e: torch.nn.functional.one_hot(e.argmax(1), e.shape[1]).to(e)
+        "all exponentials rounded to 0 near the data, and so do the weights; use a softmax of the exponents": (
+            lambda d, e, *_: e.exp() / (e.exp().sum(1, keepdim=True) + 1e-8)
         ),
-        "all exponentials rounded to 0 near the data, and 0/0 is no weight; use a softmax of the exponents": ending(
-            lambda e: e.exp() / e.exp().sum(1, keepdim=True)
-        ),
-        "all exponentials rounded to 0 near the data, and so do the weights; use a softmax of the exponents": ending(
-            lambda e: e.exp() / (e.exp().sum(1, keepdim=True) + 1e-8)
-        ),
-        "the factor ½ is missing in the exponent": exponent(lambda d, a, b: -d / b**2),
-        "parentheses are missing: 2 β² as a whole should be below": exponent(lambda d, a, b: -d / 2 * b**2),
-        "β was not squared": exponent(lambda d, a, b: -d / (2 * b)),
-        "β is missing in the exponent": exponent(lambda d, a, b: -d / 2),
-        BORROWED: exponent(lambda d, a, b: -d / (2 * (1 - a**2))),
-        "the distance was not squared": exponent(lambda d, a, b: -(d**0.5) / (2 * b**2)),
-        "squares were averaged over the coordinates, not summed": exponent(
-            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(x, a * data) / x[0].numel()
-        ),
-        "α is missing: noise is centred at α z, not at z": exponent(
-            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(x, data)
-        ),
-        "α multiplies x, not the data points": exponent(
-            lambda d, a, b: -d / (2 * b**2), lambda x, data, a: distance(a * x, data)
-        ),
-        "α and β are exchanged": lambda x, data, a, alpha, beta, t, schedule: (
-            -distance(x, schedule.weights(t, x)[1] * data) / (2 * alpha**2)
-        ).softmax(1),
-        CONDOT: lambda x, data, a, alpha, beta, t, schedule: ending(lambda e: e.softmax(1))(
-            *squares(x[:, 0], data, t, CondOT())
-        ),
-        UNSHAPED: lambda x, data, a, alpha, beta, t, schedule: (
-            -distance(x, a * data) / (2 * schedule.beta(t) ** 2)
-        ).softmax(1),
+        "the factor ½ is missing in the exponent": lambda d, e, a, b, *_: bayes(2 * d, b),
+        "parentheses are missing: 2 β² as a whole should be below": lambda d, e, a, b, *_: bayes(d, 1 / b),
+        "β was not squared": lambda d, e, a, b, *_: bayes(d, b**0.5),
+        "β is missing in the exponent": lambda d, e, *_: bayes(d, 1),
+        "the distance was not squared": lambda d, e, a, b, *_: bayes(d**0.5, b),
+        "squares were averaged over the coordinates, not summed": lambda d, e, a, b, x, *_: bayes(d / x[0].numel(), b),
+        "α is missing: noise is centred at α z, not at z": lambda d, e, a, b, x, z, t: bayes(squares(x, z, 1), b),
+        "α multiplies x, not the data": lambda d, e, a, b, x, z, t: bayes(squares(coefficient(a, x) * x, z, 1), b),
+        "α and β are exchanged": lambda d, e, a, b, x, z, t: bayes(squares(x, z, b), a),
+        CONDOT: lambda d, e, a, b, x, z, t: likely(x, z, t, CondOT())[1].softmax(1),
+        BORROWED: lambda d, e, a, b, *_: bayes(d, (1 - a**2) ** 0.5),
+        UNSHAPED: lambda d, e, a, b, *_: bayes(d, b[:, 0]),
     },
 )
 def posterior_weights(schedule, t, shape, dtype=torch.float32, count=3, spread=None):
@@ -532,7 +476,7 @@ def posterior_weights(schedule, t, shape, dtype=torch.float32, count=3, spread=N
     return Case(f"the table of weights for states of shape {shape}", (x, data, t, schedule), expected)
 
 
-def of_pairs(x: Tensor, z: Tensor, t) -> Tensor:
+def pulling(x: Tensor, z: Tensor, t) -> Tensor:
     """A conditional field that is not linear in z. Fails unless x and z are pairs with times that fit."""
     t = torch.as_tensor(t).to(x)
     if x.shape != z.shape:
@@ -542,15 +486,9 @@ def of_pairs(x: Tensor, z: Tensor, t) -> Tensor:
     return torch.cos(z) * z - coefficient(t, x) ** 2 * x * z**2
 
 
-def velocities(x, data, t, weights, field) -> tuple[Tensor, ...]:
-    """Terms of mistakes: the weights (n, N, 1), the table of velocities (n, N, d), and what was given."""
-    table = torch.stack([field(x, z.expand_as(x), t) for z in data], dim=1)
-    return weights[..., None], table.flatten(2), x, data, t, field
-
-
-def averaging(f):
-    """A mistake in the average: f(w, velocities), of shapes (n, N, 1) and (n, N, d), gives (n, d)."""
-    return lambda w, v, x, *_: f(w, v).reshape(x.shape)
+def velocities(field, x, data, t) -> Tensor:
+    """The field at all states and data points: (n, N, *shape)."""
+    return torch.stack([field(x, z.expand_as(x), t) for z in data], 1)
 
 
 @lab.exercise(
@@ -562,9 +500,7 @@ def averaging(f):
         "Multiply that by column i of the weights, brought into shape with coefficient(…, x), and add up over i.",
     ),
     withhold=("paths.EmpiricalMarginal.vector_field",),
-    library=lambda x, data, t, weights, field: sum(
-        coefficient(weight, x) * field(x, z.expand_as(x), t) for z, weight in zip(data, weights.T)
-    ),
+    library=lambda x, data, t, weights, field: (of_pairs(weights, x) * velocities(field, x, data, t)).sum(1),
     visible=[
         (times(4), (4, 2), 3),
         (torch.tensor(0.35), (3, 2, 2, 3), 4),
@@ -572,40 +508,28 @@ def averaging(f):
         (0.8, (1, 3), 5),
         (torch.tensor([0.62]), (1, 2), 3),
     ],
-    terms=velocities,
+    terms=lambda x, data, t, weights, u: (of_pairs(weights, x), velocities(u, x, data, t), x, data, t, u),
     mistakes={
-        "the weights were not used: this is the plain mean over the data": averaging(lambda w, v: v.mean(1)),
-        "the velocities were added up without weights": averaging(lambda w, v: v.sum(1)),
-        "the result was divided by the number of data points; the weights sum to 1 already": averaging(
-            lambda w, v: (w * v).mean(1)
-        ),
-        "only the likeliest data point was used": averaging(lambda w, v: v[torch.arange(len(v)), w[..., 0].argmax(1)]),
+        "the weights were not used: this is the plain mean over the data": lambda w, v, *_: v.mean(1),
+        "the velocities were added up without weights": lambda w, v, *_: v.sum(1),
+        "it was divided by the number of data points; the weights sum to 1 already": lambda w, v, *_: (w * v).mean(1),
+        "only the likeliest data point was used": lambda w, v, *_: ((w == w.amax(1, keepdim=True)) * v).sum(1),
         "the field was asked once, at the average data point; that is right only if it is linear in z": (
-            lambda w, v, x, data, t, field: field(x, (w[..., 0] @ data.flatten(1)).reshape(x.shape), t)
+            lambda w, v, x, z, t, u: u(x, (w * z).sum(1), t)
         ),
-        "the weights were squared": averaging(lambda w, v: (w**2 * v).sum(1)),
-        "a softmax was applied to the weights; they are probabilities already": averaging(
-            lambda w, v: (w.softmax(1) * v).sum(1)
-        ),
-        "this is the average data point, not a velocity": lambda w, v, x, data, *_: (
-            w[..., 0] @ data.flatten(1)
-        ).reshape(x.shape),
-        "the last data point was left out": averaging(lambda w, v: (w * v)[:, :-1].sum(1)),
-        "the first data point was left out": averaging(lambda w, v: (w * v)[:, 1:].sum(1)),
-        "only the last data point was used": averaging(lambda w, v: (w * v)[:, -1]),
-        "x and z are exchanged in field(x, z, t)": lambda w, v, x, data, t, field: averaging(
-            lambda w, v: (w * v).sum(1)
-        )(w, torch.stack([field(z.expand_as(x), x, t) for z in data], 1).flatten(2), x),
-        FIRST_TIME: lambda w, v, x, data, t, field: averaging(lambda w, v: (w * v).sum(1))(
-            *velocities(x, data, t[0], w[..., 0], field)
-        ),
-        "the first state's weights were used for all": averaging(lambda w, v: (w[:1] * v).sum(1)),
-        "weights of shape (n,) multiply velocities of shape (n, …) as they are; coefficient(weight, x) shapes them": (
-            lambda w, v, x, data, t, field: sum(w[:, i, 0] * v[:, i].reshape(x.shape) for i in range(len(data)))
-        ),
-        "weights of shape (n, 1) multiply velocities, which fits points of the plane alone; use coefficient": (
-            lambda w, v, x, data, t, field: sum(w[:, i] * v[:, i].reshape(x.shape) for i in range(len(data)))
-        ),
+        "the weights were squared": lambda w, v, *_: (w**2 * v).sum(1),
+        "a softmax of the weights was used; they are probabilities": lambda w, v, *_: (w.softmax(1) * v).sum(1),
+        "this is the average data point, not a velocity": lambda w, v, x, z, *_: (w * z).sum(1),
+        "the last data point was left out": lambda w, v, *_: (w * v)[:, :-1].sum(1),
+        "the first data point was left out": lambda w, v, *_: (w * v)[:, 1:].sum(1),
+        "only the last data point was used": lambda w, v, *_: (w * v)[:, -1],
+        "the first state's weights were used for all": lambda w, v, *_: (w[:1] * v).sum(1),
+        "x and z are exchanged in field(x, z, t)": lambda w, v, x, z, t, u: (
+            w * velocities(lambda x, z, t: u(z, x, t), x, z, t)
+        ).sum(1),
+        FIRST_TIME: lambda w, v, x, z, t, u: (w * velocities(u, x, z, t[0])).sum(1),
+        UNSHAPED: lambda w, v, x, z, *_: sum(w[:, i].flatten() * v[:, i] for i in range(len(z))),
+        ROWS_ONLY: lambda w, v, x, z, *_: sum(w[:, i].reshape(-1, 1) * v[:, i] for i in range(len(z))),
     },
 )
 def marginal_vector_field(t, shape, count, dtype=torch.float32):
@@ -614,7 +538,7 @@ def marginal_vector_field(t, shape, count, dtype=torch.float32):
     moments = torch.cos(data) * data, data**2  # of which a velocity is linear
     first, second = (torch.einsum("nk,k...->n...", w, moment) for moment in moments)
     expected = first - coefficient(torch.as_tensor(t).to(x), x) ** 2 * x * second
-    return Case(f"the field for shape {shape}", (x, data, t, w, of_pairs), expected)
+    return Case(f"the field for shape {shape}", (x, data, t, w, pulling), expected)
 
 
 # --- 5 · why averaging is right ---------------------------------------------------------------------------------------
@@ -636,15 +560,12 @@ class Stirring(Field):
 
 
 def jacobian(u, x: Tensor, t) -> tuple:
-    """Terms of mistakes: ∂u^i/∂x_j for each row, (n, d, d), and what was given."""
+    """Terms of mistakes: ∂u^i/∂x_j for each row, (n, d, d), its diagonal, (n, d), and what was given."""
     x = x.detach().requires_grad_()
     values = u(x, t)
     rows = [torch.autograd.grad(values[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
-    return torch.stack(rows, 1), u, x.detach(), t
-
-
-def diagonal(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=1, dim2=2)
+    full = torch.stack(rows, 1)
+    return full, full.diagonal(dim1=1, dim2=2), u, x.detach(), t
 
 
 @lab.exercise(
@@ -665,23 +586,21 @@ def diagonal(matrix: Tensor) -> Tensor:
     ],
     terms=jacobian,
     mistakes={
-        "the whole Jacobian was summed; the divergence takes ∂u^i/∂x_j for i = j only": lambda J, *_: J.sum((1, 2)),
+        "the whole Jacobian was summed; the divergence takes ∂u^i/∂x_j for i = j only": lambda J, D, *_: J.sum((1, 2)),
         "u(x, t).sum() was differentiated at once; that has a column for each coordinate, and sums over all i": (
-            lambda J, *_: J.sum(1)
+            lambda J, D, *_: J.sum(1)
         ),
-        "the result has a column for each coordinate; the divergence is their sum": lambda J, *_: diagonal(J),
-        "one number came back; each state has a divergence of its own, so do not add them up": lambda J, *_: diagonal(
-            J
-        ).sum(),
-        "only the first coordinate was differentiated": lambda J, *_: J[:, 0, 0],
-        "only the last coordinate was differentiated": lambda J, *_: J[:, -1, -1],
-        "only the first two coordinates were differentiated": lambda J, *_: diagonal(J)[:, :2].sum(1),
-        "the terms were averaged over the coordinates, not summed": lambda J, *_: diagonal(J).mean(1),
-        "the entries ∂u^i/∂x_j with i ≠ j were summed": lambda J, *_: J.sum((1, 2)) - diagonal(J).sum(1),
-        "this is the curl: ∂u²/∂x_1 − ∂u¹/∂x_2": lambda J, *_: J[:, 1, 0] - J[:, 0, 1],
-        "this is the sum of the components, without a derivative": lambda J, u, x, t: u(x, t).sum(1),
-        "the sign is reversed": lambda J, *_: -diagonal(J).sum(1),
-        FIRST_TIME: lambda J, u, x, t: diagonal(jacobian(u, x, t[0])[0]).sum(1),
+        "the result has a column for each coordinate; the divergence is their sum": lambda J, D, *_: D,
+        "one number came back; each state has a divergence of its own, so do not add them up": lambda J, D, *_: D.sum(),
+        "only the first coordinate was differentiated": lambda J, D, *_: D[:, 0],
+        "only the last coordinate was differentiated": lambda J, D, *_: D[:, -1],
+        "only the first two coordinates were differentiated": lambda J, D, *_: D[:, :2].sum(1),
+        "the terms were averaged over the coordinates, not summed": lambda J, D, *_: D.mean(1),
+        "the entries ∂u^i/∂x_j with i ≠ j were summed": lambda J, D, *_: J.sum((1, 2)) - D.sum(1),
+        "this is the curl: ∂u²/∂x_1 − ∂u¹/∂x_2": lambda J, D, *_: J[:, 1, 0] - J[:, 0, 1],
+        "this is the sum of the components, without a derivative": lambda J, D, u, x, t: u(x, t).sum(1),
+        "the sign is reversed": lambda J, D, *_: -D.sum(1),
+        FIRST_TIME: lambda J, D, u, x, t: jacobian(u, x, t[0])[1].sum(1),
     },
 )
 def divergence(seed, t, shape, dtype=torch.float32):
@@ -714,16 +633,17 @@ class Drifting:
         return self.density.value(x, t) * (self.score.value(x, t).square().sum(1) - x.shape[1] / self.v)
 
 
-def change_of(density, x: Tensor, t: Tensor) -> Tensor:
-    """∂_t p for each row."""
-    t = t.detach().requires_grad_()
-    return torch.autograd.grad(density(x, t).sum(), t)[0]
+def flow_of(density, u, x, t) -> Tensor:
+    """div(p u), if density(x, t) has the shape that multiplies u."""
+    return likelihood.divergence(lambda x, t: density(x, t) * u(x, t), x, t)
 
 
 def balance(density, u, x, t) -> tuple:
     """Terms of mistakes: ∂_t p, div(p u), p and div u, and what was given."""
-    flow = likelihood.divergence(lambda x, t: density(x, t)[:, None] * u(x, t), x, t)
-    return change_of(density, x, t), flow, density(x, t), likelihood.divergence(u, x, t), density, u, x, t
+    s = t.detach().requires_grad_()
+    (change,) = torch.autograd.grad(density(x, s).sum(), s)
+    flow = flow_of(lambda x, t: density(x, t)[:, None], u, x, t)
+    return change, flow, density(x, t), likelihood.divergence(u, x, t), density, u, x, t
 
 
 @lab.exercise(
@@ -746,16 +666,12 @@ def balance(density, u, x, t) -> tuple:
         "div(p u) was replaced by p div u: the density changes in space too": lambda c, f, p, div, *_: c + p * div,
         "the density is missing: div u instead of div(p u)": lambda c, f, p, div, *_: c + div,
         "the logarithm of the density was differentiated in time": lambda c, f, p, div, *_: c / p + f,
-        "the logarithm of the density stands for the density in both terms": lambda c, f, p, div, *_: (
-            c / p + p.log() * div + f / p - div
-        ),
+        "log p stands for p in both terms": lambda c, f, p, div, *_: c / p + p.log() * div + f / p - div,
         "everything was divided by p": lambda c, f, p, div, *_: (c + f) / p,
         "only u · ∇p is there; p div u is missing": lambda c, f, p, div, *_: c + f - p * div,
-        "the time derivatives of all rows were added up; each row has a time of its own": lambda c, f, p, div, *_: (
-            c.sum() + f
-        ),
+        "the time derivatives of all rows were added up; each row has its own": lambda c, f, p, div, *_: c.sum() + f,
         "p of shape (n,) multiplies u of shape (n, d) as it is; density(x, t)[:, None] shapes it": (
-            lambda c, f, p, div, density, u, x, t: c + likelihood.divergence(lambda x, t: density(x, t) * u(x, t), x, t)
+            lambda c, f, p, div, density, u, x, t: c + flow_of(density, u, x, t)
         ),
         FIRST_TIME: lambda c, f, p, div, density, u, x, t: sum(balance(density, u, x, t[:1].expand(len(x)))[:2]),
         "the absolute value was taken": lambda c, f, p, div, *_: (c + f).abs(),
@@ -794,9 +710,7 @@ def continuity_residual(seed, shape, dtype=torch.float32):
         "β is missing: this is α z − x": lambda x, z, a, b, *_: a * z - x,
         "α is missing: noise is centred at α z": lambda x, z, a, b, *_: -(x - z) / b**2,
         "α and β are exchanged": lambda x, z, a, b, *_: -(x - b * z) / a**2,
-        "the factor ½ of the log density stayed; the derivative of a square is twice its root": lambda x, z, a, b, *_: (
-            -(x - a * z) / (2 * b**2)
-        ),
+        "the ½ stayed; the derivative of a square is twice its root": lambda x, z, a, b, *_: (a * z - x) / (2 * b**2),
         "the derivative was taken with respect to z": lambda x, z, a, b, *_: a * (x - a * z) / b**2,
         "this is the vector field, not the score": lambda x, z, a, b, da, db, *_: da * z + db / b * (x - a * z),
         "the log density itself came back": lambda x, z, a, b, *_: -((x - a * z) ** 2) / (2 * b**2),
@@ -814,19 +728,10 @@ def conditional_score(schedule, t, shape, dtype=torch.float32):
     return Case(f"the score for shape {shape}", (x.detach(), z, t, schedule), expected.to(dtype))
 
 
-def scoring(f):
-    """A mistake in the marginal score: f(x, E[z | x], α, β, …) of what else stands among the terms."""
-    return lambda x, data, w, *rest: f(x, (w @ data.flatten(1)).reshape(x.shape), *rest)
-
-
-def of_each(f):
-    """A mistake in the average of the conditional scores: f(w, scores), of shapes (n, N, 1) and (n, N, d)."""
-
-    def mistake(x, data, w, a, b, *_):
-        scores = torch.stack([-(x - a * z) / b**2 for z in data], 1)
-        return f(w[..., None], scores.flatten(2)).reshape(x.shape)
-
-    return mistake
+def averages(x, data, t, weights, schedule) -> tuple:
+    """Terms of mistakes: x, E[z | x], the weights and the conditional scores pair by pair, and those of `weighted`."""
+    w, scores = of_pairs(weights, x), velocities(GaussianPath(schedule).score, x, data, t)
+    return weighted(x, (w * data).sum(1), w, scores, t, schedule)
 
 
 @lab.exercise(
@@ -840,27 +745,23 @@ def of_each(f):
     withhold=("paths.EmpiricalMarginal.score",),
     library=lambda x, data, t, weights, schedule: GaussianPath(schedule).marginal(Empirical(data)).score(x, t),
     visible=PATHS,
-    terms=lambda x, data, t, weights, schedule: weighted(x, data, weights, t, schedule),
+    terms=averages,
     mistakes={
-        "the weights were not used: this is the plain mean over the data": of_each(lambda w, s: s.mean(1)),
-        "the scores were added up without weights": of_each(lambda w, s: s.sum(1)),
-        "only the likeliest data point was used": of_each(lambda w, s: s[torch.arange(len(s)), w[..., 0].argmax(1)]),
-        "the result was divided by the number of data points; the weights sum to 1 already": of_each(
-            lambda w, s: (w * s).mean(1)
-        ),
-        "the last data point was left out": of_each(lambda w, s: (w * s)[:, :-1].sum(1)),
-        "the sign is missing": scoring(lambda x, z, a, b, *_: (x - a * z) / b**2),
-        "parentheses are missing: this is −x + α E[z | x]/β²": scoring(lambda x, z, a, b, *_: -x + a * z / b**2),
-        "β was not squared": scoring(lambda x, z, a, b, *_: -(x - a * z) / b),
-        "β is missing": scoring(lambda x, z, a, b, *_: a * z - x),
-        "α is missing: the denoised point has to be multiplied by α": scoring(lambda x, z, a, b, *_: -(x - z) / b**2),
-        "this is the denoiser E[z | x], not the score": scoring(lambda x, z, *_: z),
-        "this is α E[z | x]/β², without x": scoring(lambda x, z, a, b, *_: a * z / b**2),
-        "α and β are exchanged": scoring(lambda x, z, a, b, *_: -(x - b * z) / a**2),
-        "this is the marginal field, not the score": scoring(
-            lambda x, z, a, b, da, db, *_: da * z + db / b * (x - a * z)
-        ),
-        **misweighted(lambda x, data, w, a, b, *_: -(x - a * (w @ data.flatten(1)).reshape(x.shape)) / b**2),
+        "the weights were not used: this is the plain mean over the data": lambda x, m, w, s, *_: s.mean(1),
+        "the scores were added up without weights": lambda x, m, w, s, *_: s.sum(1),
+        "only the likeliest data point was used": lambda x, m, w, s, *_: ((w == w.amax(1, keepdim=True)) * s).sum(1),
+        "it was divided by the number of data points; the weights sum to 1": lambda x, m, w, s, *_: (w * s).mean(1),
+        "the last data point was left out": lambda x, m, w, s, *_: (w * s)[:, :-1].sum(1),
+        "the sign is missing": lambda x, m, w, s, a, b, *_: (x - a * m) / b**2,
+        "parentheses are missing: this is −x + α E[z | x]/β²": lambda x, m, w, s, a, b, *_: -x + a * m / b**2,
+        "β was not squared": lambda x, m, w, s, a, b, *_: -(x - a * m) / b,
+        "β is missing": lambda x, m, w, s, a, b, *_: a * m - x,
+        "α is missing: it multiplies the denoised point": lambda x, m, w, s, a, b, *_: -(x - m) / b**2,
+        "this is the denoiser E[z | x], not the score": lambda x, m, *_: m,
+        "this is α E[z | x]/β², without x": lambda x, m, w, s, a, b, *_: a * m / b**2,
+        "α and β are exchanged": lambda x, m, w, s, a, b, *_: -(x - b * m) / a**2,
+        "this is the marginal field, not the score": lambda x, m, w, s, a, b, da, db, *_: da * m + db / b * (x - a * m),
+        **misweighted(lambda x, m, w, s, a, b, *_: -(x - a * m) / b**2),
     },
 )
 def marginal_score(schedule, t, shape, dtype=torch.float32, count=4):
@@ -871,11 +772,6 @@ def marginal_score(schedule, t, shape, dtype=torch.float32, count=4):
     (expected,) = torch.autograd.grad(logs.logsumexp(1).sum(), y)
     args = x, data, t, logs.detach().softmax(1).to(dtype), schedule
     return Case(f"the score for shape {shape}", args, expected.to(dtype))
-
-
-def facing(score, x: Tensor, t) -> tuple:
-    """Terms of mistakes: the score, x, the length of x, and what else was given."""
-    return score(x, t), x, x.norm(dim=1), t, score
 
 
 @lab.exercise(
@@ -893,27 +789,21 @@ def facing(score, x: Tensor, t) -> tuple:
         (0.02, 0.8, (2, 3), DOUBLE),
         (0.6, torch.tensor([0.62]), (1, 2)),
     ],
-    terms=facing,
+    terms=lambda score, x, t: (score(x, t), x, x.norm(dim=1), t, score),
     mistakes={
-        "x was not divided by its length: a normal has length 1": lambda s, x, r, *_: (s * x).sum(1),
+        "x was not divided by its length: a normal has length 1": lambda s, x, *_: (s * x).sum(1),
         "x was divided by its squared length": lambda s, x, r, *_: (s * x).sum(1) / r**2,
         "x was divided by the length of the whole batch": lambda s, x, r, *_: (s * x).sum(1) / x.norm(),
         "x was divided by the length of each column, not of each row": lambda s, x, *_: (s * x / x.norm(dim=0)).sum(1),
         "this is the length of the score; only the part along the normal is asked for": lambda s, *_: s.norm(dim=1),
         "this is the component along the circle": lambda s, x, r, *_: (s[:, 1] * x[:, 0] - s[:, 0] * x[:, 1]) / r,
         "the sign is reversed: the normal points outwards": lambda s, x, r, *_: -(s * x).sum(1) / r,
-        "the absolute value was taken; the sign says whether the score points in or out": lambda s, x, r, *_: (
-            (s * x).sum(1).abs() / r
-        ),
-        "the score was scaled to length 1, too: this is the cosine of an angle": lambda s, x, *_: (
-            torch.cosine_similarity(s, x)
-        ),
+        "the absolute value was taken; the sign says in or out": lambda s, x, r, *_: (s * x).sum(1).abs() / r,
+        "the score was scaled to length 1, too: this is a cosine": lambda s, x, *_: torch.cosine_similarity(s, x),
         "the score was scaled to length 1, not x": lambda s, x, *_: (s * x).sum(1) / s.norm(dim=1),
         "the terms were averaged over the coordinates, not summed": lambda s, x, r, *_: (s * x).mean(1) / r,
         "only the first coordinate was used": lambda s, x, r, *_: s[:, 0] * x[:, 0] / r,
-        "vectors came back; the component along the normal is one number for each state": lambda s, x, r, *_: (
-            s * x / r[:, None]
-        ),
+        "vectors came back; the component is one number for each state": lambda s, x, r, *_: s * x / r[:, None],
         "this is the normal part of the score as a vector; its length along the normal is asked for": (
             lambda s, x, r, *_: (s * x).sum(1, keepdim=True) * x / r[:, None] ** 2
         ),
@@ -921,9 +811,7 @@ def facing(score, x: Tensor, t) -> tuple:
         "the score was asked at time 1 whatever t is": lambda s, x, r, t, score: (score(x, 1.0) * x).sum(1) / r,
         "the score was asked at time 0 whatever t is": lambda s, x, r, t, score: (score(x, 0.0) * x).sum(1) / r,
         FIRST_TIME: lambda s, x, r, t, score: (score(x, t[0]) * x).sum(1) / r,
-        "the score was asked at the normal, not at x": lambda s, x, r, t, score: (
-            (score(x / r[:, None], t) * x).sum(1) / r
-        ),
+        "the score was asked at the normal, not at x": lambda s, x, r, t, score: (score((x.T / r).T, t) * x).sum(1) / r,
     },
 )
 def score_along_normal(size, t, shape, dtype=torch.float32):
@@ -937,14 +825,9 @@ def score_along_normal(size, t, shape, dtype=torch.float32):
 # --- 7 · noise that leaves the path alone -----------------------------------------------------------------------------
 
 
-def extension(f, shape=coefficient):
+def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
     """A mistake in the drift: f(u, s, σ), the values at (x, t) in shapes that multiply."""
     return lambda u, score, sigma: lambda x, t: f(u(x, t), score(x, t), shape(sigma(t), x))
-
-
-def at_start(u, score, sigma):
-    level = sigma(torch.tensor(0.0, dtype=torch.float64))
-    return lambda x, t: u(x, t) + level**2 / 2 * score(x, t)
 
 
 @lab.exercise(
@@ -956,7 +839,7 @@ def at_start(u, score, sigma):
         "Return a function of (x, t). In it, bring sigma(t) into shape with coefficient(…, x) before you use it.",
     ),
     withhold=("processes.sde_extension",),
-    library=extension(lambda u, s, g: u + g**2 / 2 * s),
+    library=extension(),
     judge=judges.function,
     visible=[(VE(1.7).beta, times(4), (4, 2)), (Bent().beta, times(3, dtype=DOUBLE), (3, 1, 2, 4), DOUBLE)],
     mistakes={
@@ -971,10 +854,10 @@ def at_start(u, score, sigma):
         "u and the score are exchanged": extension(lambda u, s, g: s + g**2 / 2 * u),
         "the factor multiplies u too": extension(lambda u, s, g: g**2 / 2 * (u + s)),
         "the noise level σ itself was added": extension(lambda u, s, g: u + g**2 / 2 * s + g),
-        "σ was taken at time 0 whatever t is": at_start,
-        UNSHAPED: extension(lambda u, s, g: u + g**2 / 2 * s, lambda value, x: value),
-        ROWS_ONLY: extension(lambda u, s, g: u + g**2 / 2 * s, lambda value, x: value[:, None]),
-        FIRST_TIME: extension(lambda u, s, g: u + g**2 / 2 * s, lambda value, x: value[0]),
+        "σ was taken at time 0, not t": lambda u, s, sigma: lambda x, t: u(x, t) + sigma(0.0) ** 2 / 2 * s(x, t),
+        UNSHAPED: extension(shape=lambda value, x: value),
+        ROWS_ONLY: extension(shape=lambda value, x: value[:, None]),
+        FIRST_TIME: extension(shape=lambda value, x: value[0]),
     },
 )
 def sde_extension_drift(sigma, t, shape, dtype=torch.float32):
@@ -1009,15 +892,13 @@ def spending(density, score, drift, sigma, x, t) -> tuple:
     visible=[(1.3, 80, (5, 2)), (0.6, 81, (3, 3), DOUBLE), (2.2, 82, (1, 1), DOUBLE), (0.0, 83, (4, 1))],
     terms=spending,
     mistakes={
-        "the noise is missing: this is the continuity equation": lambda c, f, lap, p, d, half, g: c + f,
+        "the noise is missing: this is the continuity equation": lambda c, f, *_: c + f,
         "the factor ½ is missing": lambda c, f, lap, p, d, half, g: c + f - g**2 * lap,
         "σ was not squared": lambda c, f, lap, p, d, half, g: c + f - g / 2 * lap,
         "½ was squared with σ: it is ½ σ²": lambda c, f, lap, p, d, half, g: c + f - g**2 / 4 * lap,
         "the noise has the wrong sign": lambda c, f, lap, p, d, half, g: c + f + half * lap,
         "the Laplacian of log p was taken instead of that of p": lambda c, f, lap, p, d, half, g: c + f - half * d,
-        "the noise lacks p ‖∇ log p‖²: Δp is more than p div(∇ log p)": lambda c, f, lap, p, d, half, g: (
-            c + f - half * p * d
-        ),
+        "the noise lacks p ‖∇ log p‖², the other part of Δp": lambda c, f, _, p, d, half, g: c + f - half * p * d,
         "the noise lacks p div(∇ log p)": lambda c, f, lap, p, d, half, g: c + f - half * (lap - p * d),
         "the time derivative is missing": lambda c, f, lap, p, d, half, g: f - half * lap,
         "the drift is missing": lambda c, f, lap, p, d, half, g: c - half * lap,
@@ -1025,12 +906,8 @@ def spending(density, score, drift, sigma, x, t) -> tuple:
         "½ σ² multiplies the drift too": lambda c, f, lap, p, d, half, g: c + half * (f - lap),
         "the sign of the whole left-hand side is reversed": lambda c, f, lap, p, d, half, g: half * lap - c - f,
         "everything was divided by p": lambda c, f, lap, p, d, half, g: (c + f - half * lap) / p,
-        "the drift was taken for the right one; where it does not fit, the residual is not 0": (
-            lambda c, f, lap, p, d, half, g: torch.zeros_like(p)
-        ),
-        "the time derivatives of all rows were added up; each row has a time of its own": (
-            lambda c, f, lap, p, d, half, g: c.sum() + f - half * lap
-        ),
+        "the drift was taken for the right one; where it does not fit, the residual is not 0": lambda c, *_: 0 * c,
+        "the time derivatives of all rows were added up": lambda c, f, lap, p, d, half, g: c.sum() + f - half * lap,
     },
 )
 def fokker_planck_residual(sigma, seed, shape, dtype=torch.float32):

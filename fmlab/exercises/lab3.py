@@ -2,7 +2,6 @@
 
 Truth comes from elsewhere than the formulas asked for: velocities are time derivatives along known paths, by automatic
 differentiation; gradient descent is that of least squares; fields are affine in x, so that Euler's steps are products.
-All randomness is passed in, so comparisons are exact.
 """
 
 import math
@@ -38,6 +37,10 @@ def on_path(path, t, *batches: Tensor) -> tuple[Tensor, Tensor]:
     return x.detach(), torch.autograd.grad(x.sum(), t)[0]
 
 
+def lerp(t, a: Tensor, b: Tensor) -> Tensor:
+    return a + t * (b - a)
+
+
 def regression(answer, case):
     """A loss on one batch: what the network is asked about, then the loss, a scalar, and its gradient."""
     found = answer(*case.args)
@@ -47,14 +50,11 @@ def regression(answer, case):
     yield from judges.loss_of(found, case.expected, case.model.weights, case.what)
 
 
-def regression_case(of: str, model: Weighted, args: tuple, x: Tensor, t, target: Tensor) -> Case:
-    """A case of `regression`. x: the states that the model should be shown. target: what it should answer there."""
+def regression_case(of: str, args: tuple, x: Tensor, t, target: Tensor) -> Case:
+    """A case of `regression`. args: those after the model, which is shown x and should answer the target."""
+    model = Weighted(0.3 * x.ndim, -0.4, x.dtype)
     loss = (model.value(x, t) - target).square().sum() / len(x)
-    return Case(f"the loss of {of}", args, loss, model=model, x=x, t=t)
-
-
-def model_for(shape: tuple, dtype: torch.dtype) -> Weighted:
-    return Weighted(0.3 * len(shape), -0.4, dtype)
+    return Case(f"the loss of {of}", (model, *args), loss, model=model, x=x, t=t)
 
 
 def squares(error: Tensor) -> Tensor:
@@ -62,11 +62,12 @@ def squares(error: Tensor) -> Tensor:
     return error.flatten(1).square().sum(1)
 
 
-class Batch:
-    """A batch of a regression. Mistakes are its loss with a part exchanged: the state x, the target, or the time t.
+def first(t) -> Tensor:
+    return torch.as_tensor(t).reshape(-1)[0]
 
-    a, b, da, db: the weights α, β, α̇, β̇.
-    """
+
+class Batch:
+    """A batch of a regression. Mistakes exchange a part of its loss: the state x, the target, or the time t."""
 
     def __init__(self, u, z, t, noise, schedule, field=None):
         self.u, self.z, self.t, self.noise, self.schedule, self.field = u, z, t, noise, schedule, field
@@ -85,55 +86,27 @@ class Batch:
         """The same at another time, or on another schedule."""
         return Batch(self.u, self.z, t, self.noise, schedule or self.schedule, self.field)
 
-    def first(self) -> Tensor:
-        return torch.as_tensor(self.t).reshape(-1)[0]
 
-
-def shown(states: dict) -> dict:
-    """Mistakes: words → the state that the network is shown, a function of the batch."""
-    return {words: lambda m, f=f: m.loss(x=f(m)) for words, f in states.items()}
-
-
-def aimed(targets: dict) -> dict:
-    """Mistakes: words → what the network is compared with, a function of the batch."""
-    return {words: lambda m, f=f: m.loss(target=f(m)) for words, f in targets.items()}
-
-
-REDUCED = {  # mistakes of every regression: how errors become one number
-    "the mean was taken over coordinates too: sum over them, average over the batch": lambda e: e.square().mean(),
-    "the losses of the batch were summed, not averaged": lambda e: e.square().sum(),
-    "there is a factor ½ too many": lambda e: squares(e).mean() / 2,
-    "the norm was not squared": lambda e: squares(e).sqrt().mean(),
-    "a root was taken of the loss": lambda e: squares(e).mean().sqrt(),
-    "absolute values were added up, not squares": lambda e: e.abs().sum() / len(e),
-    "coordinates were added up before they were squared": lambda e: e.flatten(1).sum(1).square().mean(),
-    "images are summed over axis 1 alone; flatten(1) makes each a row": lambda e: e.square().sum(1).mean(),
-    "images are summed over the last axis alone; flatten(1) makes each a row": lambda e: e.square().sum(-1).mean(),
-}
-REDUCED = {words: lambda m, f=f: f(m.error()) for words, f in REDUCED.items()}
-
-TIMES = {  # and what becomes of the times
+REGRESSION = {  # mistakes of every regression: how errors become one number, and what becomes of the times
+    "the mean was taken over coordinates too; sum over them": lambda m: m.error().square().mean(),
+    "the losses of the batch were summed, not averaged": lambda m: m.error().square().sum(),
+    "there is a factor ½ too many": lambda m: m.loss() / 2,
+    "the norm was not squared": lambda m: squares(m.error()).sqrt().mean(),
+    "images are summed over axis 1 alone; flatten(1) makes each a row": lambda m: m.error().square().sum(1).mean(),
+    "images are summed over the last axis alone; flatten(1) first": lambda m: m.error().square().sum(-1).mean(),
     "the network was given the time 1 − t": lambda m: m.loss(t=1 - m.t),
-    "the first time was used for the whole batch": lambda m: m.at(m.first()).loss(),
+    "the first time was used for the whole batch": lambda m: m.at(first(m.t)).loss(),
     "state and time are exchanged in a call: u(x, t)": lambda m: squares(m.u(m.t, m.x)).mean(),
 }
 
-OFF_PATH = TIMES | {  # and of the first two: states that are not x_t
+OFF_PATH = REGRESSION | {  # and of the first two: states that are not x_t
     "the schedule was asked about the time 1 − t": lambda m: m.at(1 - m.t).loss(t=m.t),
     "this is the path of CondOT; use the schedule that is given": lambda m: m.at(m.t, CondOT()).loss(),
+    "the network was shown the data z instead of the state x_t": lambda m: m.loss(x=m.z),
+    "α_t and β_t are exchanged: α_t is the weight of the data": lambda m: m.loss(x=m.b * m.z + m.a * m.noise),
+    "the noise was subtracted from the state": lambda m: m.loss(x=m.a * m.z - m.b * m.noise),
+    "√β_t was used; β_t itself is the weight of the noise": lambda m: m.loss(x=m.a * m.z + m.b**0.5 * m.noise),
 }
-OFF_PATH |= shown(
-    {
-        "the network was shown the data z instead of the state x_t": lambda m: m.z,
-        "the network was shown the noise instead of the state x_t": lambda m: m.noise,
-        "α_t and β_t are exchanged: α_t is the weight of the data": lambda m: m.b * m.z + m.a * m.noise,
-        "the noise was subtracted from the state": lambda m: m.a * m.z - m.b * m.noise,
-        "β_t² was used; β_t itself is the weight of the noise": lambda m: m.a * m.z + m.b**2 * m.noise,
-        "√β_t was used; β_t itself is the weight of the noise": lambda m: m.a * m.z + m.b**0.5 * m.noise,
-        "β_t was taken as 1 − α_t, true of CondOT alone": lambda m: m.a * m.z + (1 - m.a) * m.noise,
-        "β_t² was taken as 1 − α_t²": lambda m: m.a * m.z + (1 - m.a**2) ** 0.5 * m.noise,
-    }
-)
 
 
 # --- regressions ------------------------------------------------------------------------------------------------------
@@ -162,32 +135,24 @@ OFF_PATH |= shown(
     ],
     terms=lambda *args: (Batch(*args),),
     mistakes=OFF_PATH
-    | aimed(
-        {
-            "the target is that of CondOT; use the schedule that is given": lambda m: m.z - m.noise,
-            "the target has the weights α_t and β_t where it needs their derivatives": lambda m: m.x,
-            "α̇_t and β̇_t are exchanged": lambda m: m.db * m.z + m.da * m.noise,
-            "the sign of β̇_t ε is reversed; β̇_t is negative by itself": lambda m: m.da * m.z - m.db * m.noise,
-            "β̇_t was taken as −α̇_t, true of CondOT alone": lambda m: m.da * (m.z - m.noise),
-            "the model was compared with the data; its target is a velocity": lambda m: m.z,
-            "the model was compared with the noise; its target is a velocity": lambda m: m.noise,
-            "the noise is missing from the target": lambda m: m.da * m.z,
-            "the data are missing from the target": lambda m: m.db * m.noise,
-            "the formula of lab 2 takes the state x_t where you put ε": lambda m: (
-                (m.da - m.db / m.b * m.a) * m.z + m.db / m.b * m.noise
-            ),
-            "the target is divided by β_t, which is 0 at t = 1; α̇_t z + β̇_t ε is the same without": lambda m: (
-                m.da * m.z + m.db / m.b * (m.x - m.a * m.z)
-            ),
-            "target and model were added": lambda m: -m.target,
-        }
-    )
-    | REDUCED,
+    | {
+        "the target is that of CondOT; use the schedule that is given": lambda m: m.loss(target=m.z - m.noise),
+        "the target has the weights α_t and β_t where it needs their derivatives": lambda m: m.loss(target=m.x),
+        "α̇_t and β̇_t are exchanged": lambda m: m.loss(target=m.db * m.z + m.da * m.noise),
+        "the sign of β̇_t ε is reversed; β̇_t is negative by itself": lambda m: m.loss(
+            target=m.da * m.z - m.db * m.noise
+        ),
+        "the model was compared with the data; its target is a velocity": lambda m: m.loss(target=m.z),
+        "the formula of lab 2 takes the state x_t where you put ε": lambda m: m.loss(
+            target=m.velocity + m.db / m.b * ((1 - m.b) * m.noise - m.a * m.z)
+        ),
+        "target and model were added": lambda m: m.loss(target=-m.target),
+    },
 )
 def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
-    z, noise, model = states(1, *shape, dtype=dtype), states(2, *shape, dtype=dtype), model_for(shape, dtype)
+    z, noise = states(1, *shape, dtype=dtype), states(2, *shape, dtype=dtype)
     x, velocity = on_path(lambda s, z, e: schedule.alpha(s) * z + schedule.beta(s) * e, t, z, noise)
-    return regression_case(f"a batch of shape {shape}", model, (model, z, t, noise, schedule), x, t, velocity)
+    return regression_case(f"a batch of shape {shape}", (z, t, noise, schedule), x, t, velocity)
 
 
 @lab.exercise(
@@ -210,44 +175,32 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
     ],
     terms=lambda *args: (Batch(*args),),
     mistakes=OFF_PATH
-    | aimed(
-        {
-            "this is still the conditional loss: the target is the marginal field at x_t": lambda m: m.velocity,
-            "the field was evaluated at the data z instead of the state x_t": lambda m: m.field(m.z, m.t),
-            "the field was evaluated at the noise instead of the state x_t": lambda m: m.field(m.noise, m.t),
-            "the field was evaluated at the time 1 − t": lambda m: m.field(m.x, 1 - m.t),
-            "the model was compared with the data; its target is the field": lambda m: m.z,
-            "the field is missing: this is the mean square of the model": lambda m: 0 * m.x,
-            "target and model were added": lambda m: -m.target,
-        }
-    )
     | {
-        "field and velocity were compared; the model is missing": lambda m: squares(
-            m.target - m.velocity + 0 * m.u(m.x, m.t)
-        ).mean()
-    }
-    | REDUCED,
+        "this is still the conditional loss: the target is the field at x_t": lambda m: m.loss(target=m.velocity),
+        "the field was evaluated at the data z, not at x_t": lambda m: m.loss(target=m.field(m.z, m.t)),
+        "the field was evaluated at the time 1 − t": lambda m: m.loss(target=m.field(m.x, 1 - m.t)),
+        "the model was compared with the data; its target is the field": lambda m: m.loss(target=m.z),
+        "target and model were added": lambda m: m.loss(target=-m.target),
+    },
 )
 def marginal_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
-    z, noise, model = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype), model_for(shape, dtype)
+    z, noise = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype)
     field = Field(lambda x, t: torch.sin(2 * x) + 0.7 * t - x * t**2)
     x, _ = on_path(lambda s, z, e: schedule.alpha(s) * z + schedule.beta(s) * e, t, z, noise)
-    args = model, z, t, noise, schedule, field
-    return regression_case(f"a batch of shape {shape}", model, args, x, t, field.value(x, t))
+    return regression_case(f"a batch of shape {shape}", (z, t, noise, schedule, field), x, t, field.value(x, t))
 
 
 class Line:
-    """The regression line for Gaussian data. Mistakes are `at` with a part exchanged."""
+    """The regression line for data N(mean, s² I). Mistakes exchange a part: mean, cov, var or gap."""
 
-    def __init__(self, x, t, mean, std):
-        self.x, self.t, self.mean, self.s = x, coefficient(torch.as_tensor(t, dtype=x.dtype), x), mean, std
-        self.noise, self.gap = 1 - self.t, x - self.t * mean
-        self.cov, self.var = self.t * std**2 - self.noise, self.t**2 * std**2 + self.noise**2
+    def __init__(self, x, t, mean, s):
+        self.x, self.t, self.mean, self.s = x, coefficient(torch.as_tensor(t, dtype=x.dtype), x), mean, s
+        self.e = 1 - self.t
+        self.cov, self.var = self.t * s**2 - self.e, self.t**2 * s**2 + self.e**2
 
-    def at(self, mean=None, cov=None, var=None, gap=None) -> Tensor:
-        own = self.mean, self.cov, self.var, self.gap
-        mean, cov, var, gap = (b if a is None else a for a, b in zip((mean, cov, var, gap), own))
-        return mean + cov / var * gap
+    def at(self, **other) -> Tensor:
+        parts = {"gap": self.x - self.t * self.mean} | vars(self) | other
+        return parts["mean"] + parts["cov"] / parts["var"] * parts["gap"]
 
     def for_time(self, t) -> Tensor:
         return Line(self.x, t, self.mean, self.s).at()
@@ -275,15 +228,13 @@ class Line:
     ],
     terms=lambda *args: (Line(*args),),
     mistakes={
-        "this is the conditional field that leads to m; data spread around it": lambda m: (m.mean - m.x) / m.noise,
+        "this is the conditional field that leads to m; data spread around it": lambda m: (m.mean - m.x) / m.e,
         "this is E[z | x_t], without the noise; the field is E[z − ε | x_t]": lambda m: m.at(cov=m.t * m.s**2),
-        "the variance of the data is s², not s": lambda m: m.at(cov=m.t * m.s - m.noise, var=m.t**2 * m.s + m.noise**2),
-        "the covariance has a plus where z − ε has a minus": lambda m: m.at(cov=m.t * m.s**2 + m.noise),
+        "the variance of the data is s², not s": lambda m: m.at(cov=m.t * m.s - m.e, var=m.t**2 * m.s + m.e**2),
+        "the covariance has a plus where z − ε has a minus": lambda m: m.at(cov=m.t * m.s**2 + m.e),
         "parentheses are missing in the covariance, around 1 − t": lambda m: m.at(cov=m.t * m.s**2 - 1 - m.t),
-        "in the covariance 1 − t became t": lambda m: m.at(cov=m.t * m.s**2 - m.t),
-        "the weights in Var(x_t) were not squared": lambda m: m.at(var=m.t * m.s**2 + m.noise),
+        "the weights in Var(x_t) were not squared": lambda m: m.at(var=m.t * m.s**2 + m.e),
         "the noise is missing in Var(x_t)": lambda m: m.at(var=m.t**2 * m.s**2),
-        "this is the variance of the target, s² + 1; divide by that of x_t": lambda m: m.at(var=m.s**2 + 1),
         "Var(x_t) is missing: divide the covariance by it": lambda m: m.at(var=1),
         "the standard deviation of x_t was used where its variance belongs": lambda m: m.at(var=m.var**0.5),
         "E y, the mean of the target, is missing": lambda m: m.at(mean=0),
@@ -291,9 +242,8 @@ class Line:
         "E x_t was left out": lambda m: m.at(gap=m.x),
         "parentheses are missing: the slope multiplies all of x − t m": lambda m: m.at(gap=m.x) - m.t * m.mean,
         "the sign of the slope is reversed": lambda m: m.at(cov=-m.cov),
-        "the slope was turned over: Cov/Var, not Var/Cov": lambda m: m.at(cov=m.var, var=m.cov),
         "t and 1 − t are exchanged": lambda m: m.for_time(1 - m.t),
-        "the first time was used for all states": lambda m: m.for_time(m.t.reshape(-1)[0]),
+        "the first time was used for all states": lambda m: m.for_time(first(m.t)),
     },
 )
 def optimal_vector_field(t, shape, std, dtype=SINGLE):
@@ -316,19 +266,6 @@ def deeds(order: str, again: bool = False):
         return loss(model).item() if again else value.item()
 
     return step
-
-
-def by_hand(model, loss, optimizer):
-    value = deeds("zero_grad backward")(model, loss, optimizer)
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            weight.data -= group["lr"] * weight.grad
-    return value
-
-
-def size_of_gradient(model, loss, optimizer):
-    deeds("zero_grad backward step")(model, loss, optimizer)
-    return float(next(model.parameters()).grad.norm())
 
 
 def training(answer, case):
@@ -363,14 +300,13 @@ def training(answer, case):
         "backward() and zero_grad() are missing: the step was taken along an old gradient": deeds("step"),
         "the weights stay: step() is missing, or no gradient was there when it was called": deeds("zero_grad step"),
         "the step was taken twice": deeds("zero_grad backward step step"),
-        "the loss was computed twice; each call draws a new batch, so keep its result": deeds(
-            "zero_grad backward step", again=True
-        ),
-        "the size of the gradient was returned": size_of_gradient,
+        "the loss was computed twice; each draws a batch, so keep it": deeds("zero_grad backward step", again=True),
         "backward() finds no graph: the loss was detached, or made under no_grad()": lambda model, loss, _: (
             loss(model).detach().backward()
         ),
-        "the weights were moved by hand; the optimiser's own step does more": by_hand,
+        "the weights were moved by hand; the optimiser's own step does more": lambda model, loss, optimizer: deeds(
+            "backward step"
+        )(model, loss, torch.optim.SGD(model.parameters(), optimizer.param_groups[0]["lr"])),
     },
 )
 def train_step(shape, rate, dtype=SINGLE):
@@ -400,30 +336,26 @@ def train_step(shape, rate, dtype=SINGLE):
 
 
 class Way:
-    """The way of the states x0 along a field u: `end` of Euler's steps, of the sizes hs, whose times are ts."""
+    """Euler's steps from the states x along a field u: at the times ts, of the sizes hs. Mistakes exchange these."""
 
-    def __init__(self, u, x0, ts):
-        self.u, self.x0, self.ts, self.hs = u, x0, ts[:-1], ts.diff()
+    def __init__(self, u, x, ts):
+        self.u, self.x, self.ts, self.hs = u, x, ts[:-1], ts.diff()
+
+    def steps(self, ts=None, hs=None):
+        return zip(self.ts if ts is None else ts, self.hs if hs is None else hs)
 
     @torch.no_grad()
+    def states(self, ts=None, hs=None) -> list[Tensor]:
+        states = [self.x]
+        for t, h in self.steps(ts, hs):
+            states.append(states[-1] + h * self.u(states[-1], t))
+        return states
+
     def end(self, ts=None, hs=None) -> Tensor:
-        x, steps = self.x0, zip(self.ts if ts is None else ts, self.hs if hs is None else hs)
-        for t, h in steps:
-            x = x + h * self.u(x, t)
-        return x
+        return self.states(ts, hs)[-1]
 
-    def of_size(self, h) -> Tensor:
-        return self.end(hs=h.expand_as(self.hs))
-
-    @torch.no_grad()
-    def of_order_two(self, share: float) -> Tensor:
-        """The end of the midpoint rule, share = ½, or of Heun's method, share = 1."""
-        x = self.x0
-        for t, h in zip(self.ts, self.hs):
-            start = self.u(x, t)
-            later = self.u(x + share * h * start, t + share * h)
-            x = x + h * (later if share < 1 else (start + later) / 2)
-        return x
+    def of_size(self, h: Tensor) -> Tensor:
+        return h.expand_as(self.hs)
 
 
 def ends(answer, case):
@@ -435,10 +367,8 @@ def ends(answer, case):
     yield Look(case.what, found.detach() if isinstance(found, Tensor) else found, case.expected)
     asked = sum(len(x) for x, _ in u.calls) / len(x0)
     yield Look("the number of calls of the field per step", asked / (len(ts) - 1), 1)
-    cut = "put the loop under torch.no_grad()"
-    require(
-        not getattr(found, "requires_grad", False), f"the samples still carry the gradient graph of every step; {cut}"
-    )
+    cut, graph = "put the loop under torch.no_grad()", getattr(found, "requires_grad", False)
+    require(not graph, f"the samples still carry the gradient graph of every step; {cut}")
     require(not any(case.graphs), f"the graph of all steps is kept until the end, and memory with it; {cut}")
 
 
@@ -463,14 +393,8 @@ def ends(answer, case):
     mistakes={
         "the last interval is missing": lambda w: w.end(hs=w.hs[:-1]),
         "the first interval is missing": lambda w: w.end(w.ts[1:], w.hs[1:]),
-        "all steps have the size of the first": lambda w: w.of_size(w.hs[:1]),
-        "the times were taken as evenly spaced: use the interval between neighbours": lambda w: w.of_size(w.hs.mean()),
-        "the grid is even, from the first time to the last; use the times between, too": lambda w: w.end(
-            w.ts[0] + w.hs.mean() * torch.arange(len(w.ts)), w.hs.mean().expand_as(w.hs)
-        ),
-        "the interval was divided by the number of times, not of steps": lambda w: w.of_size(
-            w.hs.sum() / (len(w.hs) + 1)
-        ),
+        "all steps have the size of the first": lambda w: w.end(hs=w.of_size(w.hs[:1])),
+        "the times were taken as evenly spaced; use each interval's size": lambda w: w.end(hs=w.of_size(w.hs.mean())),
         "the times that are given were not used: these are even steps from 0 to 1": lambda w: w.end(
             torch.arange(len(w.ts)).to(w.ts) / len(w.ts), torch.ones_like(w.hs) / len(w.hs)
         ),
@@ -484,12 +408,9 @@ def ends(answer, case):
         "steps are negative where times decrease; here they are positive": lambda w: w.end(hs=w.hs.abs()),
         "the step size is missing": lambda w: w.end(hs=torch.ones_like(w.hs)),
         "the field was always evaluated at x0 instead of the present state": lambda w: (
-            w.x0 + sum(h * w.u(w.x0, t) for t, h in zip(w.ts, w.hs)).detach()
+            w.x + sum(h * w.u(w.x, t) for t, h in zip(w.ts, w.hs)).detach()
         ),
-        "nothing has moved": lambda w: w.x0,
-        "this is Heun's method; Euler's looks once": lambda w: w.of_order_two(1.0),
-        "this is the midpoint rule; Euler's method looks once, at the start": lambda w: w.of_order_two(0.5),
-        "state and time are exchanged in a call: u(x, t)": lambda w: w.u(w.ts[0], w.x0),
+        "state and time are exchanged in a call: u(x, t)": lambda w: w.u(w.ts[0], w.x),
     },
 )
 def sample_flow(ts, shape):
@@ -507,13 +428,13 @@ def sample_flow(ts, shape):
     return Case(f"the state at the last of {len(ts)} times", (Field(formula), x0, ts), expected, graphs=graphs)
 
 
-def distances(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
-    return torch.cdist(a.flatten(1), b.flatten(1), p=p)
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a.flatten(1), b.flatten(1))
 
 
-def energy(x, y, mixed=2.0, first=-1.0, second=-1.0, distance=lambda a, b: distances(a, b).mean()):
+def energy(x, y, mixed=2.0, first=-1.0, second=-1.0, mean=lambda a, b: distances(a, b).mean()):
     """The energy distance, with other weights or another mean distance of two sets."""
-    return mixed * distance(x, y) + first * distance(x, x) + second * distance(y, y)
+    return mixed * mean(x, y) + first * mean(x, x) + second * mean(y, y)
 
 
 def one_number(answer, case):
@@ -548,25 +469,17 @@ def one_number(answer, case):
         "E‖X − X'‖ is missing": partial(energy, first=0),
         "halves were subtracted: within each set there is no factor ½": partial(energy, first=-0.5, second=-0.5),
         "the distances were squared; that sees nothing but the means": partial(
-            energy, distance=lambda a, b: distances(a, b).square().mean()
-        ),
-        "distances were added up coordinate by coordinate; the norm is Euclidean": partial(
-            energy, distance=lambda a, b: distances(a, b, p=1.0).mean()
+            energy, mean=lambda a, b: distances(a, b).square().mean()
         ),
         "a root was taken at the end": lambda x, y: energy(x, y).sqrt(),
         "pairs of a point with itself were left out; here the mean is over all pairs": lambda x, y: energy(
             x, y, first=-len(x) / (len(x) - 1), second=-len(y) / (len(y) - 1)
         ),
-        "distances were summed, not averaged": partial(energy, distance=lambda a, b: distances(a, b).sum()),
-        "points were compared with the same number in the other set alone; the mean is over all pairs": lambda x, y: (
-            2 * squares(x[: len(y)] - y[: len(x)]).sqrt().mean()
-        ),
+        "distances were summed, not averaged": partial(energy, mean=lambda a, b: distances(a, b).sum()),
         "this is the distance of the two means": lambda x, y: (x.mean(0) - y.mean(0)).norm(),
-        "images were not made rows: flatten(1), so that a distance is one between whole points": partial(
-            energy, distance=lambda a, b: torch.cdist(a, b).mean()
-        ),
+        "images were not made rows, by flatten(1)": partial(energy, mean=lambda a, b: torch.cdist(a, b).mean()),
         "the norm runs over one axis of the images alone; flatten(1) makes each of them a row": partial(
-            energy, distance=lambda a, b: (a[:, None] - b[None]).norm(dim=-1).mean()
+            energy, mean=lambda a, b: (a[:, None] - b[None]).norm(dim=-1).mean()
         ),
     },
 )
@@ -580,37 +493,27 @@ def energy_distance(shape, other, dtype=SINGLE):
     return Case(what, (x, y), 2 * xy - xx - yy, error=1e-5 if other is None else None)
 
 
-class WayBack:
-    """The way of the points x back along a field u, and the log density that it gives. Mistakes exchange a part.
+LOG_2PI = math.log(2 * math.pi)
 
-    ts: the times in their order back; each step starts at one of them and has a size of hs.
-    """
+
+class WayBack(Way):
+    """The way of the points x back in time, with negative steps, and the log density that it gives."""
 
     def __init__(self, u, divergence, x, ts):
-        self.u, self.divergence, self.x, self.ts, self.hs = u, divergence, x, ts.flip(0), ts.diff().flip(0)
-        self.d = x[0].numel()
+        super().__init__(u, x, ts.flip(0))
+        self.divergence, self.d = divergence, x[0].numel()
 
-    def walked(self, ts=None, hs=None, shares=None, direction=-1, after=False, late=None):
-        """X_0, and what each step adds to the integral. shares: the sizes there, if they are not hs. after: take the
-        divergence after the move, at the times `late`."""
-        ts, hs = self.ts if ts is None else ts, self.hs if hs is None else hs
-        x, parts = self.x, []
-        for t, h, share, other in zip(ts, hs, hs if shares is None else shares, ts if late is None else late):
-            before, x = x, x + direction * h * self.u(x, t)
-            parts.append(share * self.divergence(x if after else before, other))
-        return x, parts
+    def log_p0(self, x=None) -> Tensor:
+        """log N(x; 0, I), by default at X_0."""
+        return -squares(self.end() if x is None else x) / 2 - self.d / 2 * LOG_2PI
 
-    def integral(self) -> Tensor:
-        return sum(self.walked()[1])
+    def gain(self, states=None, ts=None, hs=None) -> Tensor:
+        """What the divergence at the states adds to the log density."""
+        return sum(h * self.divergence(x, t) for x, (t, h) in zip(states or self.states(), self.steps(ts, hs)))
 
-    def log_p(self, sign=-1, half=0.5, constants=None, **walk) -> Tensor:
-        """constants: how many ½ log 2π, by default one for each coordinate. half: the factor of ‖X_0‖²."""
-        start, parts = self.walked(**walk)
-        return self.normal(start, half, constants) + sign * sum(parts)
-
-    def normal(self, x, half=0.5, constants=None) -> Tensor:
-        constants = self.d if constants is None else constants
-        return -half * squares(x) - constants / 2 * math.log(2 * math.pi)
+    def log_p(self, ts=None, hs=None) -> Tensor:
+        states = self.states(ts, hs)
+        return self.log_p0(states[-1]) + self.gain(states, ts, hs)
 
 
 @lab.exercise(
@@ -631,39 +534,29 @@ class WayBack:
     ],
     terms=lambda *args: (WayBack(*args),),
     mistakes={
-        "the integral of the divergence has the wrong sign": lambda w: w.log_p(sign=1),
-        "the integral of the divergence is missing": lambda w: w.log_p(sign=0),
-        "the step size is missing in the integral": lambda w: w.log_p(shares=torch.ones_like(w.hs)),
-        "only the last step's divergence was kept; add them all up": lambda w: w.log_p(sign=0) - w.walked()[1][-1],
-        "the density p_0 was taken at x, not at X_0": lambda w: w.normal(w.x) - w.integral(),
-        "the flow was followed forwards from x; it leads back to X_0": lambda w: w.log_p(direction=1),
-        "the flow was followed forwards, from the first time on": lambda w: w.log_p(
-            ts=w.ts.flip(0), hs=w.hs.flip(0), direction=1
+        "the integral of the divergence has the wrong sign": lambda w: w.log_p0() - w.gain(),
+        "the integral of the divergence is missing": lambda w: w.log_p0(),
+        "the step size is missing in the integral": lambda w: w.log_p0() + w.gain(hs=-torch.ones_like(w.hs)),
+        "the density p_0 was taken at x, not at X_0": lambda w: w.log_p0(w.x) + w.gain(),
+        "the flow was followed forwards from x; it leads back to X_0": lambda w: (
+            w.log_p0(w.end(hs=-w.hs)) + w.gain(w.states(hs=-w.hs))
         ),
-        "the times were walked forwards": lambda w: w.log_p(ts=w.ts[:-1].flip(0), hs=w.hs.flip(0)),
         "steps and times do not fit together: both are to be reversed": lambda w: w.log_p(hs=w.hs.flip(0)),
-        "field and divergence were evaluated at the time the step goes to": lambda w: w.log_p(ts=w.ts[1:]),
-        "the divergence was evaluated after the move; take it where the step starts": lambda w: w.log_p(after=True),
-        "the divergence was evaluated at the state and time that the step leads to": lambda w: w.log_p(
-            after=True, late=w.ts[1:]
-        ),
-        "all steps have the same size": lambda w: w.log_p(hs=w.hs.mean().expand_as(w.hs)),
+        "field and divergence were evaluated at the time the step goes to": lambda w: w.log_p(w.ts + w.hs),
+        "the divergence was evaluated after the move": lambda w: w.log_p0() + w.gain(w.states()[1:]),
+        "all steps have the same size": lambda w: w.log_p(hs=w.of_size(w.hs.mean())),
         "the earliest interval is missing": lambda w: w.log_p(hs=w.hs[:-1]),
-        "the last interval is missing": lambda w: w.log_p(ts=w.ts[1:], hs=w.hs[1:]),
-        "the normalising constant of N(0, I) is missing": lambda w: w.log_p(constants=0),
-        "the normalising constant must be counted once per coordinate: d/2 log 2π": lambda w: w.log_p(constants=1),
-        "of images d is the number of all coordinates, not of the first axis": lambda w: w.log_p(
-            constants=w.x.shape[1]
+        "the last interval is missing": lambda w: w.log_p(w.ts[1:], w.hs[1:]),
+        "the normalising constant of N(0, I) is missing": lambda w: w.log_p() + w.d / 2 * LOG_2PI,
+        "½ log 2π must be counted once per coordinate": lambda w: w.log_p() + (w.d - 1) / 2 * LOG_2PI,
+        "of images d is the number of all coordinates, not of the first axis": lambda w: (
+            w.log_p() + (w.d - w.x.shape[1]) / 2 * LOG_2PI
         ),
-        "the factor ½ of log 2π is missing": lambda w: w.log_p(constants=2 * w.d),
-        "the normalising constant has the wrong sign": lambda w: w.log_p(constants=-w.d),
-        "the factor ½ of ‖x‖² is missing": lambda w: w.log_p(half=1),
-        "the mean over coordinates was taken; log densities of coordinates add up": lambda w: w.log_p(
-            half=0.5 / w.d, constants=1
-        ),
+        "the factor ½ of log 2π is missing": lambda w: w.log_p() - w.d / 2 * LOG_2PI,
+        "the factor ½ of ‖x‖² is missing": lambda w: w.log_p() - squares(w.end()) / 2,
+        "the mean over coordinates was taken; their log densities add up": lambda w: w.log_p0() / w.d + w.gain(),
         "this is the density, not its logarithm": lambda w: w.log_p().exp(),
-        "density and integral were mixed: take the logarithm of p_0": lambda w: w.log_p(sign=0).exp() - w.integral(),
-        "log p_0 is missing": lambda w: -w.integral(),
+        "log p_0 is missing": lambda w: w.gain(),
     },
 )
 def log_likelihood(ts, shape, curved):
@@ -681,16 +574,6 @@ def log_likelihood(ts, shape, curved):
 
 
 # --- from any data to any data ----------------------------------------------------------------------------------------
-
-
-def velocities(found: dict) -> dict:
-    """Mistakes of `linear_path`: words → the velocity, beside the right state."""
-    return {words: lambda a, b, t, f=f: (a + t * (b - a), f(a, b, t)) for words, f in found.items()}
-
-
-def on_line(found: dict) -> dict:
-    """Mistakes of `linear_path`: words → the state, beside the right velocity."""
-    return {words: lambda a, b, t, f=f: (f(a, b, t), b - a) for words, f in found.items()}
 
 
 @lab.exercise(
@@ -711,82 +594,53 @@ def on_line(found: dict) -> dict:
         (1.0, (4, 2)),
         (torch.tensor([0.0, 0.3, 1.0]), (3, 4)),
     ],
-    terms=lambda x0, x1, t: (x0, x1, coefficient(torch.as_tensor(t, dtype=x0.dtype), x0)),
-    mistakes=on_line(
-        {
-            "x_0 and x_1 are exchanged: at t = 0 the state is x_0": lambda a, b, t: t * a + (1 - t) * b,
-            "the weight 1 − t of x_0 is missing": lambda a, b, t: a + t * b,
-            "x_1 was added to x_0 without its own weight": lambda a, b, t: (1 - t) * a + b,
-            "parentheses are missing: the weight of x_0 is 1 − t": lambda a, b, t: 1 - t * a + t * b,
-            "this is a curve with squared weights, not a line": lambda a, b, t: (1 - t**2) * a + t**2 * b,
-            "the sign between the two parts of the state is wrong": lambda a, b, t: (1 - t) * a - t * b,
-            "the first time was used for all states": lambda a, b, t: torch.lerp(a, b, t.reshape(-1)[0]),
-        }
-    )
-    | velocities(
-        {
-            "the velocity points back: it leads from x_0 to x_1": lambda a, b, t: a - b,
-            "this is what is left of the way, x_1 − x_t, not the velocity": lambda a, b, t: (1 - t) * (b - a),
-            "this is the way so far, x_t − x_0, not the velocity": lambda a, b, t: t * (b - a),
-            "the end point was returned; a velocity is a difference": lambda a, b, t: b,
-            "the state was returned twice": lambda a, b, t: a + t * (b - a),
-            "the velocity has the weights of the state": lambda a, b, t: t * b - (1 - t) * a,
-            "the velocity is divided by 1 − t, which is 0 at t = 1": lambda a, b, t: (b - a) * (1 - t) / (1 - t),
-            "the velocity is divided by 1 − t and a small number, and 0 at t = 1": lambda a, b, t: (
-                (b - a) * (1 - t) / (1 - t + 1e-8)
-            ),
-            "the velocity is divided by t, which is 0 at t = 0": lambda a, b, t: (b - a) * t / t,
-            "the velocity is divided by t and a small number, and 0 at t = 0": lambda a, b, t: (b - a) * t / (t + 1e-8),
-        }
-    )
-    | {
-        "state and velocity are exchanged": lambda a, b, t: (b - a, a + t * (b - a)),
-        "x_0 and x_1 are exchanged in state and velocity": lambda a, b, t: (b + t * (a - b), a - b),
+    terms=lambda a, b, t: (*on_path(lerp, t, a, b), a, b, coefficient(torch.as_tensor(t, dtype=a.dtype), a)),
+    mistakes={
+        "x_0 and x_1 are exchanged: at t = 0 the state is x_0": lambda x, v, a, b, t: (t * a + (1 - t) * b, v),
+        "the weight 1 − t of x_0 is missing": lambda x, v, a, b, t: (a + t * b, v),
+        "x_1 was added to x_0 without its own weight": lambda x, v, a, b, t: ((1 - t) * a + b, v),
+        "parentheses are missing: the weight of x_0 is 1 − t": lambda x, v, a, b, t: (1 - t * a + t * b, v),
+        "the sign between the two parts of the state is wrong": lambda x, v, a, b, t: ((1 - t) * a - t * b, v),
+        "the first time was used for all states": lambda x, v, a, b, t: (lerp(first(t), a, b), v),
+        "the velocity points back: it leads from x_0 to x_1": lambda x, v, *_: (x, -v),
+        "this is what is left of the way, x_1 − x_t, not the velocity": lambda x, v, a, b, t: (x, b - x),
+        "this is the way so far, x_t − x_0, not the velocity": lambda x, v, a, b, t: (x, x - a),
+        "the end point was returned; a velocity is a difference": lambda x, v, a, b, t: (x, b),
+        "the state was returned twice": lambda x, *_: (x, x),
+        "the velocity is divided by 1 − t, which is 0 at t = 1": lambda x, v, a, b, t: (x, (b - x) / (1 - t)),
+        "the velocity is divided by 1 − t and a small number, and 0 at t = 1": lambda x, v, a, b, t: (
+            (x, v * (1 - t) / (1 - t + 1e-8))
+        ),
+        "the velocity is divided by t, which is 0 at t = 0": lambda x, v, a, b, t: (x, (x - a) / t),
+        "state and velocity are exchanged": lambda x, v, *_: (v, x),
+        "x_0 and x_1 are exchanged in state and velocity": lambda x, v, a, b, t: (b + t * (a - b), -v),
     },
 )
 def linear_path(t, shape, dtype=SINGLE):
     x0, x1 = states(13, *shape, dtype=dtype), states(14, *shape, dtype=dtype)
-    state, velocity = on_path(lambda s, a, b: torch.lerp(a, b, s), t, x0, x1)
+    state, velocity = on_path(lerp, t, x0, x1)
     return Case(f"for shape {shape}", (x0, x1, t), {"the state": state, "the velocity": velocity})
 
 
-def straight(change, start=None, end=None):
-    """A mistake of `reflow`: the loss that `change` makes of a `Batch`, in which data are the ends and noise the starts
-    of the pairs. start, end: of which pairs they are, instead of k."""
-
-    def mistake(x0, x1):
-        def loss(u, k, t):
-            one, other = (k if of is None else of(k) for of in (start, end))
-            return change(Batch(u, x1[other], t, x0[one], CondOT()))
-
-        return loss
-
-    return mistake
-
-
-OFF_LINE = shown(
-    {
-        "the pairs are turned round: x_0 belongs to t = 0": lambda m: m.a * m.noise + m.b * m.z,
-        "the model was shown the starting points": lambda m: m.noise,
-        "the model was shown the end points": lambda m: m.z,
-        "the weight 1 − t of x_0 is missing": lambda m: m.noise + m.a * m.z,
-    }
-)
-OFF_LINE |= aimed(
-    {
-        "the velocity points back: it leads from x_0 to x_1": lambda m: m.noise - m.z,
-        "the model was compared with the end points; its target is x_1 − x_0": lambda m: m.z,
-        "the model was compared with the starting points; its target is x_1 − x_0": lambda m: m.noise,
-        "the target is what is left of the way, x_1 − x_t": lambda m: m.z - m.x,
-        "parentheses are missing: all of x_1 − x_0 is subtracted": lambda m: m.z + m.noise,
-        "the target is divided by 1 − t, which is 0 at t = 1": lambda m: (m.z - m.x) / m.b,
-    }
-)
-OFF_LINE |= TIMES | REDUCED
+def straight(change, start=lambda k: k, end=lambda k: k):
+    """A mistake of `reflow`: the loss that `change` makes of a batch whose noise are the starts, whose data the ends."""
+    return lambda x0, x1: lambda u, k, t: change(Batch(u, x1[end(k)], t, x0[start(k)], CondOT()))
 
 
 def from_the_top(k: Tensor) -> Tensor:
     return torch.arange(len(k))
+
+
+OFF_LINE = {
+    "the pairs are turned round: x_0 belongs to t = 0": lambda m: m.loss(x=m.a * m.noise + m.b * m.z),
+    "the model was shown the starting points": lambda m: m.loss(x=m.noise),
+    "the model was shown the end points": lambda m: m.loss(x=m.z),
+    "the weight 1 − t of x_0 is missing": lambda m: m.loss(x=m.noise + m.a * m.z),
+    "the velocity points back: it leads from x_0 to x_1": lambda m: m.loss(target=m.noise - m.z),
+    "the model was compared with the end points; its target is x_1 − x_0": lambda m: m.loss(target=m.z),
+    "the target is what is left of the way, x_1 − x_t": lambda m: m.loss(target=m.z - m.x),
+    "parentheses are missing: all of x_1 − x_0 is subtracted": lambda m: m.loss(target=m.z + m.noise),
+}
 
 
 def pairs_made_once(answer, case):
@@ -812,7 +666,7 @@ def in_order(x: Tensor) -> Tensor:
 
 
 def library_reflow(sample, x0):
-    """The library's loss, which takes a time for each pair, for one time, too."""
+    """The library's loss takes a time for each pair; this one takes one time, too."""
     loss = losses.reflow_loss(sample, x0)
     return lambda u, k, t: loss(u, k, torch.as_tensor(t).expand(len(k)))
 
@@ -841,11 +695,11 @@ def library_reflow(sample, x0):
         "the end points of other pairs were used: x1[k] belongs to x0[k]": straight(Batch.loss, end=from_the_top),
         "k was not used: the first pairs were taken": straight(Batch.loss, from_the_top, from_the_top),
     }
-    | {words: straight(change) for words, change in OFF_LINE.items()},
+    | {words: straight(change) for words, change in (OFF_LINE | REGRESSION).items()},
 )
 def reflow(shape, k, t, dtype=SINGLE):
     """The first flow ends at sin 3x + w x + 1."""
-    x0, k, given, model = states(15, *shape, dtype=dtype), torch.tensor(k), [], model_for(shape, dtype)
+    x0, k, given = states(15, *shape, dtype=dtype), torch.tensor(k), []
     weight = torch.tensor(1.5, dtype=dtype, requires_grad=True)
 
     def sample(x):
@@ -853,6 +707,6 @@ def reflow(shape, k, t, dtype=SINGLE):
         return torch.sin(3 * x) + weight * x + 1
 
     x1 = torch.sin(3 * x0) + 1.5 * x0 + 1
-    x, velocity = on_path(lambda s, a, b: torch.lerp(a, b, s), t, x0[k], x1[k])
-    batch = regression_case(f"{len(k)} pairs", model, (model, k, t), x, t, velocity)
+    x, velocity = on_path(lerp, t, x0[k], x1[k])
+    batch = regression_case(f"{len(k)} pairs", (k, t), x, t, velocity)
     return Case("the loss", (sample, x0), batch=batch, given=given, weight=weight)

@@ -117,14 +117,11 @@ def loss_slips(target) -> dict:
         "the losses were summed over the batch instead of averaged": loss(lambda e: e.square().sum()),
         "the square is missing: distances were averaged": loss(lambda e: e.flatten(1).norm(dim=1).mean()),
         "there is a factor ½ too many": loss(lambda e: mean_square(e) / 2),
-        "squares were summed over dimension 1 alone; flatten(1) first": loss(lambda e: e.square().sum(1).mean()),
-        "squares were summed over the last dimension alone; flatten(1) first": loss(
-            lambda e: e.square().sum(-1).mean()
-        ),
+        "squares were summed over dimension 1 alone; flatten first": loss(lambda e: e.square().sum(1).mean()),
+        "squares were summed over the last dimension alone; flatten first": loss(lambda e: e.square().sum(-1).mean()),
         "the network was shown the clean data z instead of the noised state x": loss(state=lambda z, *_: z),
         "α and β are exchanged in the state": loss(state=lambda z, e, a, b: b * z + a * e),
         "β² was used in the state; β is already a standard deviation": loss(state=lambda z, e, a, b: a * z + b**2 * e),
-        "the noise was added to the data without β": loss(state=lambda z, e, a, b: a * z + e),
         "the network was asked at 1 − t": loss(asked=lambda t: 1 - t),
         "the schedule was asked at 1 − t": loss(weights=lambda c, t, z: c.weights(1 - t, z)[:2]),
         "the state is t z + (1 − t) ε; use the schedule": loss(weights=lambda c, t, z: CondOT().weights(t, z)[:2]),
@@ -183,7 +180,6 @@ def noise_target(z, noise, a, b):
         "β is missing in the target, −ε/β": loss_with(lambda z, e, a, b: -e),
         "the target was divided by β² instead of β": loss_with(lambda z, e, a, b: -e / b**2),
         "the target is the noise itself: that is noise prediction": loss_with(noise_target),
-        "α z is missing in the target −(x − α z)/β²": loss_with(lambda z, e, a, b: -(a * z + b * e) / b**2),
         "the error was weighted with β²: that is noise_prediction_loss": loss_with(score_target, scale=lambda b: b),
         **loss_slips(score_target),
     },
@@ -322,9 +318,7 @@ def conversion(source: str, target: str, schedule, t, shape, dtype) -> Case:
             "the sign is reversed": lambda u, x, a, b, p, q: (p * x - a * u) / below(a, b, p, q),
             "the state x is missing in the numerator": lambda u, x, a, b, p, q: a * u / below(a, b, p, q),
             "x is not multiplied by α̇": lambda u, x, a, b, p, q: (a * u - x) / below(a, b, p, q),
-            "u is not multiplied by α": lambda u, x, a, b, p, q: (u - p * x) / below(a, b, p, q),
             "u and x are exchanged": lambda u, x, a, b, p, q: (a * x - p * u) / below(a, b, p, q),
-            "there is a plus between α u and α̇ x": lambda u, x, a, b, p, q: (a * u + p * x) / below(a, b, p, q),
             "the first β below is not squared": lambda u, x, a, b, p, q: (a * u - p * x) / (b * p - a * q * b),
             "the second term below lacks β": lambda u, x, a, b, p, q: (a * u - p * x) / (b**2 * p - a * q),
             "there is a plus in the denominator": lambda u, x, a, b, p, q: (a * u - p * x) / below(a, b, p, -q),
@@ -371,7 +365,6 @@ def score_from_vector_field(schedule, t, shape, dtype=torch.float32):
             "α̇/α was turned over": lambda s, x, a, b, p, q: (b**2 * a / p - q * b) * s + a / p * x,
             "α̇ stands where α̇/α belongs": lambda s, x, a, b, p, q: (b**2 * p - q * b) * s + p * x,
             "the term with x was subtracted": lambda s, x, a, b, p, q: (b**2 * p / a - q * b) * s - p / a * x,
-            "x is not multiplied by α̇/α": lambda s, x, a, b, p, q: (b**2 * p / a - q * b) * s + x,
             "s multiplies both terms: parentheses": lambda s, x, a, b, p, q: b**2 * p / a - q * b * s + p / a * x,
             "α̇ and β̇ are exchanged": lambda s, x, a, b, p, q: (b**2 * q / a - p * b) * s + q / a * x,
             PRESERVING: lambda s, x, a, b, p, q: below(a, (1 - a**2).sqrt(), p, q) / a * s + p / a * x,
@@ -495,8 +488,6 @@ def vp(integral=area, std=lambda a: (1 - a**2).sqrt(), asked=lambda s: s):
         "the factor ½ in front of the integral is missing": vp(lambda s, b0, b1: 2 * area(s, b0, b1)),
         "the sign in the exponent is missing": vp(lambda s, b0, b1: -area(s, b0, b1)),
         "the rate was not integrated, but multiplied by s": vp(lambda s, b0, b1: s * (b0 + (b1 - b0) * s)),
-        "the rate itself stands in the exponent; integrate it": vp(lambda s, b0, b1: b0 + (b1 - b0) * s),
-        "the rate was multiplied by s, and lacks its ½ too": vp(lambda s, b0, b1: 2 * s * (b0 + (b1 - b0) * s)),
         "the integral has s where s² belongs": vp(lambda s, b0, b1: b0 * s + (b1 - b0) * s / 2),
         "the rectangle was left out: the rate begins at b_min": vp(lambda s, b0, b1: (b1 - b0) * s**2 / 2),
         "the triangle was left out: the rate grows with s": vp(lambda s, b0, b1: b0 * s),
@@ -600,7 +591,6 @@ def drift_case(what: str, share: float, schedule, t, shape, dtype) -> Case:
             "this is the probability flow, with half of the score": lambda x, s, f, g: -f * x + g**2 / 2 * s,
             "g is not squared": lambda x, s, f, g: -f * x + g * s,
             "f was not multiplied by x": lambda x, s, f, g: -f + g**2 * s,
-            "f and g are exchanged": lambda x, s, f, g: -g * x + f**2 * s,
             "the score is missing": lambda x, s, f, g: -f * x,
             "the term with f is missing": lambda x, s, f, g: g**2 * s,
         },
@@ -633,7 +623,6 @@ def reverse_sde_drift(schedule, t, shape, dtype=torch.float32):
             "the half was put on f too": lambda x, s, f, g: (-f * x + g**2 * s) / 2,
             "f was not multiplied by x": lambda x, s, f, g: -f + g**2 / 2 * s,
             "the score is missing": lambda x, s, f, g: -f * x,
-            "the term with f is missing": lambda x, s, f, g: g**2 / 2 * s,
         },
         lambda x, s, f, g: -f * x + g**2 / 2 * s,
     ),
@@ -672,16 +661,17 @@ def guess(x: Tensor, eps: Tensor, bar: float) -> Tensor:
     return (x - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
 
 
-def levels(betas: Tensor, k: int, bars=None) -> tuple[Tensor, Tensor, Tensor]:
-    """β_k, ᾱ_{k−1} and ᾱ_k, of a table of the ᾱ."""
-    bars = (1 - betas).cumprod(0) if bars is None else bars
-    return betas[k], bars[k - 1], bars[k]
+def product(betas: Tensor) -> Tensor:
+    return (1 - betas).cumprod(0)
+
+
+def levels(betas: Tensor, k: int, bars=product) -> tuple[Tensor, Tensor, Tensor]:
+    """β_k, ᾱ_{k−1} and ᾱ_k."""
+    return betas[k], bars(betas)[k - 1], bars(betas)[k]
 
 
 EARLY = "the table was read one place too early: betas[k] is β_k"
 LATE = "the table was read one place too late: betas[k] is β_k, since betas[0] = 0"
-
-
 STEPS = [
     ((0.1, 0.25, 0.42, 0.3, 0.55), 3, (5, 3)),
     ((0.1, 0.25, 0.42, 0.3, 0.55), 5, (2, 2, 2, 3), torch.float32, DOUBLE),
@@ -695,12 +685,12 @@ def posterior(
     state=lambda b, p, n: (1 - b).sqrt() * (1 - p) / (1 - n),
     variance=lambda b, p, n: b * (1 - p) / (1 - n),
     shift=0,
-    bars=lambda betas: None,
+    bars=product,
 ):
     """ddpm_posterior as an answer: the weights of x_0 and x_k and the variance, of β_k, ᾱ_{k−1} and ᾱ_k."""
 
     def answer(x, x0, k, betas):
-        values = levels(betas, k + shift, bars(betas))
+        values = levels(betas, k + shift, bars)
         return data(*values) * x0 + state(*values) * x, variance(*values)
 
     return answer
@@ -730,9 +720,7 @@ def nearly_zero(answer, case):
         "the root of ᾱ_{k−1} is missing in front of x_0": posterior(lambda b, p, n: p * b / (1 - n)),
         "β_k is missing in front of x_0": posterior(lambda b, p, n: p.sqrt() / (1 - n)),
         "the root of α_k is missing in front of x_k": posterior(state=lambda b, p, n: (1 - b) * (1 - p) / (1 - n)),
-        "√β_k stands in front of x_k where √α_k belongs": posterior(state=lambda b, p, n: b.sqrt() * (1 - p) / (1 - n)),
         "1 − ᾱ_k stands in front of x_k where 1 − ᾱ_{k−1} belongs": posterior(state=lambda b, p, n: (1 - b).sqrt()),
-        "the term with x_k is missing": posterior(state=lambda b, p, n: 0.0),
         "α_k stands where the product ᾱ_k belongs": posterior(bars=lambda betas: 1 - betas),
         "the β were added up; ᾱ_k is the product of the 1 − β": posterior(bars=lambda betas: 1 - betas.cumsum(0)),
         EARLY: posterior(shift=-1),
@@ -784,16 +772,12 @@ def back(
         "the predicted noise was added instead of subtracted": back(lambda b, p, n: -b / (1 - n).sqrt()),
         "the root of 1 − ᾱ_k is missing": back(lambda b, p, n: b / (1 - n)),
         "β_k is missing in front of the predicted noise": back(lambda b, p, n: 1 / (1 - n).sqrt()),
-        "the division by √(1 − ᾱ_k) is missing": back(lambda b, p, n: b),
         "√ᾱ_k stands where √(1 − ᾱ_k) belongs": back(lambda b, p, n: b / n.sqrt()),
         "1 − α_k stands where 1 − ᾱ_k belongs": back(lambda b, p, n: b.sqrt()),
         "the division by √α_k is missing": back(scale=lambda b, p, n: 1.0),
         "the division is by α_k instead of √α_k": back(scale=lambda b, p, n: 1 - b),
-        "the division is by √ᾱ_k instead of √α_k": back(scale=lambda b, p, n: n.sqrt()),
         "only x was divided by √α_k, not the predicted noise": back(lambda b, p, n: b * ((1 - b) / (1 - n)).sqrt()),
-        "the fresh noise and the predicted noise are exchanged": lambda x, e, k, *more: back()(
-            x, more[1], k, more[0], e
-        ),
+        "fresh and predicted noise are exchanged": lambda x, eps, k, betas, noise: back()(x, noise, k, betas, eps),
         EARLY: back(shift=-1),
         LATE: back(shift=1),
     },
@@ -830,18 +814,16 @@ def terms_with(
     first=lambda d, b: d / 2 * torch.log(2 * math.pi * b),
     last=lambda q, n, d: (n * q - d * n - d * torch.log(1 - n)) / 2,
     clock=lambda k, size: 1 - k / size,
-    state=lambda x0, e, n: n.sqrt() * x0 + (1 - n).sqrt() * e,
-    number=lambda k: k - 1,
     norms=lambda e: e.square().flatten(1).sum(1),
     count=lambda x0: x0[0].numel(),
 ):
-    """elbo_terms as an answer, with other weights, constants, times, states, noises or norms."""
+    """elbo_terms as an answer, with other weights, constants, times or norms."""
 
     def answer(x0, eps, betas, noises):
         d, size, terms = count(x0), len(betas) - 1, []
         for k in range(1, size + 1):
-            (b, p, n), e = levels(betas, k), noises[number(k)]
-            each = weight(b, p, n) * norms(e - eps(state(x0, e, n), clock(k, size)))
+            (b, p, n), e = levels(betas, k), noises[k - 1]
+            each = weight(b, p, n) * norms(e - eps(n.sqrt() * x0 + (1 - n).sqrt() * e, clock(k, size)))
             terms.append(-each - first(d, b) if k == 1 else -sign * (each + spread(d, (1 - p) / (1 - n))))
         return torch.stack([*terms, -last(norms(x0), n, d)])
 
@@ -888,20 +870,15 @@ def rows_of_the_bound(answer, case):
         "the factor ½ of the weight w_k is missing": terms_with(weight=lambda b, p, n: b / ((1 - b) * (1 - n))),
         "the constant of the KL, d (v/v' − 1 − log v/v') / 2, is missing": terms_with(spread=lambda d, r: 0.0),
         "the constant of the KL lacks the d": terms_with(spread=lambda d, r: (r - 1 - r.log()) / 2),
-        "the logarithm in the KL has the wrong sign": terms_with(spread=lambda d, r: d / 2 * (r - 1 + r.log())),
         "the two Gaussians of the KL are exchanged": partial(exact_terms, kl=lambda q, p: kl_divergence(p, q)),
         "errors were averaged over the coordinates; sum": terms_with(norms=lambda e: e.square().flatten(1).mean(1)),
         "squares were summed over dimension 1 alone; flatten(1)": terms_with(norms=lambda e: e.square().sum(1)),
         "d is the size of one dimension; count all, x0[0].numel()": terms_with(count=lambda x0: x0.shape[1]),
         "the network was asked at k/K; our time is 1 − k/K": terms_with(clock=lambda k, size: k / size),
         "the network was asked one step off, at 1 − (k − 1)/K": terms_with(clock=lambda k, size: 1 - (k - 1) / size),
-        "the noises are shifted: ε_k is noises[k − 1]": terms_with(number=lambda k: k - 2),
-        "the roots are missing in the states x_k": terms_with(state=lambda x0, e, n: n * x0 + (1 - n) * e),
         "−d/2 log(2πβ_1) is missing in row 0": terms_with(first=lambda d, b: 0.0),
-        "−d/2 log(2πβ_1) lacks the number of coordinates d": terms_with(first=lambda d, b: (2 * math.pi * b).log() / 2),
         "2π is missing in −d/2 log(2πβ_1)": terms_with(first=lambda d, b: d / 2 * b.log()),
         "the last KL lacks its constant": terms_with(last=lambda q, n, d: n * q / 2),
-        "the last KL lacks the d": terms_with(last=lambda q, n, d: (n * q - n - torch.log(1 - n)) / 2),
         "the sum came back; each of the K + 1 terms is wanted": lambda *args: terms_with()(*args).sum(0),
     },
 )
