@@ -3,28 +3,26 @@
 import torch
 
 from fmlab.checks.inputs import Bent, Powers, times
-from fmlab.schedules import VE, CondOT, Cosine, LinearVP
+from fmlab.schedules import VE, CondOT, LinearVP
 
 DOUBLE = torch.float64
 
 conditional_flow_matching_loss = [
     (VE(0.6), times(6), (6, 2)),
-    (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (LinearVP(), 0.6, (1, 5)),
+    (Powers(), times(5, dtype=DOUBLE), (5, 1, 3, 2), DOUBLE),
+    (LinearVP(), 0.6, (2, 5)),
     (Bent(), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
 ]
 
 marginal_flow_matching_loss = [
-    (Cosine(), times(6), (6, 2)),
-    (Powers(), times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (VE(1.6), 0.7, (1, 5)),
+    (Powers(), times(5, dtype=DOUBLE), (5, 1, 3, 2), DOUBLE),
+    (VE(1.6), 0.7, (2, 5)),
     (CondOT(0.1), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
 ]
 
 optimal_vector_field = [
-    (times(5), (5, 3), 1.4),
-    (times(5, dtype=DOUBLE), (5, 2, 3, 2), 0.8, DOUBLE),
-    (0.75, (1, 6), 2.2),
+    (times(5, dtype=DOUBLE), (5, 1, 3, 2), 0.8, DOUBLE),
+    (0.75, (2, 6), 2.2),
     (torch.tensor([0.0, 0.65, 1.0]), (3, 4), 3.0),
 ]
 
@@ -45,15 +43,14 @@ log_likelihood = [
 ]
 
 linear_path = [
-    (times(6), (6, 3)),
-    (times(5, dtype=DOUBLE), (5, 2, 3, 2), DOUBLE),
-    (0.65, (1, 4)),
+    (times(5, dtype=DOUBLE), (5, 1, 3, 2), DOUBLE),
+    (0.65, (2, 4)),
     (torch.tensor([1.0, 0.4, 0.0, 0.9]), (4, 2)),
 ]
 
 reflow = [
     ((7, 2), [6, 1, 6, 2], times(4)),
-    ((6, 2, 3, 2), [4, 0, 3, 5, 2], times(5, dtype=DOUBLE), DOUBLE),
+    ((6, 2, 2, 3), [4, 0, 3, 5, 2], times(5, dtype=DOUBLE), DOUBLE),
     ((8, 3), [7], 0.6),
     ((6, 4), [4, 2, 5], torch.tensor([1.0, 0.35, 0.0])),
 ]

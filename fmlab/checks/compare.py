@@ -98,6 +98,12 @@ def close(found, expected, tolerance: float = TOLERANCE, error: Tensor | float |
     return bool((near | (a == b) | (a.isnan() & b.isnan())).all())
 
 
+def says_something(value) -> bool:
+    """Whether a value holds any finite number, or none at all; what is nan everywhere fits every mistake that is."""
+    numbers = _values(value)
+    return numbers is None or not numbers.numel() or bool(numbers.isfinite().any())
+
+
 def _equal(found, expected, tolerance: float) -> bool:
     """Whether two values that are no numbers agree: lists part by part, functions whatever they do."""
     if type(found) is not type(expected):

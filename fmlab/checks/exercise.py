@@ -26,7 +26,17 @@ import torch
 
 from fmlab.checks import judges
 from fmlab.checks.calls import Guarded, Unsolved, default_dtype
-from fmlab.checks.compare import TOLERANCE, Difference, Look, Stop, Wrong, close, difference, relation
+from fmlab.checks.compare import (
+    TOLERANCE,
+    Difference,
+    Look,
+    Stop,
+    Wrong,
+    close,
+    difference,
+    relation,
+    says_something,
+)
 from fmlab.checks.reference import ANSWER, OnCard, answering, withheld, words
 from fmlab.checks.verdict import CheckFailed, Verdict, in_notebook, show
 
@@ -238,7 +248,8 @@ class Exercise:
         if place.look == len(one.looks):
             return self._same(one, other)
         pairs = list(zip(one.looks, other.looks))[: place.look + 1]
-        return len(pairs) == place.look + 1 and all(self._alike(*pair) for pair in pairs)
+        same = len(pairs) == place.look + 1 and all(self._alike(*pair) for pair in pairs)
+        return same and says_something(one.looks[place.look].found)
 
     def _alike(self, one: Look, other: Look) -> bool:
         """Whether two answers show the same in one look; numbers that are random, within twice their error."""

@@ -88,8 +88,8 @@ def loss(answer, case) -> Looks:
 
 def loss_of(found, expected: Tensor, weights, what: str = "the loss") -> Looks:
     """A loss that came back, and its gradient, beside the expected ones."""
-    if isinstance(found, Tensor) and found.numel() > 1:
-        fail(f"{what} should be one number for the whole batch, found {describe(found)}")
+    if isinstance(found, Tensor) and found.ndim:
+        fail(f"{what} should be one number for the whole batch, a tensor of shape (), found {describe(found)}")
     yield Look(what, found.detach() if isinstance(found, Tensor) else found, float(expected.detach()))
     cut = (
         f"the value of {what} is right, but no gradient reaches the network: return the tensor itself (no .item(), "

@@ -125,11 +125,7 @@ def changed(family: str = "", **parts):
     library=lambda t, family: tuple(getattr(FAMILIES[family][0], name)(t) for name in VALUES),
     visible=[
         (family, t)
-        for t in (
-            times(4),
-            torch.tensor([[[0.0, 0.37, 0.66]], [[0.81, 0.13, 0.999]]], dtype=DOUBLE),
-            torch.tensor(0.42, dtype=DOUBLE),
-        )
+        for t in (times(4), torch.tensor([[[0.0, 0.66]], [[0.13, 0.999]]], dtype=DOUBLE), torch.tensor(0.42).double())
         for family in FAMILIES
     ],
     terms=lambda t, family: (t, family, *values(t, family)),
@@ -174,7 +170,6 @@ SAMPLES = {
     "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
     "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
     "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
-    "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
     "α multiplies the whole sum": lambda z, e, a, b, *_: a * (z + b * e),
     **misweighted(lambda z, e, a, b, *_: a * z + b * e),
 }
@@ -195,6 +190,7 @@ SAMPLES = {
     terms=weighted,
     mistakes={
         **SAMPLES,
+        "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
         "the noise was subtracted": lambda z, e, a, b, *_: a * z - b * e,
         "this is the velocity α̇ z + β̇ ε, not the place": lambda z, e, a, b, da, db, *_: da * z + db * e,
     },
@@ -276,14 +272,12 @@ def law_of_the_path(answer, case):
         (CondOT(), torch.tensor(1.0), (2,)),
         (CondOT(), 0.0, (2,)),
     ],
-    terms=lambda sample_data, n, t, schedule: noised(sample_data(n), t, schedule),
+    terms=lambda draw, n, t, schedule: weighted(z := draw(n), torch.randn_like(z), t, schedule),
     mistakes={
         **SAMPLES,
         "torch.rand is uniform; normal noise is torch.randn": lambda z, e, a, b, *_: a * z + b * torch.special.ndtr(e),
         "the noise is uniform, scaled to spread 1": lambda z, e, a, b, *_: a * z + b * 3**0.5 * torch.erf(e / 2**0.5),
-        "the coordinates of a sample share their noise; each needs its own": lambda z, e, a, b, *_: (
-            a * z + b * coefficient(e.flatten(1)[:, 0], z)
-        ),
+        "a sample's coordinates share one noise": lambda z, e, a, b, *_: a * z + b * coefficient(e.flatten(1)[:, 0], z),
     },
 )
 def sample_marginal_path(schedule, t, shape, n=6000):
@@ -291,11 +285,6 @@ def sample_marginal_path(schedule, t, shape, n=6000):
     once = torch.tensor(t) if isinstance(t, list) else torch.as_tensor(t, dtype=torch.float32).reshape(1)
     t = once.repeat(n // len(once)) if isinstance(t, list) else t
     return Case("the tensor of samples", (Source(shape), n, t, schedule), times=once)
-
-
-def noised(z, t, schedule) -> tuple:
-    """The terms of a sample: its data point, its noise, and their weights."""
-    return weighted(z, torch.randn_like(z), t, schedule)
 
 
 # --- 3 · a field for one data point -----------------------------------------------------------------------------------
@@ -438,23 +427,15 @@ def likely(x: Tensor, data: Tensor, t, schedule) -> tuple:
     terms=likely,
     mistakes={
         "the weights were normalised over the states, not over the data points": lambda d, e, *_: e.softmax(0),
-        "the weights were normalised over the whole table; each row sums to 1": lambda d, e, *_: (
-            e.flatten().softmax(0).reshape(e.shape)
-        ),
-        "the table is transposed: one row for each state, one column for each data point": lambda d, e, *_: (
-            e.softmax(1).T
-        ),
+        "normalised over the whole table; each row sums to 1": lambda d, e, *_: e.flatten().softmax(0).reshape(e.shape),
+        "the table is transposed; each state has a row, each data point a column": lambda d, e, *_: e.softmax(1).T,
         "the weights were not normalised": lambda d, e, *_: e.exp(),
         "these are logarithms of the weights": lambda d, e, *_: e.log_softmax(1),
         "these are the exponents, before the softmax": lambda d, e, *_: e,
         "the sign is reversed: far data points got the most weight": lambda d, e, *_: (-e).softmax(1),
         "only the likeliest data point got any weight": lambda d, e, *_: (e == e.amax(1, keepdim=True)).to(e),
-        "all exponentials rounded to 0 near the data, and 0/0 is no weight; use a softmax of the exponents": (
-            lambda d, e, *_: e.exp() / e.exp().sum(1, keepdim=True)
-        ),
-        "all exponentials rounded to 0 near the data, and so do the weights; use a softmax of the exponents": (
-            lambda d, e, *_: e.exp() / (e.exp().sum(1, keepdim=True) + 1e-8)
-        ),
+        "all exponentials rounded to 0, and 0/0 is nan; use a softmax": lambda d, e, *_: e.exp() / e.exp().sum(1, True),
+        "all exponentials rounded to 0; use a softmax": lambda d, e, *_: e.exp() / (e.exp().sum(1, True) + 1e-8),
         "the factor ½ is missing in the exponent": lambda d, e, a, b, *_: bayes(2 * d, b),
         "parentheses are missing: 2 β² as a whole should be below": lambda d, e, a, b, *_: bayes(d, 1 / b),
         "β was not squared": lambda d, e, a, b, *_: bayes(d, b**0.5),
@@ -587,9 +568,7 @@ def jacobian(u, x: Tensor, t) -> tuple:
     terms=jacobian,
     mistakes={
         "the whole Jacobian was summed; the divergence takes ∂u^i/∂x_j for i = j only": lambda J, D, *_: J.sum((1, 2)),
-        "u(x, t).sum() was differentiated at once; that has a column for each coordinate, and sums over all i": (
-            lambda J, D, *_: J.sum(1)
-        ),
+        "u(x, t).sum() was differentiated; that sums over i, in a column for each j": lambda J, D, *_: J.sum(1),
         "the result has a column for each coordinate; the divergence is their sum": lambda J, D, *_: D,
         "one number came back; each state has a divergence of its own, so do not add them up": lambda J, D, *_: D.sum(),
         "only the first coordinate was differentiated": lambda J, D, *_: D[:, 0],
@@ -804,9 +783,7 @@ def marginal_score(schedule, t, shape, dtype=torch.float32, count=4):
         "the terms were averaged over the coordinates, not summed": lambda s, x, r, *_: (s * x).mean(1) / r,
         "only the first coordinate was used": lambda s, x, r, *_: s[:, 0] * x[:, 0] / r,
         "vectors came back; the component is one number for each state": lambda s, x, r, *_: s * x / r[:, None],
-        "this is the normal part of the score as a vector; its length along the normal is asked for": (
-            lambda s, x, r, *_: (s * x).sum(1, keepdim=True) * x / r[:, None] ** 2
-        ),
+        "the normal part came back as a vector, not as a length": lambda s, x, r, *_: ((s * x).sum(1) / r**2 * x.T).T,
         "one number came back for all states": lambda s, x, r, *_: ((s * x).sum(1) / r).sum(),
         "the score was asked at time 1 whatever t is": lambda s, x, r, t, score: (score(x, 1.0) * x).sum(1) / r,
         "the score was asked at time 0 whatever t is": lambda s, x, r, t, score: (score(x, 0.0) * x).sum(1) / r,

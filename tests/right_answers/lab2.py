@@ -5,55 +5,11 @@ import math
 import numpy as np
 import torch
 from torch import distributions as td
+from torch.autograd.functional import jacobian, jvp
 
 from fmlab.likelihood import divergence as exact_divergence
 from fmlab.paths import GaussianPath
 from fmlab.schedules import coefficient
-
-
-def schedule_by_autograd(t, family):
-    """α and β written down, their derivatives by autograd."""
-    formulas = {
-        "condot": (lambda t: 1.0 * t, lambda t: 1 - t),
-        "cosine": (lambda t: (math.pi / 2 * t).sin(), lambda t: (math.pi / 2 * (1 - t)).sin()),
-        "vp": (
-            lambda t: torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t).square()),
-            lambda t: (1 - torch.exp(-0.1 * (1 - t) - 9.95 * (1 - t).square())).sqrt(),
-        ),
-    }
-    values = []
-    for f in formulas[family]:
-        s = t.clone().requires_grad_()
-        values.append((f(s).detach(), torch.autograd.grad(f(s).sum(), s)[0]))
-    (alpha, alpha_dot), (beta, beta_dot) = values
-    return alpha, beta, alpha_dot, beta_dot
-
-
-def schedule_by_forward_mode(t, family):
-    """Values and derivatives of the angle's sine and cosine, or of α alone: β² = 1 − α² has 2 β β̇ = −2 α α̇."""
-    if family == "condot":
-        return [t, 1 - t, torch.full_like(t, 1.0), torch.full_like(t, -1.0)]
-    formula = {
-        "cosine": lambda t: torch.sin(math.pi / 2 * t),
-        "vp": lambda t: torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t) ** 2),
-    }[family]
-    alpha, alpha_dot = torch.func.jvp(formula, (t,), (torch.ones_like(t),))
-    beta = (1 - alpha**2).sqrt()
-    return [alpha, beta, alpha_dot, -alpha * alpha_dot / beta]
-
-
-def schedule_in_numpy(t, family):
-    s = t.numpy().astype(np.float64)
-    if family == "condot":
-        values = s, 1 - s, np.ones_like(s), -np.ones_like(s)
-    elif family == "cosine":
-        angle = np.pi / 2 * s
-        values = np.sin(angle), np.cos(angle), np.pi / 2 * np.cos(angle), -np.pi / 2 * np.sin(angle)
-    else:
-        rate, variance = 20 - 19.9 * s, -np.expm1(-(0.1 * (1 - s) + 9.95 * (1 - s) ** 2))
-        alpha = np.sqrt(1 - variance)
-        values = alpha, np.sqrt(variance), rate * alpha / 2, -rate * alpha**2 / 2 / np.sqrt(variance)
-    return tuple(torch.as_tensor(np.asarray(value)).to(t) for value in values)
 
 
 def times_of(t, x):
@@ -61,9 +17,43 @@ def times_of(t, x):
     return torch.as_tensor(t, dtype=x.dtype).expand(len(x))
 
 
+def alpha_of(t, family):
+    if family == "vp":
+        return torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t).square())
+    return 1.0 * t if family == "condot" else (math.pi / 2 * t).sin()
+
+
+def beta_of(t, family):
+    return 1 - t if family == "condot" else (1 - alpha_of(t, family) ** 2).sqrt()
+
+
+def schedule_by_autograd(t, family):
+    s = t.clone().requires_grad_()
+    values = [f(s, family) for f in (alpha_of, beta_of)]
+    rates = [torch.autograd.grad(value.sum(), s, retain_graph=True)[0] for value in values]
+    return tuple(value.detach() for value in values + rates)
+
+
+def schedule_by_forward_mode(t, family):
+    pairs = (torch.func.jvp(lambda t: f(t, family), (t,), (torch.ones_like(t),)) for f in (alpha_of, beta_of))
+    (alpha, alpha_dot), (beta, beta_dot) = pairs
+    return [alpha, beta, alpha_dot, beta_dot]
+
+
+def schedule_in_numpy(t, family):
+    s = t.numpy().astype(np.float64)
+    angle, rate, variance = np.pi / 2 * s, 20 - 19.9 * s, -np.expm1(-(0.1 * (1 - s) + 9.95 * (1 - s) ** 2))
+    a, b = np.sqrt(1 - variance), np.sqrt(variance)
+    values = {
+        "condot": (s, 1 - s, np.ones_like(s), -np.ones_like(s)),
+        "cosine": (np.sin(angle), np.cos(angle), np.pi / 2 * np.cos(angle), -np.pi / 2 * np.sin(angle)),
+        "vp": (a, b, rate * a / 2, -rate * a**2 / 2 / b),
+    }
+    return tuple(torch.as_tensor(np.asarray(value)).to(t) for value in values[family])
+
+
 def sample_row_by_row(z, noise, t, schedule):
-    rows = zip(z, noise, times_of(t, z))
-    return torch.stack([schedule.alpha(s) * a + schedule.beta(s) * e for a, e, s in rows])
+    return torch.stack([schedule.alpha(s) * a + schedule.beta(s) * e for a, e, s in zip(z, noise, times_of(t, z))])
 
 
 def sample_by_einsum(z, noise, t, schedule):
@@ -76,82 +66,38 @@ def marginal_one_by_one(sample_data, n, t, schedule):
     return sample_by_einsum(z, torch.randn(z.shape), t, schedule)
 
 
-def marginal_by_numpy(sample_data, n, t, schedule):
-    z = sample_data(n)
-    noise = torch.from_numpy(np.random.default_rng().normal(size=z.shape)).to(z)
-    return sample_by_einsum(z, noise, t, schedule)
-
-
 def marginal_in_double(sample_data, n, t, schedule):
     """NumPy's noise is in double precision, and nothing asks for less."""
-    z = sample_data(n)
-    alpha, beta, *_ = schedule.weights(t, z)
+    alpha, beta, *_ = schedule.weights(t, z := sample_data(n))
     return alpha * z + beta * torch.from_numpy(np.random.default_rng().normal(size=tuple(z.shape)))
 
 
 def marginal_by_normal(sample_data, n, t, schedule):
-    z = sample_data(n)
-    return torch.normal(coefficient(schedule.alpha(t), z) * z, coefficient(schedule.beta(t), z).expand(z.shape))
-
-
-def field_by_noise(x, z, t, schedule):
-    alpha, beta, alpha_dot, beta_dot = (
-        coefficient(f(t), x) for f in (schedule.alpha, schedule.beta, schedule.alpha_dot, schedule.beta_dot)
-    )
-    noise = (x - alpha * z) / beta
-    return alpha_dot * z + beta_dot * noise
-
-
-def field_row_by_row(x, z, t, schedule):
-    rows = []
-    for a, b, s in zip(x, z, times_of(t, x)):
-        ratio = schedule.beta_dot(s) / schedule.beta(s)
-        rows.append((schedule.alpha_dot(s) - ratio * schedule.alpha(s)) * b + ratio * a)
-    return torch.stack(rows)
+    alpha, beta, *_ = schedule.weights(t, z := sample_data(n))
+    return torch.normal(alpha * z, beta.expand(z.shape))
 
 
 def field_from_score(x, z, t, schedule):
-    """−β β̇ s + α̇ z."""
-    score = -(x - coefficient(schedule.alpha(t), x) * z) / coefficient(schedule.beta(t), x) ** 2
-    return -coefficient(schedule.beta(t) * schedule.beta_dot(t), x) * score + coefficient(schedule.alpha_dot(t), x) * z
-
-
-def field_with_a_guard(x, z, t, schedule):
-    t = torch.as_tensor(t, dtype=x.dtype)
     alpha, beta, alpha_dot, beta_dot = schedule.weights(t, x)
-    return beta_dot * (x - alpha * z) / (beta + 1e-8) + alpha_dot * z
+    return alpha_dot * z - beta * beta_dot * score_by_noise(x, z, t, schedule)
 
 
 def field_in_numpy(x, z, t, schedule):
-    values = [value.numpy().astype(np.float64) for value in schedule.weights(times_of(t, x), x)]
-    a, b, da, db = values
+    a, b, da, db = (value.numpy().astype(np.float64) for value in schedule.weights(times_of(t, x), x))
     return torch.from_numpy(da * z.numpy() + db / b * (x.numpy() - a * z.numpy())).to(x)
 
 
 def field_by_vmap(x, z, t, schedule):
     def of_row(x, z, t):
-        return (schedule.alpha_dot(t) - schedule.beta_dot(t) / schedule.beta(t) * schedule.alpha(t)) * z + (
-            schedule.beta_dot(t) / schedule.beta(t) * x
-        )
+        rate = schedule.beta_dot(t) / schedule.beta(t)
+        return (schedule.alpha_dot(t) - rate * schedule.alpha(t)) * z + rate * x
 
     return torch.vmap(of_row)(x, z, times_of(t, x))
 
 
-def general_by_noise(x, mean, scale, mean_dot, scale_dot):
-    noise = (x - mean) / scale
-    return mean_dot + scale_dot * noise
-
-
-def general_in_numpy(x, mean, scale, mean_dot, scale_dot):
-    x, mean, scale, mean_dot, scale_dot = (value.numpy() for value in (x, mean, scale, mean_dot, scale_dot))
-    return torch.from_numpy(scale_dot * x / scale - scale_dot / scale * mean + mean_dot)
-
-
 def weights_by_loops(x, data, t, schedule):
-    table = torch.empty(len(x), len(data), dtype=x.dtype)
-    for k, s in enumerate(times_of(t, x)):
-        for i, z in enumerate(data):
-            table[k, i] = -((x[k] - schedule.alpha(s) * z) ** 2).sum() / (2 * schedule.beta(s) ** 2)
+    rows = zip(x, schedule.alpha(times_of(t, x)), schedule.beta(times_of(t, x)))
+    table = torch.stack([torch.stack([-((row - a * z) ** 2).sum() / (2 * b**2) for z in data]) for row, a, b in rows])
     table = (table - table.max(dim=1, keepdim=True).values).exp()
     return table / table.sum(dim=1, keepdim=True)
 
@@ -162,31 +108,16 @@ def weights_by_log_prob(x, data, t, schedule):
     return (logs - logs.logsumexp(1, keepdim=True)).exp()
 
 
-def weights_by_cdist(x, data, t, schedule):
-    """A batch of one row and its own centres for each state."""
-    x = x.flatten(1)[:, None]
-    centres = coefficient(schedule.alpha(t), x) * data.flatten(1).expand(len(x), *data.flatten(1).shape)
-    distance = torch.cdist(x, centres.to(x))[:, 0]
-    return torch.softmax(-((distance / coefficient(schedule.beta(t), distance)) ** 2) / 2, -1)
-
-
-def weights_with_a_guard(x, data, t, schedule):
-    squares = (x.unsqueeze(1) - coefficient(schedule.alpha(t), x[:, None]) * data[None]).pow(2).flatten(2).sum(-1)
-    return (-0.5 * squares / (coefficient(schedule.beta(t), squares) ** 2 + 1e-8)).softmax(dim=-1)
-
-
-def weights_from_log_snr(x, data, t, schedule):
+def weights_by_products(x, data, t, schedule):
     """The exponents without what all data points have in common: α/β² x·z − ½ (α/β)² ‖z‖²."""
-    t = times_of(t, x)
-    alpha, beta = schedule.alpha(t)[:, None].double(), schedule.beta(t)[:, None].double()
+    alpha, beta, *_ = schedule.weights(times_of(t, x).double(), x.flatten(1))
     x, z = x.flatten(1).double(), data.flatten(1).double()
     return (alpha / beta**2 * (x @ z.T) - (alpha / beta) ** 2 / 2 * z.square().sum(1)).softmax(1).to(data)
 
 
 def average_of_all_pairs(x, data, t, weights, field):
     n, count = weights.shape
-    left = x[:, None].expand(n, count, *x.shape[1:]).flatten(0, 1)
-    right = data[None].expand(n, count, *x.shape[1:]).flatten(0, 1)
+    left, right = (v.expand(n, count, *x.shape[1:]).flatten(0, 1) for v in (x[:, None], data[None]))
     t = torch.as_tensor(t)
     velocities = field(left, right, t.repeat_interleave(count) if t.ndim else t).unflatten(0, (n, count))
     return torch.einsum("nk,nk...->n...", weights, velocities)
@@ -197,31 +128,14 @@ def average_by_matrix(x, data, t, weights, field):
     return torch.bmm(weights[:, None], table)[:, 0].reshape(x.shape)
 
 
-def average_with_one_time_per_point(x, data, t, weights, field):
-    t = times_of(t, x)
-    return sum(coefficient(weights[:, i], x) * field(x, data[i : i + 1].expand(x.shape), t) for i in range(len(data)))
-
-
 def average_state_by_state(x, data, t, weights, field):
-    rows = []
-    for k, s in enumerate(times_of(t, x)):
-        velocities = field(x[k].expand_as(data), data, s)
-        rows.append((velocities.flatten(1).T @ weights[k]).reshape(x[k].shape))
-    return torch.stack(rows)
-
-
-def divergence_of_jacobian(u, x, t):
-    full = torch.autograd.functional.jacobian(lambda x: u(x, t).sum(0), x)  # (d, n, d)
-    return torch.einsum("ini->n", full)
+    rows = zip(x, weights, times_of(t, x))
+    return torch.stack([torch.einsum("k,k...", w, field(row.expand_as(data), data, s)) for row, w, s in rows])
 
 
 def divergence_forward(u, x, t):
-    total = torch.zeros(len(x), dtype=x.dtype)
-    for i in range(x.shape[1]):
-        e = torch.zeros_like(x)
-        e[:, i] = 1
-        total += torch.autograd.functional.jvp(lambda x: u(x, t), x, e)[1][:, i]
-    return total
+    units = [row.expand_as(x) for row in torch.eye(x.shape[1], dtype=x.dtype)]
+    return sum((jvp(lambda x: u(x, t), x, e)[1] * e).sum(1) for e in units)
 
 
 def divergence_by_vmap(u, x, t):
@@ -229,18 +143,9 @@ def divergence_by_vmap(u, x, t):
     return torch.vmap(lambda row, s: matrix(row, s).trace())(x, times_of(t, x))
 
 
-def divergence_row_by_row(u, x, t):
-    values = []
-    for row, s in zip(x, times_of(t, x)):
-        matrix = torch.autograd.functional.jacobian(lambda y, s=s: u(y[None], s[None])[0], row)
-        values.append(matrix.trace())
-    return torch.stack(values)
-
-
 def divergence_of_own_tensor(u, x, t):
     """Turns on recording for the tensor it was given."""
-    x.requires_grad_()
-    values = u(x, t)
+    values = u(x.requires_grad_(), t)
     return sum(torch.autograd.grad(values[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(x.shape[1]))
 
 
@@ -253,69 +158,37 @@ def residual_by_product_rule(density, u, x, t):
 
 def residual_by_hand(density, u, x, t):
     x, t = x.detach().requires_grad_(), t.detach().requires_grad_()
-    p = density(x, t)
-    flux = p[:, None] * u(x, t)
-    total = torch.autograd.grad(p.sum(), t, retain_graph=True)[0]
-    for i in range(x.shape[1]):
-        total = total + torch.autograd.grad(flux[:, i].sum(), x, retain_graph=True)[0][:, i]
-    return total
-
-
-def residual_row_by_row(density, u, x, t):
-    rows = []
-    for k in range(len(x)):
-        y, s = x[k : k + 1].clone().requires_grad_(), t[k].clone().requires_grad_()
-        (change,) = torch.autograd.grad(density(y, s).sum(), s)
-        flux = torch.autograd.functional.jacobian(lambda y, s=s.detach(): density(y, s) * u(y, s)[0], y)  # (d, 1, d)
-        rows.append(change + flux[:, 0].trace())
-    return torch.stack(rows)
+    flux = density(x, t)[:, None] * u(x, t)
+    total = torch.autograd.grad(density(x, t).sum(), t)[0]
+    return total + sum(torch.autograd.grad(flux[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(x.shape[1]))
 
 
 def residual_by_logarithm(density, u, x, t):
     """p (∂_t log p + div u + u · ∇ log p)."""
     x, t = x.detach().requires_grad_(), t.detach().requires_grad_()
     change, score = torch.autograd.grad(density(x, t).log().sum(), (t, x))
-    rest = exact_divergence(u, x, t) + (u(x, t) * score).sum(1)
-    return (density(x, t) * (change + rest)).detach()
+    return (density(x, t) * (change + exact_divergence(u, x, t) + (u(x, t) * score).sum(1))).detach()
 
 
 def score_by_autograd(x, z, t, schedule):
-    y = x.clone().requires_grad_()
-    normal = td.Normal(coefficient(schedule.alpha(t), x) * z, coefficient(schedule.beta(t), x).expand_as(x))
-    return torch.autograd.grad(normal.log_prob(y).sum(), y)[0]
+    y, (alpha, beta, *_) = x.clone().requires_grad_(), schedule.weights(t, x)
+    return torch.autograd.grad(td.Normal(alpha * z, beta.expand_as(x)).log_prob(y).sum(), y)[0]
 
 
 def score_by_noise(x, z, t, schedule):
-    alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-    noise = (x - alpha * z) / beta
-    return -noise / beta
-
-
-def score_with_a_guard(x, z, t, schedule):
     alpha, beta, *_ = schedule.weights(t, x)
-    return (alpha * z - x).div(beta.square() + 1e-8)
+    return -((x - alpha * z) / beta) / beta
 
 
 def score_from_log_snr(x, z, t, schedule):
     """1/β² = e^λ/α², with the λ of the schedule; where α is 0, as it stands."""
-    t = times_of(t, x)
-    alpha, precision = schedule.alpha(t), (schedule.log_snr(t) - 2 * schedule.alpha(t).log()).exp()
-    precision = torch.where(alpha > 0, precision, 1 / schedule.beta(t) ** 2)
-    return coefficient(precision, x) * (coefficient(alpha, x) * z - x)
-
-
-def score_row_by_row(x, z, t, schedule):
-    rows = zip(x, z, times_of(t, x))
-    return torch.stack([(schedule.alpha(s) * b - a) / schedule.beta(s).square() for a, b, s in rows])
-
-
-def average_of_scores(x, data, t, weights, schedule):
-    scores = [score_by_noise(x, z.expand_as(x), t, schedule) for z in data]
-    return sum(coefficient(weights[:, i], x) * s for i, s in enumerate(scores))
+    alpha, beta, *_ = schedule.weights(t, x)
+    precision = coefficient((schedule.log_snr(t) - 2 * schedule.alpha(t).log()).exp(), x)
+    return torch.where(alpha > 0, precision, 1 / beta**2).to(x) * (alpha * z - x)
 
 
 def scores_by_einsum(x, data, t, weights, schedule):
-    alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
+    alpha, beta, *_ = schedule.weights(t, x)
     return (alpha * torch.einsum("nk,k...->n...", weights, data) - x) / beta.square()
 
 
@@ -326,72 +199,26 @@ def score_of_log_density(x, data, t, weights, schedule):
     return torch.autograd.grad(logs.logsumexp(0).sum(), y)[0]
 
 
-def normal_row_by_row(score, x, t):
-    s = score(x, t)
-    return torch.stack([torch.dot(a, b) / b.norm() for a, b in zip(s, x)])
-
-
-def normal_with_one_time_per_point(score, x, t):
-    normal = torch.nn.functional.normalize(x, dim=-1, eps=1e-8)
-    return (score(x, torch.as_tensor(t, dtype=x.dtype).expand(len(x))) * normal).sum(-1)
-
-
 class Drift(torch.nn.Module):
     def __init__(self, u, score, sigma):
         super().__init__()
         self.u, self.score, self.sigma = u, score, sigma
 
     def forward(self, x, t):
-        t = torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+        t = times_of(t, x)
         return self.u(x, t) + coefficient(self.sigma(t) ** 2 / 2, x) * self.score(x, t)
 
 
-def drift_with_noise_rate(u, score, sigma):
-    def drift(x, t):
-        level = coefficient(torch.as_tensor(sigma(t)), x)
-        return u(x, t) + 0.5 * level * level * score(x, t)
-
-    return drift
-
-
-def drift_row_by_row(u, score, sigma):
-    def drift(x, t):
-        levels = torch.as_tensor(sigma(t)).expand(len(x))
-        rows = zip(u(x, t), score(x, t), levels)
-        return torch.stack([v + s * (g**2 / 2) for v, s, g in rows])
-
-    return drift
-
-
 def planck_by_two_derivatives(density, score, drift, sigma, x, t):
-    """Δp by differentiating the density twice."""
-    x, t = x.detach().requires_grad_(), t.detach().requires_grad_()
-    p = density(x, t)
-    change, gradient = torch.autograd.grad(p.sum(), (t, x), create_graph=True)
-    flux, total = p[:, None] * drift(x, t), change
-    for i in range(x.shape[1]):
-        total = total + torch.autograd.grad(flux[:, i].sum(), x, retain_graph=True)[0][:, i]
-        total = total - sigma**2 / 2 * torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)[0][:, i]
-    return total.detach()
-
-
-def planck_as_continuity(density, score, drift, sigma, x, t):
-    return residual_by_hand(density, lambda x, t: drift(x, t) - 0.5 * sigma * sigma * score(x, t), x, t)
+    """Δp by differentiating ∇p, and ∇p by differentiating the density."""
+    gradient = torch.func.grad(lambda x, t: density(x, t).sum())
+    return residual_by_hand(density, drift, x, t) - sigma**2 / 2 * exact_divergence(gradient, x, t)
 
 
 def planck_term_by_term(density, score, drift, sigma, x, t):
-    """p (∂_t log p + div b + b · s − ½σ² (div s + ‖s‖²))."""
-    t = t.detach().requires_grad_()
-    (change,) = torch.autograd.grad(density(x, t).log().sum(), t)
-    s = score(x, t)
-    spread = exact_divergence(score, x, t) + (s * s).sum(1)
-    terms = change + exact_divergence(drift, x, t) + (drift(x, t) * s).sum(1) - sigma**2 / 2 * spread
-    return (density(x, t) * terms).detach()
-
-
-def planck_in_double(density, score, drift, sigma, x, t):
-    x64, t64 = x.double(), t.double()
-    return planck_by_two_derivatives(density, score, drift, torch.tensor(sigma), x64, t64).to(x)
+    """½σ² Δp = ½σ² p (div s + ‖s‖²)."""
+    spread = exact_divergence(score, x, t) + score(x, t).square().sum(1)
+    return residual_by_logarithm(density, drift, x, t) - sigma**2 / 2 * density(x, t) * spread
 
 
 RIGHT = {
@@ -401,61 +228,41 @@ RIGHT = {
         sample_by_einsum,
         lambda z, noise, t, s: torch.addcmul(coefficient(s.beta(t), z) * noise, coefficient(s.alpha(t), z), z),
     ],
-    "sample_marginal_path": [marginal_one_by_one, marginal_by_numpy, marginal_in_double, marginal_by_normal],
-    "conditional_vector_field": [
-        field_by_noise,
-        field_row_by_row,
-        field_from_score,
-        field_with_a_guard,
-        field_in_numpy,
-        field_by_vmap,
-    ],
+    "sample_marginal_path": [marginal_one_by_one, marginal_in_double, marginal_by_normal],
+    "conditional_vector_field": [field_from_score, field_in_numpy, field_by_vmap],
     "general_vector_field": [
-        general_by_noise,
-        general_in_numpy,
+        lambda x, m, s, dm, ds: torch.from_numpy((ds * x / s).numpy() - (ds / s * m).numpy()) + dm,
+        lambda x, m, s, dm, ds: dm + ds * ((x - m) / s),
         lambda x, m, s, dm, ds: torch.addcmul(dm, (x - m), (ds / s).expand_as(x)),
     ],
-    "posterior_weights": [
-        weights_by_loops,
-        weights_by_log_prob,
-        weights_by_cdist,
-        weights_with_a_guard,
-        weights_from_log_snr,
-    ],
-    "marginal_vector_field": [
-        average_of_all_pairs,
-        average_by_matrix,
-        average_state_by_state,
-        average_with_one_time_per_point,
-    ],
+    "posterior_weights": [weights_by_loops, weights_by_log_prob, weights_by_products],
+    "marginal_vector_field": [average_of_all_pairs, average_by_matrix, average_state_by_state],
     "divergence": [
-        divergence_of_jacobian,
+        lambda u, x, t: torch.einsum("ini->n", jacobian(lambda x: u(x, t).sum(0), x)),
         divergence_forward,
-        divergence_row_by_row,
         divergence_by_vmap,
         divergence_of_own_tensor,
-        lambda u, x, t: divergence_of_jacobian(u, x, times_of(t, x)),
     ],
-    "continuity_residual": [residual_by_product_rule, residual_by_hand, residual_row_by_row, residual_by_logarithm],
-    "conditional_score": [score_by_autograd, score_by_noise, score_row_by_row, score_with_a_guard, score_from_log_snr],
-    "marginal_score": [average_of_scores, scores_by_einsum, score_of_log_density],
+    "continuity_residual": [residual_by_product_rule, residual_by_hand, residual_by_logarithm],
+    "conditional_score": [score_by_autograd, score_by_noise, score_from_log_snr],
+    "marginal_score": [
+        lambda x, data, t, w, s: average_by_matrix(x, data, t, w, lambda x, z, t: score_by_noise(x, z, t, s)),
+        scores_by_einsum,
+        score_of_log_density,
+    ],
     "score_along_normal": [
-        normal_row_by_row,
-        normal_with_one_time_per_point,
-        lambda score, x, t: torch.einsum("ni,ni->n", score(x, t), torch.nn.functional.normalize(x, dim=1)),
-        lambda score, x, t: torch.from_numpy(
-            (score(x, t).numpy() * x.numpy()).sum(1) / np.linalg.norm(x.numpy(), axis=1)
-        ),
+        lambda score, x, t: torch.from_numpy((score(x, t) * x).sum(1).numpy() / np.linalg.norm(x.numpy(), axis=1)),
+        lambda score, x, t: torch.einsum("ni,ni->n", score(x, times_of(t, x)), torch.nn.functional.normalize(x)),
+        lambda score, x, t: torch.stack([torch.dot(a, b) / b.norm() for a, b in zip(score(x, t), x)]),
     ],
     "sde_extension_drift": [
-        drift_with_noise_rate,
-        drift_row_by_row,
         Drift,
-        lambda u, score, sigma: (
-            lambda x, t: torch.lerp(
-                u(x, t), u(x, t) + score(x, t), (coefficient(sigma(t), x) ** 2 / 2).to(x).expand_as(x)
-            )
-        ),
+        lambda u, s, g: lambda x, t: u(x, t) + s(x, t) * coefficient(torch.as_tensor(g(t)).square() / 2, x),
+        lambda u, s, g: lambda x, t: torch.vmap(lambda v, s, g: v + g * g / 2 * s)(u(x, t), s(x, t), g(times_of(t, x))),
     ],
-    "fokker_planck_residual": [planck_by_two_derivatives, planck_as_continuity, planck_term_by_term, planck_in_double],
+    "fokker_planck_residual": [
+        lambda p, s, b, g, x, t: residual_by_hand(p, lambda x, t: b(x, t) - 0.5 * g * g * s(x, t), x, t),
+        planck_by_two_derivatives,
+        planck_term_by_term,
+    ],
 }

@@ -18,50 +18,30 @@ def shaped(value, x):
     return value.expand(len(x)).reshape(len(x), *[1] * (x.ndim - 1)).expand_as(x)
 
 
-def loss_point_by_point(u, z, t, noise, schedule):
-    """The network is asked about one point at a time."""
+def loss_point_by_point(u, z, t, noise, schedule, field=None):
+    """The network is asked about one point at a time. field: of the marginal loss."""
     total, times = 0.0, torch.as_tensor(t).expand(len(z))
     for k, s in enumerate(times):
-        x = schedule.alpha(s) * z[k] + schedule.beta(s) * noise[k]
-        target = schedule.alpha_dot(s) * z[k] + schedule.beta_dot(s) * noise[k]
-        total = total + (u(x[None], times[k : k + 1])[0] - target).square().sum()
+        x = (schedule.alpha(s) * z[k] + schedule.beta(s) * noise[k])[None]
+        target = field(x, s) if field else schedule.alpha_dot(s) * z[k] + schedule.beta_dot(s) * noise[k]
+        total = total + (u(x, times[k : k + 1]) - target).square().sum()
     return total / len(z)
 
 
-def loss_with_vmap(u, z, t, noise, schedule):
+def loss_with_vmap(u, z, t, noise, schedule, field=None):
     def row(t, z, e):
         return schedule.alpha(t) * z + schedule.beta(t) * e, schedule.alpha_dot(t) * z + schedule.beta_dot(t) * e
 
     x, target = torch.vmap(row)(torch.as_tensor(t, dtype=z.dtype).expand(len(z)), z, noise)
-    return (u(x, t) - target).square().flatten(1).sum(-1).mean()
+    error = u(x, t) - (field(x, t).detach() if field else target)
+    return torch.linalg.vector_norm(error.flatten(1), dim=1).pow(2).mean()
 
 
-def loss_by_the_clock(u, z, t, noise, schedule):
+def loss_by_the_clock(u, z, t, noise, schedule, field=None):
     """The target as the velocity of the state, by automatic differentiation."""
     s = shaped(t, z).clone()
     x, velocity = jvp(lambda s: schedule.alpha(s) * z + schedule.beta(s) * noise, s, torch.ones_like(s))
-    return mse_loss(u(x, t), velocity, reduction="sum") / z.shape[0]
-
-
-def marginal_expanded(u, z, t, noise, schedule, field):
-    x = (shaped(schedule.alpha(t), z) * z).addcmul(shaped(schedule.beta(t), z), noise)
-    with torch.no_grad():
-        target = field(x, t).flatten(1)
-    prediction = u(x, t).flatten(1)
-    return (prediction**2 - 2 * prediction * target + target**2).sum() / len(x)
-
-
-def marginal_with_norm(u, z, t, noise, schedule, field):
-    x = shaped(schedule.alpha(t), z) * z + shaped(schedule.beta(t), z) * noise
-    return torch.linalg.vector_norm((field(x, t) - u(x, t)).flatten(1), dim=1).pow(2).mean()
-
-
-def marginal_point_by_point(u, z, t, noise, schedule, field):
-    times, total = torch.as_tensor(t).expand(len(z)), []
-    for k, s in enumerate(times):
-        x = (schedule.alpha(s) * z[k] + schedule.beta(s) * noise[k])[None]
-        total.append((u(x, s) - field(x, s)).square().sum())
-    return sum(total) / len(total)
+    return mse_loss(u(x, t), field(x, t) if field else velocity, reduction="sum") / z.shape[0]
 
 
 def optimum_row_by_row(x, t, mean, std):
@@ -147,15 +127,10 @@ def energy_by_loops(x, y):
     return total
 
 
-def energy_by_expansion(x, y):
-    """‖x − y‖² = ‖x‖² + ‖y‖² − 2 x·y."""
+def energy_with_pdist(x, y):
     x, y = x.flatten(1), y.flatten(1)
-
-    def mean(a, b):
-        squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
-        return squared.clamp(min=0).sqrt().mean()
-
-    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
+    within = [2 * torch.pdist(a).sum() / len(a) ** 2 for a in (x, y)]
+    return (2 * torch.cdist(x, y).sum() / (len(x) * len(y)) - sum(within)).item()
 
 
 def likelihood_with_negative_steps(u, divergence, x, ts):
@@ -229,13 +204,14 @@ class Reflow:
         return torch.einsum("ni,ni->", error, error) / len(k)
 
 
+LOSSES = [loss_point_by_point, loss_with_vmap, loss_by_the_clock]
 RIGHT = {
-    "conditional_flow_matching_loss": [loss_point_by_point, loss_with_vmap, loss_by_the_clock],
-    "marginal_flow_matching_loss": [marginal_expanded, marginal_with_norm, marginal_point_by_point],
+    "conditional_flow_matching_loss": LOSSES,
+    "marginal_flow_matching_loss": LOSSES,
     "optimal_vector_field": [optimum_row_by_row, optimum_from_posterior, optimum_from_flow],
     "train_step": [step_in_ordinary_pytorch, step_with_a_closure, step_with_gradients_set],
     "sample_flow": [sample_detached, sample_with_a_time_for_each, sample_point_by_point],
-    "energy_distance": [energy_with_numpy, energy_by_loops, energy_by_expansion],
+    "energy_distance": [energy_with_numpy, energy_by_loops, energy_with_pdist],
     "log_likelihood": [likelihood_with_negative_steps, likelihood_recursive, likelihood_with_a_time_for_each],
     "linear_path": [
         line_by_rows,

@@ -73,15 +73,6 @@ def own_clock(u, x0, ts):
     return x
 
 
-def energy(x, y, distance):
-    x, y = x.flatten(1), y.flatten(1)
-    return 2 * distance(x, y) - distance(x, x) - distance(y, y)
-
-
-def rounded_off(a, b):
-    return ((a[:, None] - b).square().sum(-1) + 1e-3).sqrt().mean()
-
-
 def likelihood_with(end=lambda log_p, x: log_p.sum(1), times=lambda ts: ts):
     """log_likelihood with one part exchanged. end: what is made of log p, coordinate by coordinate, and X_0."""
 
@@ -174,8 +165,6 @@ WRONG = {
     },
     "energy_distance": {
         "a matrix": (lambda x, y: torch.cdist(x.flatten(1), y.flatten(1)), "should be one number"),
-        "for each point of x": (lambda x, y: energy(x, y, lambda a, b: torch.cdist(a, b).mean(1)), ""),
-        "a guard in the root": (lambda x, y: energy(x, y, rounded_off), "nearly right"),
     },
     "log_likelihood": {
         "per coordinate": (likelihood_with(lambda log_p, x: log_p), "should have shape"),
