@@ -460,5 +460,5 @@ def _identifier(name: str) -> str:
 
 def without_compilers() -> None:
     """Keep the compiler of PyTorch, if a notebook uses it, from compiling what crosses here."""
-    if "torch._dynamo" in sys.modules and not hasattr(Remote.__call__, "__wrapped__"):
-        Remote.__call__ = torch.compiler.disable(Remote.__call__)
+    if "torch._dynamo" in sys.modules and not hasattr(Peer.call, "__wrapped__"):
+        Peer.call, Remote.__call__ = map(torch.compiler.disable, (Peer.call, Remote.__call__))

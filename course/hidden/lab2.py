@@ -27,7 +27,7 @@ sample_conditional_path = [*PATHS, (Cosine(), torch.tensor(1.0), (2, 3)), (CondO
 sample_marginal_path = [
     (Bent(), [0.8, 0.9, 0.7], (4,)),
     (Powers(), [0.4, 0.6], (1, 2, 2)),
-    (CondOT(0.3), torch.tensor(0.5), (3,)),
+    (CondOT(0.3), torch.tensor(0.5), (3,), 5002),
     (Cosine(), 1.0, (1, 2, 3)),
 ]
 conditional_vector_field = [*PATHS, (CondOT(), torch.tensor(0.997, dtype=DOUBLE), (2, 3), DOUBLE)]

@@ -30,18 +30,11 @@ def value(answer, case) -> Looks:
 
 def repeatable(answer, case) -> Looks:
     """`value`, for an answer that is given its random numbers: the same ones give the same result."""
-    yield from parts(twice(answer, case), case)
-
-
-def twice(answer, case):
-    """What comes back for `case.args`, where random numbers are given: in two calls the same, or a reason."""
     first, second = answer(*case.args), answer(*case.args)
     if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
         same = torch.equal(first.detach(), second.detach()) or not bool(first.isfinite().all())
-        require(
-            same, "the same random numbers gave two different results; use those that are given, and draw no others"
-        )
-    return first
+        require(same, "the same random numbers gave two different results; use those that are given, and no others")
+    yield from parts(first, case)
 
 
 def parts(found, case) -> Looks:

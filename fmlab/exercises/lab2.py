@@ -164,7 +164,6 @@ SAMPLES = {
     "α and β are exchanged": lambda z, e, a, b, *_: a * e + b * z,
     "β² was used; β is the standard deviation, and it multiplies the noise": lambda z, e, a, b, *_: a * z + b**2 * e,
     "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
-    "1 − α² was taken for β; for some schedules it is β²": lambda z, e, a, b, *_: a * z + (1 - a**2) * e,
     "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
     "the noise is missing: this is the mean of the path": lambda z, e, a, *_: a * z,
     "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
@@ -190,6 +189,7 @@ SAMPLES = {
     terms=weighted,
     mistakes={
         **SAMPLES,
+        "1 − α² was taken for β; for some schedules it is β²": lambda z, e, a, b, *_: a * z + (1 - a**2) * e,
         "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
         "the noise was subtracted": lambda z, e, a, b, *_: a * z - b * e,
         "this is the velocity α̇ z + β̇ ε, not the place": lambda z, e, a, b, da, db, *_: da * z + db * e,
@@ -266,9 +266,9 @@ def law_of_the_path(answer, case):
     judge=law_of_the_path,
     random=True,
     visible=[
-        (Cosine(), [0.25, 0.55], (2,)),
+        (Cosine(), [0.2, 0.7], (2,)),
         (Bent(), [0.8, 0.65], (1, 2, 3)),
-        (CondOT(0.2), 0.45, (3,)),
+        (CondOT(0.2), 0.45, (3,), 5001),
         (CondOT(), torch.tensor(1.0), (2,)),
         (CondOT(), 0.0, (2,)),
     ],
