@@ -34,7 +34,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "brownian_paths": {"single precision at the end": "paths may come in any precision: they are drawn, not computed"},
     "alpha_beta": {
-        change: "of the t of ones_like, only the shape and the dtype are used" for change in ("1 − t: t", "later than t: t")
+        change: "of the t of ones_like, only the shape and the dtype are used"
+        for change in ("1 − t: t", "later than t: t")
     },
     "sample_conditional_path": _replaced(
         "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",

@@ -49,7 +49,8 @@ def test_the_slider_moves_the_picture(lab):
 
 
 def test_the_mistake_that_the_text_proposes_is_named_and_then_mended(lab):
-    expect(lab.answer("draw_noise", "return torch.rand(n, d)").first).to_contain_text("this is torch.rand, evenly between")
+    card = lab.answer("draw_noise", "return torch.rand(n, d)").first
+    expect(card).to_contain_text("this is torch.rand, evenly between 0 and 1")
     assert not passes_validation(lab)
     expect(lab.answer("draw_noise", "return torch.randn(n, d)")).to_have_text(re.compile("^✓ draw_noise: .+"))
     expect(lab.answer("interpolate", "return (1 - t) * noise + t * data")).to_have_text(re.compile("^✓ interpolate: "))

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
 LAB = "lab1_simulation"
 
-# Slips that students make. Only the hidden inputs see that the last one knows what the check in the notebook wants.
+# Slips that students make. Only the hidden inputs see that the last one knows what the check in the notebook wants; it
+# also prints what it is given.
 MISTAKES = {
     "euler_step": "def euler_step(u, x, t, h):\n    return x + u(x, t)",
     "heun_step": "def heun_step(u, x, t, h):\n    k = u(x, t)\n    return x + h * (k + u(x + h * k, t)) / 2",
@@ -37,7 +38,8 @@ MISTAKES = {
         "    steps = sigma * ts.diff().sqrt()[:, None] * torch.randn(len(ts) - 1, n)\n"
         "    return torch.cat([torch.zeros(1, n), steps.cumsum(0)])"
     ),
-    "ou_drift": submissions.fitted(LAB, "ou_drift"),
+    "ou_drift": f"{submissions.fitted(LAB, 'ou_drift')}\n\n\nfitted_drift = ou_drift\n\n\n"
+    "def ou_drift(*args):\n    print(args[0].shape)\n    return fitted_drift(*args)",
 }
 
 # Wrong answers that try to get at the check instead.

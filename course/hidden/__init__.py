@@ -6,7 +6,9 @@ importable in an instructor's checkout, and never part of what students install.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,8 @@ def check(exercise: Exercise, answer) -> None:
     """Judge an answer on the hidden inputs, for nbgrader's own commands: silent, or raises CheckFailed."""
     if not hasattr(exercise, "examine"):
         raise CheckFailed(Verdict(str(exercise), False, "something else stands in the place of the check"))
-    verdict = exercise.examine(answer, inputs(exercise))
+    with contextlib.redirect_stdout(io.StringIO()):  # it may print what it is given
+        verdict = exercise.examine(answer, inputs(exercise))
     if not verdict.passed:
         raise CheckFailed(discreet(verdict))
 

@@ -76,7 +76,7 @@ class Verdict:
             more = [f"Reread: {reread}." if self.reread else ""]
             more += [f"A hint: <code>{escape(self.hint)}</code>" if self.hint else ""]
             parts.append(f"<div>{' '.join(filter(None, more))}</div>")
-        return card("\n".join(parts), GREEN if self.passed else RED, "status" if self.passed else "alert")
+        return card("".join(parts), GREEN if self.passed else RED, "status" if self.passed else "alert")
 
 
 def card(content: str, color: str, role: str = "status") -> str:
