@@ -29,19 +29,29 @@ def contract_mutations(source: str, exercise: Exercise) -> Iterator[tuple[str, a
             changed = copy.deepcopy(tree)
             node = list(ast.walk(changed))[number]
             if (new := change(node)) is not None:
-                yield from _new(what, ast.unparse(node), _put(changed, node, new), seen)
+                yield from _new(what, source, _put(changed, node, new), seen)
     for name, given in numbers_given(names, exercise):
         changed = copy.deepcopy(tree)
         body = next(node for node in changed.body if isinstance(node, ast.FunctionDef)).body
         body.insert(1 if ast.get_docstring(function) else 0, ast.parse(f"{name} = {given!r}").body[0])
-        yield from _new("a given number is written in", f"{name} = {given!r}", changed, seen)
+        yield from _new("a given number is written in", source, changed, seen)
 
 
-def _new(what: str, where: str, tree: ast.Module, seen: set[str]) -> Iterator[tuple[str, ast.Module]]:
+def _new(what: str, before: str, tree: ast.Module, seen: set[str]) -> Iterator[tuple[str, ast.Module]]:
     source = ast.unparse(ast.fix_missing_locations(tree))
     if source not in seen:
         seen.add(source)
-        yield f"{what}: {where}", ast.parse(source)
+        yield f"{what}: {difference(ast.unparse(ast.parse(before)), source)}", ast.parse(source)
+
+
+def difference(before: str, after: str) -> str:
+    """The lines that changed, as `before → after`."""
+    old, new = before.split("\n"), after.split("\n")
+    while old and new and old[0] == new[0]:
+        old, new = old[1:], new[1:]
+    while old and new and old[-1] == new[-1]:
+        old, new = old[:-1], new[:-1]
+    return " → ".join("; ".join(line.strip() for line in lines) for lines in (old, new))
 
 
 def _put(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:

@@ -34,8 +34,14 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "brownian_paths": {"single precision at the end": "paths may come in any precision: they are drawn, not computed"},
     "alpha_beta": {
-        change: "of the t of ones_like, only the shape and the dtype are used"
-        for change in ("1 − t: t", "later than t: t")
+        f"{what}: {change}": "of the t of ones_like, only the shape and the dtype are used"
+        for what, other in (("1 − t", "1 - t"), ("later than t", "t + 0.05"))
+        for change in _replaced(
+            "return (t, 1 - t, torch.ones_like(t), -torch.ones_like(t))",
+            "",
+            (" torch.ones_like(t)", f" torch.ones_like({other})"),
+            ("-torch.ones_like(t)", f"-torch.ones_like({other})"),
+        )
     },
     "sample_conditional_path": _replaced(
         "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
@@ -174,8 +180,23 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         for change, why in _replaced(line, _SHAPE, ("x)", "data)"), ("x)", "noise)")).items()
     },
     "schedule_from_sde": {
-        "1 − s: s": "of the s of new_zeros, only the dtype is used",
-        "later than s: s": "of the s of new_zeros, only the dtype is used, of that of the integrals, only differences",
+        f"{what}: {line} → {line.replace(old, new)}": "of the s of new_zeros only the dtype counts, else only differences"
+        for what, line, old, new in (
+            ("1 − s", "start = s.new_zeros(1)", "s.new", "(1 - s).new"),
+            ("later than s", "start = s.new_zeros(1)", "s.new", "(s + 0.05).new"),
+            (
+                "later than s",
+                "spread = torch.cat([start, torch.cumulative_trapezoid(g_squared(s) / alpha ** 2, s)])",
+                ", s)",
+                ", s + 0.05)",
+            ),
+            (
+                "later than s",
+                "alpha = torch.cat([start, torch.cumulative_trapezoid(f(s), s)]).exp()",
+                ", s)",
+                ", s + 0.05)",
+            ),
+        )
     },
     "guided_flow_matching_loss": _replaced("s = coefficient(t, z)", _SHAPE, ("z)", "noise)")),
     "time_embedding": {
@@ -187,8 +208,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("size // 2 + 1", "size // 2 + 0.5"),
         ),
         **{
-            f"{time}: t": "the t whose device is asked for; what is made from it is on the same one"
-            for time in ("1 − t", "later than t", "the first t for all")
+            f"{what}: {_ANGLES} → {_ANGLES.replace('t.device', f'{other}.device')}": "the device is the same"
+            for what, other in (
+                ("1 − t", "(1 - t)"),
+                ("later than t", "(t + 0.05)"),
+                ("the first t for all", "(t[0] if getattr(t, 'ndim', 0) else t)"),
+            )
         },
     },
     "sample_guided": {"detached at the end": "no gradient is promised: samples are drawn under no_grad"},

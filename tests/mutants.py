@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jupytext
 
 from course import hidden
-from tests.contract import contract_mutations, wrapped
+from tests.contract import contract_mutations, difference, wrapped
 from tests.equivalent_mutants import EQUIVALENT
 from tests.labs import SOURCES, exercise_of, namespace
 from tests.test_answers import draws
@@ -111,7 +111,7 @@ def mutations(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
                 continue
             if source not in seen:
                 seen.add(source)
-                yield _difference(ast.unparse(tree), source), ast.parse(source)
+                yield difference(ast.unparse(tree), source), ast.parse(source)
 
 
 def replacements(node: ast.AST, tree: ast.Module) -> Iterator[ast.AST | list | None]:
@@ -179,16 +179,6 @@ def _replace(tree: ast.AST, old: ast.AST, new: ast.AST | list | None) -> None:
                 k = next(k for k, item in enumerate(value) if item is old)
                 value[k : k + 1] = new if isinstance(new, list) else [ast.Pass() if new is None else new]
                 return
-
-
-def _difference(before: str, after: str) -> str:
-    """The lines that changed, as `before → after`."""
-    old, new = before.split("\n"), after.split("\n")
-    while old and new and old[0] == new[0]:
-        old, new = old[1:], new[1:]
-    while old and new and old[-1] == new[-1]:
-        old, new = old[:-1], new[:-1]
-    return " → ".join("; ".join(line.strip() for line in lines) for lines in (old, new))
 
 
 def survives(lab: str, mutant: Mutant, unseen: bool = False) -> bool:

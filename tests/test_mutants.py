@@ -31,12 +31,16 @@ def test_mutants_listed_as_equivalent_exist_and_are_accepted():
 
 
 def test_a_check_with_a_hole_is_found_out(monkeypatch, capsys):
-    """Without its hidden tests and half of its visible check, a lab accepts mutants, and the command names them."""
-    monkeypatch.setattr("tests.mutants.verdict", lambda lab, exercise, answer: "" if exercise == "ou_drift" else "✗")
+    """Where the check in the notebook lets everything pass, the command names what it accepts, and that hidden inputs
+    judge otherwise."""
+    monkeypatch.setattr(
+        "tests.mutants.survives",
+        lambda lab, mutant, unseen=False: mutant.exercise == "ou_drift" and not unseen,
+    )
     assert main(["lab1"]) == 1
     shown = capsys.readouterr().out
     assert "accepted: ou_drift: return -theta * x → return theta * x" in shown
-    assert shown.count("accepted: ") == shown.count("accepted: ou_drift")
+    assert shown.count("accepted: ") == shown.count("accepted: ou_drift") == shown.count("judged otherwise: ou_drift")
 
 
 def test_mutations_are_single_and_different():

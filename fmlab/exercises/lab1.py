@@ -85,9 +85,9 @@ def euler_step(shape, t, h, dtype):
 
 
 def slopes(u, x, t, h):
-    """What Heun's step is made of, with the slope now, the guess, and the slope then."""
-    now = u(x, t)
-    return u, x, t, h, now, x + h * now, u(x + h * now, t + h)
+    """What Heun's step is made of, with the slope a now, the guess g, and the slope b there."""
+    a = u(x, t)
+    return u, x, t, h, a, x + h * a, u(x + h * a, t + h)
 
 
 def averaged(then):
@@ -109,27 +109,20 @@ def averaged(then):
     visible=STEPS,
     terms=slopes,
     mistakes={
-        "this is still Euler's step: the second slope is missing": lambda u, x, t, h, now, guess, then: guess,
-        "the two slopes were added, but not averaged": lambda u, x, t, h, now, guess, then: x + h * (now + then),
-        "the second slope alone was used": lambda u, x, t, h, now, guess, then: x + h * then,
+        "this is still Euler's step: the second slope is missing": lambda u, x, t, h, a, g, b: g,
+        "the two slopes were added, but not averaged": lambda u, x, t, h, a, g, b: x + h * (a + b),
+        "the second slope alone was used": lambda u, x, t, h, a, g, b: x + h * b,
         "the second slope was evaluated at x instead of at the guess X'": averaged(lambda u, x, t, h: u(x, t + h)),
         "the second slope was evaluated at t instead of t + h": averaged(lambda u, x, t, h: u(x + h * u(x, t), t)),
         "the guess has no step size: it is x + h u(x, t)": averaged(lambda u, x, t, h: u(x + u(x, t), t + h)),
         "the guess is half a step; it is a whole one": averaged(lambda u, x, t, h: u(x + h / 2 * u(x, t), t + h)),
-        "the second slope was evaluated at h u(x, t); the guess is x + h u(x, t)": averaged(
-            lambda u, x, t, h: u(h * u(x, t), t + h)
-        ),
-        "the slopes were subtracted": averaged(lambda u, x, t, h: -u(x + h * u(x, t), t + h)),
-        "this is the midpoint rule": lambda u, x, t, h, now, *_: x + h * u(x + h / 2 * now, t + h / 2),
-        "the second step started from the guess X' instead of x": lambda u, x, t, h, now, guess, then: (
-            guess + h / 2 * (now + then)
-        ),
-        "h/2 multiplies the first slope only: parentheses": lambda u, x, t, h, now, _, then: x + h / 2 * now + then,
-        "the second slope alone was halved: parentheses": lambda u, x, t, h, now, _, then: x + h * (now + then / 2),
-        "the slopes were averaged, but not multiplied by h": lambda u, x, t, h, now, _, then: x + (now + then) / 2,
-        "only the increment is returned, without the state x itself": lambda u, x, t, h, now, _, then: (
-            h / 2 * (now + then)
-        ),
+        "the guess is x + h u(x, t), not h u(x, t) alone": averaged(lambda u, x, t, h: u(h * u(x, t), t + h)),
+        "this is the midpoint rule": lambda u, x, t, h, a, *_: x + h * u(x + h / 2 * a, t + h / 2),
+        "the second step started from the guess X' instead of x": lambda u, x, t, h, a, g, b: g + h / 2 * (a + b),
+        "h/2 multiplies the first slope only: parentheses": lambda u, x, t, h, a, g, b: x + h / 2 * a + b,
+        "the second slope alone was halved: parentheses": lambda u, x, t, h, a, g, b: x + h * (a + b / 2),
+        "the slopes were averaged, but not multiplied by h": lambda u, x, t, h, a, g, b: x + (a + b) / 2,
+        "only the increment is returned, without the state x itself": lambda u, x, t, h, a, g, b: h / 2 * (a + b),
         "x and t are exchanged: the velocity is u(x, t)": lambda u, x, t, h, *_: u(t, x),
     },
 )
@@ -150,9 +143,8 @@ class ExactStep:
     def __call__(self, x, t, h):
         t, h = (torch.as_tensor(value, dtype=F64) for value in (t, h))
         if t.shape not in ((), x.shape[:1]) or h.ndim:
-            raise ValueError(
-                f"step(x, t, h) takes t and h as numbers, got the shapes {tuple(t.shape)}, {tuple(h.shape)}"
-            )
+            shapes = f"{tuple(t.shape)}, {tuple(h.shape)}"
+            raise ValueError(f"step(x, t, h) takes t and h as numbers, got the shapes {shapes}")
         self.times.append(t.mean())
         self.sizes.append(h)
         return x * coefficient(torch.exp((t + h) ** 2 - t**2), x).to(x)
@@ -212,24 +204,14 @@ class Given(simulators.ODEMethod):
     mistakes={
         "the step was given the time it goes to instead of the time it starts from": walk(time=lambda ts, k: ts[k + 1]),
         "the step was given a counter instead of a time": walk(time=lambda ts, k: float(k)),
-        "a clock of its own, which starts at 0, gives the times; they are those of ts": walk(
-            time=lambda ts, k: ts[k] - ts[0]
-        ),
+        "the times come from a clock that starts at 0, not from ts": walk(time=lambda ts, k: ts[k] - ts[0]),
         "all steps have the size of the first": walk(size=lambda ts, k: ts[1] - ts[0]),
-        "the sizes were taken as if the times were evenly spaced": walk(
-            size=lambda ts, k: (ts[-1] - ts[0]) / (len(ts) - 1)
-        ),
-        "the sizes were taken as if the times went evenly from 0 to 1": walk(size=lambda ts, k: 1 / (len(ts) - 1)),
-        "the sizes have the wrong sign": walk(size=lambda ts, k: ts[k] - ts[k + 1]),
+        "the sizes were taken as if the times were evenly spaced": walk(size=lambda ts, k: ts.diff().mean()),
         "the step was given the next time where it takes the step size": walk(size=lambda ts, k: ts[k + 1]),
-        "ts was not used: the times go evenly from 0 to 1": walk(
-            lambda ts, k: k / (len(ts) - 1), lambda ts, k: 1 / (len(ts) - 1)
-        ),
+        "ts is not used: times go from 0 to 1": walk(lambda ts, k: k / (len(ts) - 1), lambda ts, k: 1 / (len(ts) - 1)),
         "t and h are exchanged in step(x, t, h)": walk(lambda ts, k: ts[k + 1] - ts[k], lambda ts, k: ts[k]),
         "each step starts from x0 again instead of from the last state": walk(fresh=True),
-        "the loop runs over the particles; it should run over the times": walk(
-            lambda ts, k: ts[min(k, len(ts) - 2)], lambda ts, k: ts[1] - ts[0], lambda x0, ts: len(x0)
-        ),
+        "the loop runs over the particles; it should run over the times": walk(steps=lambda x0, ts: len(x0)),
         "the last step is missing": walk(steps=lambda x0, ts: len(ts) - 2),
         "x0 itself is missing; it is the first of the states": joined(lambda path: torch.stack(path[1:])),
         "the last state alone is returned; all of them are wanted": joined(lambda path: path[-1]),
@@ -296,14 +278,14 @@ def linear_flow(shape, t, theta, dtype):
 
 
 def logs(hs, errors):
-    """h, the errors, their logarithms, and those without their means."""
+    """log h and log error without their means and with them, and both as they are."""
     a, b = hs.log(), errors.log()
-    return hs, errors, a, b, a - a.mean(), b - b.mean()
+    return a - a.mean(), b - b.mean(), a, b, hs, errors
 
 
 def through(i, j):
     """The slope through two of the points."""
-    return lambda hs, e, a, b, *_: (b[i] - b[j]) / (a[i] - a[j])
+    return lambda c, d, a, b, *_: (b[i] - b[j]) / (a[i] - a[j])
 
 
 @lab.exercise(
@@ -323,42 +305,21 @@ def through(i, j):
     ],
     terms=logs,
     mistakes={
-        "the axes are exchanged: log h was fitted over log error": lambda hs, e, a, b, c, d: c @ d / (d @ d),
-        "the sign is reversed": lambda hs, e, a, b, c, d: -(c @ d) / (c @ c),
-        "the line was fitted to h and the error themselves, not to their logarithms": lambda hs, e, *_: np.polyfit(
-            hs, e, 1
-        )[0],
-        "no logarithm of h was taken": lambda hs, e, a, b, *_: np.polyfit(hs, b, 1)[0],
-        "no logarithm of the errors was taken": lambda hs, e, a, b, *_: np.polyfit(a, e, 1)[0],
-        "the intercept was returned instead of the slope": lambda hs, e, a, b, *_: np.polyfit(a, b, 1)[1],
-        "slope and intercept came back together; the slope alone is the order": lambda hs, e, a, b, *_: np.polyfit(
-            a, b, 1
-        ),
+        "the axes are exchanged: log h was fitted over log error": lambda c, d, *_: c @ d / (d @ d),
+        "the sign is reversed": lambda c, d, *_: -(c @ d) / (c @ c),
+        "the line was fitted to h and error, not to their logarithms": lambda c, d, a, b, h, e: np.polyfit(h, e, 1)[0],
+        "no logarithm of h was taken": lambda c, d, a, b, h, e: np.polyfit(h, b, 1)[0],
+        "no logarithm of the errors was taken": lambda c, d, a, b, h, e: np.polyfit(a, e, 1)[0],
+        "the intercept was returned instead of the slope": lambda c, d, a, b, *_: np.polyfit(a, b, 1)[1],
+        "slope and intercept came back together; the slope is the order": lambda c, d, a, b, *_: np.polyfit(a, b, 1),
         "only the first and the last error were used; fit a line through all of them": through(0, -1),
-        "only the first two errors were used; fit a line through all of them": through(0, 1),
-        "only the last two errors were used; fit a line through all of them": through(-2, -1),
-        "the slopes between neighbours were averaged; fit one line through all points": lambda hs, e, a, b, *_: (
-            b.diff() / a.diff()
-        ).mean(),
-        "the line was forced through the origin; log error = log C + p log h has an intercept": (
-            lambda hs, e, a, b, *_: a @ b / (a @ a)
-        ),
-        "the quotients of the logarithms were averaged; their line has an intercept": lambda hs, e, a, b, *_: (
-            b / a
-        ).mean(),
-        "the mean of log h was not subtracted in the denominator": lambda hs, e, a, b, c, d: c @ d / (a @ a),
-        "this is the covariance; divide it by the variance of log h": lambda hs, e, a, b, c, d: (c * d).mean(),
-        "this is the sum of products; divide it by the sum of squares of log h": lambda hs, e, a, b, c, d: c @ d,
-        "mean() divides by m, var() by m − 1; divide both by the same": lambda hs, e, a, b, c, d: (
-            (c * d).mean() / a.var()
-        ),
-        "the denominator has std() where the variance belongs": lambda hs, e, a, b, c, d: (
-            (c * d).mean() / a.std(correction=0)
-        ),
-        "the order was rounded to a whole number": lambda hs, e, a, b, c, d: (c @ d / (c @ c)).round(),
-        "this is the correlation of the logarithms, not the slope": lambda hs, e, a, b, c, d: (
-            c @ d / (c.norm() * d.norm())
-        ),
+        "the slopes between neighbours were averaged": lambda c, d, a, b, *_: (b.diff() / a.diff()).mean(),
+        "the line was forced through the origin; it has an intercept, log C": lambda c, d, a, b, *_: a @ b / (a @ a),
+        "the quotients of the logarithms were averaged; fit a line": lambda c, d, a, b, *_: (b / a).mean(),
+        "the mean of log h was not subtracted in the denominator": lambda c, d, a, *_: c @ d / (a @ a),
+        "this is the covariance; divide by the variance of log h": lambda c, d, *_: (c * d).mean(),
+        "mean() divides by m, var() by m − 1; divide both by the same": lambda c, d, *_: (c * d).mean() / c.var(),
+        "the denominator has std() where the variance belongs": lambda c, d, *_: (c * d).mean() / c.std(correction=0),
     },
 )
 def convergence_order(order, hs, constant, scatter, dtype):
@@ -442,24 +403,12 @@ def root(dt, ts, sigma):
         "the step size is missing: every increment has the same spread": paths_of(lambda dt, ts, s: s),
         "all steps have the size of the first": paths_of(lambda dt, ts, s: s * dt[0].sqrt()),
         "the steps were taken as if the times were evenly spaced": paths_of(lambda dt, ts, s: s * dt.mean().sqrt()),
-        "the times were taken for the steps: an increment over h has the variance σ²h": paths_of(
-            lambda dt, ts, s: s * ts[1:].sqrt()
-        ),
-        "√h was divided by; it multiplies": paths_of(lambda dt, ts, s: s / dt.sqrt()),
+        "the times were taken for the steps, their differences": paths_of(lambda dt, ts, s: s * ts[1:].sqrt()),
         "the increments were not summed: a path is their running total": paths_of(root, summed=False),
-        "each time has noise of its own, √t ε; a path is a running total of increments": paths_of(
-            lambda dt, ts, s: s * (ts[1:] - ts[0]).sqrt(), summed=False
-        ),
-        "the noise comes from torch.rand, evenly between 0 and 1; normal numbers come from torch.randn": paths_of(
-            root, torch.rand
-        ),
-        "the noise is uniform, scaled to spread 1; the increments are normal": paths_of(
-            root, lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5
-        ),
-        "noise is multiplied in twice": paths_of(root, lambda k, n: torch.randn(k, n) * torch.randn(k, n)),
-        "one normal number was drawn for each path, and used in all its intervals": paths_of(
-            root, lambda k, n: torch.randn(1, n).expand(k, n)
-        ),
+        "each time has its own √t ε; sum increments": paths_of(lambda dt, ts, s: s * dt.cumsum(0).sqrt(), summed=False),
+        "the noise comes from torch.rand, evenly between 0 and 1; use torch.randn": paths_of(root, torch.rand),
+        "the noise is uniform, not normal": paths_of(root, lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5),
+        "each path has one number for all intervals": paths_of(root, lambda k, n: torch.randn(1, n).expand(k, n)),
     },
 )
 def brownian_paths(n, ts, sigma, dtype):
@@ -467,6 +416,9 @@ def brownian_paths(n, ts, sigma, dtype):
 
 
 # --- the Ornstein–Uhlenbeck process -----------------------------------------------------------------------------------
+
+
+STATES = [((5, 2), torch.tensor(0.4), 0.8, F32), ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64)]
 
 
 @lab.exercise(
@@ -479,18 +431,12 @@ def brownian_paths(n, ts, sigma, dtype):
     ),
     withhold=("processes.ornstein_uhlenbeck",),
     library=lambda x, t, theta: processes.ornstein_uhlenbeck(theta, 0.0).drift(x, t),
-    visible=[
-        ((5, 2), torch.tensor(0.4), 0.8, F32),
-        ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64),
-        ((1, 3), 1.7, 0.3, F32),
-    ],
+    visible=[*STATES, ((1, 3), 1.7, 0.3, F32)],
     mistakes={
         "the drift pushes away from 0: the sign is missing": lambda x, t, theta: theta * x,
         "θ is missing": lambda x, t, theta: -x,
         "the drift depends on t; θ alone sets the pull": lambda x, t, theta: -theta * coefficient(t, x) * x,
-        "this is the flow, not the drift": lambda x, t, theta: (
-            torch.exp(torch.as_tensor(-theta * coefficient(t, x))) * x
-        ),
+        "this is the flow, not the drift": lambda x, t, theta: math.e ** (-theta * coefficient(t, x)) * x,
         "this is the state after a step of size 1, not the drift": lambda x, t, theta: x - theta * x,
         "the pull is as strong everywhere; it grows with x": lambda x, t, theta: torch.full_like(x, -theta),
         "x is missing: a number came back": lambda x, t, theta: -theta,
@@ -528,11 +474,7 @@ def the_same_everywhere(answer, case):
     withhold=("processes.ornstein_uhlenbeck",),
     library=lambda x, t, sigma: processes.ornstein_uhlenbeck(0.0, sigma).diffusion(x, t),
     judge=the_same_everywhere,
-    visible=[
-        ((5, 2), torch.tensor(0.4), 0.8, F32),
-        ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64),
-        ((1, 3), 1.7, 0.0, F32),
-    ],
+    visible=[*STATES, ((1, 3), 1.7, 0.0, F32)],
     terms=lambda x, t, sigma: (x, coefficient(t, x), sigma),
     mistakes={
         "σ was squared; it multiplies the noise, so it is a standard deviation": lambda x, t, sigma: sigma**2,
@@ -563,14 +505,10 @@ def mean_and_variance(answer, case):
     yield from judges.parts(found, Case(case.what, case.args, expected))
 
 
-def law(mean=lambda x0, a: a * x0, variance=lambda t, th, s, a: s**2 * (1 - a**2) / (2 * th)):
-    """`ou_moments` with another mean or variance; a is the decay e^{−θt}."""
-
-    def moments(x0, t, theta, sigma):
-        decay = math.exp(-theta * t)
-        return mean(x0, decay), variance(t, theta, sigma, decay)
-
-    return moments
+def law(x0, t, th, s):
+    """Mean and variance, what they are made of, and the decay a."""
+    a = math.exp(-th * t)
+    return a * x0, s**2 * (1 - a**2) / (2 * th), x0, float(t), th, s, a
 
 
 @lab.exercise(
@@ -591,38 +529,25 @@ def law(mean=lambda x0, a: a * x0, variance=lambda t, th, s, a: s**2 * (1 - a**2
         ((4, 1, 2, 3), torch.tensor(30.0), 1.3, 0.4, F32),
         ((1, 1), torch.tensor(0.3), 0.4, 0.0, F32),
     ],
+    terms=law,
     mistakes={
-        "the mean grows: the sign of θ is missing": law(lambda x0, a: x0 / a),
-        "the mean has the rate 2θ of the variance": law(lambda x0, a: a**2 * x0),
-        "the mean does not decay": law(lambda x0, a: x0),
-        "the mean is the limit 0, whatever t is": law(lambda x0, a: 0 * x0),
-        "x_0 is missing in the mean": law(lambda x0, a: torch.full_like(x0, a)),
-        "mean and variance are exchanged": lambda x0, t, theta, sigma: (
-            torch.full_like(x0, law()(x0, t, theta, sigma)[1]),
-            x0 * math.exp(-theta * t),
-        ),
-        "the standard deviation was returned": law(variance=lambda t, th, s, a: s * ((1 - a**2) / (2 * th)) ** 0.5),
-        "the decay should be e^{−2θt}, not e^{−θt}": law(variance=lambda t, th, s, a: s**2 * (1 - a) / (2 * th)),
-        "the stationary variance was returned, whatever t is": law(variance=lambda t, th, s, a: s**2 / (2 * th)),
-        "the factor 1/(2θ) is wrong: it should be 2θ, not θ": law(variance=lambda t, th, s, a: s**2 * (1 - a**2) / th),
-        "θ stands above the line: / 2 * θ divides by 2 alone; write / (2 * θ)": law(
-            variance=lambda t, th, s, a: s**2 * (1 - a**2) / 2 * th
-        ),
-        "the variance was not divided by 2θ": law(variance=lambda t, th, s, a: s**2 * (1 - a**2)),
-        "σ was not squared": law(variance=lambda t, th, s, a: s * (1 - a**2) / (2 * th)),
-        "σ is missing in the variance": law(variance=lambda t, th, s, a: (1 - a**2) / (2 * th)),
-        "this is Brownian motion, without the pull of θ": law(variance=lambda t, th, s, a: s**2 * t),
-        "the variance shrinks to 0: 1 − is missing": law(variance=lambda t, th, s, a: s**2 * a**2 / (2 * th)),
-        "the variance has the wrong sign in the exponent": law(
-            variance=lambda t, th, s, a: s**2 * (1 - a**-2) / (2 * th)
-        ),
-        "2θ divides the decay alone, not 1 − e^{−2θt}: parentheses": law(
-            variance=lambda t, th, s, a: s**2 * (1 - a**2 / (2 * th))
-        ),
-        "σ²/(2θ) multiplies the 1 alone, not 1 − e^{−2θt}: parentheses": law(
-            variance=lambda t, th, s, a: s**2 / (2 * th) - a**2
-        ),
-        "t is missing in the variance": law(variance=lambda t, th, s, a: s**2 * (1 - math.exp(-2 * th)) / (2 * th)),
+        "the mean grows: the sign of θ is missing": lambda m, v, x0, t, th, s, a: (x0 / a, v),
+        "the mean does not decay": lambda m, v, x0, *_: (x0, v),
+        "x_0 is missing in the mean": lambda m, v, x0, t, th, s, a: (torch.full_like(x0, a), v),
+        "mean and variance are exchanged": lambda m, v, *_: (torch.full_like(m, v), m),
+        "the standard deviation was returned": lambda m, v, *_: (m, v**0.5),
+        "the decay should be e^{−2θt}, not e^{−θt}": lambda m, v, x0, t, th, s, a: (m, s**2 * (1 - a) / (2 * th)),
+        "the stationary variance was returned, whatever t is": lambda m, v, x0, t, th, s, a: (m, s**2 / (2 * th)),
+        "the factor 1/(2θ) is wrong: it should be 2θ, not θ": lambda m, v, *_: (m, 2 * v),
+        "θ stands above the line: / 2 * θ divides by 2 alone": lambda m, v, x0, t, th, *_: (m, v * th**2),
+        "the variance was not divided by 2θ": lambda m, v, x0, t, th, *_: (m, v * 2 * th),
+        "σ was not squared": lambda m, v, x0, t, th, s, a: (m, s * (1 - a**2) / (2 * th)),
+        "σ is missing in the variance": lambda m, v, x0, t, th, s, a: (m, (1 - a**2) / (2 * th)),
+        "t is missing in the variance": lambda m, v, x0, t, th, s, a: (m, s**2 * (1 - math.exp(-2 * th)) / (2 * th)),
+        "this is Brownian motion, without the pull of θ": lambda m, v, x0, t, th, s, a: (m, s**2 * t),
+        "the variance shrinks to 0: 1 − is missing": lambda m, v, x0, t, th, s, a: (m, s**2 * a**2 / (2 * th)),
+        "2θ divides the decay alone: parentheses": lambda m, v, x0, t, th, s, a: (m, s**2 * (1 - a**2 / (2 * th))),
+        "σ²/(2θ) multiplies the 1 alone: parentheses": lambda m, v, x0, t, th, s, a: (m, s**2 / (2 * th) - a**2),
     },
 )
 def ou_moments(shape, t, theta, sigma, dtype):
@@ -636,9 +561,9 @@ def ou_moments(shape, t, theta, sigma, dtype):
 # --- simulating an SDE ------------------------------------------------------------------------------------------------
 
 
-def em(change):
-    """Euler–Maruyama as `change` has it: a formula of state, drift u, σ, h and noise."""
-    return lambda f, g, x, t, h, e: change(x, f(x, t), g(x, t), h, e)
+def terms_of_em(f, g, x, t, h, e):
+    """State, drift u, σ, h and noise, and what they come from."""
+    return x, f(x, t), g(x, t), h, e, f, g, t
 
 
 @lab.exercise(
@@ -661,38 +586,26 @@ def em(change):
         ((6,), 0.2, 0.05, 0.0, F32),
         ((1, 3), 0.6, 0.14, 0.7, F64),
     ],
+    terms=terms_of_em,
     mistakes={
-        "h was used where the noise needs √h": em(lambda x, u, s, h, e: x + h * u + h * s * e),
-        "h**1/2 is h/2; the root is h**0.5 or h**(1/2)": em(lambda x, u, s, h, e: x + h * u + h / 2 * s * e),
-        "√h is missing in front of the noise": em(lambda x, u, s, h, e: x + h * u + s * e),
-        "the diffusion coefficient is missing": em(lambda x, u, s, h, e: x + h * u + h**0.5 * e),
-        "the noise is missing": em(lambda x, u, s, h, e: x + h * u),
-        "the noise was replaced by its coefficient: ε is missing": em(lambda x, u, s, h, e: x + h * u + h**0.5 * s),
-        "the drift has √h instead of h": em(lambda x, u, s, h, e: x + h**0.5 * (u + s * e)),
-        "the drift has no h": em(lambda x, u, s, h, e: x + u + h**0.5 * s * e),
-        "the drift is missing": em(lambda x, u, s, h, e: x + h**0.5 * s * e),
-        "the drift has the wrong sign": em(lambda x, u, s, h, e: x - h * u + h**0.5 * s * e),
-        "the noise was subtracted": em(lambda x, u, s, h, e: x + h * u - h**0.5 * s * e),
-        "σ was squared": em(lambda x, u, s, h, e: x + h * u + h**0.5 * s**2 * e),
-        "the variance hσ² was used as a standard deviation": em(lambda x, u, s, h, e: x + h * u + h * s**2 * e),
-        "a root was taken of σ, too": em(
-            lambda x, u, s, h, e: x + h * u + h**0.5 * torch.as_tensor(s).abs().to(x) ** 0.5 * e
-        ),
-        "only the increment is returned, without the state x itself": em(lambda x, u, s, h, e: h * u + h**0.5 * s * e),
-        "drift and diffusion are exchanged": em(lambda x, u, s, h, e: x + h * s + h**0.5 * u * e),
-        "σ was evaluated at the state after the drift; Itô's rule takes it before": lambda f, g, x, t, h, e: (
-            x + h * f(x, t) + h**0.5 * g(x + h * f(x, t), t) * e
-        ),
-        "both coefficients were evaluated at t + h instead of t": lambda f, g, x, t, h, e: (
-            x + h * f(x, t + h) + h**0.5 * g(x, t + h) * e
-        ),
-        "the drift was evaluated at t + h instead of t": lambda f, g, x, t, h, e: (
-            x + h * f(x, t + h) + h**0.5 * g(x, t) * e
-        ),
-        "σ was evaluated at t + h instead of t": lambda f, g, x, t, h, e: x + h * f(x, t) + h**0.5 * g(x, t + h) * e,
-        "x and t are exchanged: drift and diffusion take (x, t)": lambda f, g, x, t, h, e: (
-            x + h * f(t, x) + h**0.5 * g(t, x) * e
-        ),
+        "h was used where the noise needs √h": lambda x, u, s, h, e, *_: x + h * u + h * s * e,
+        "h**1/2 is h/2; the root is h**0.5 or h**(1/2)": lambda x, u, s, h, e, *_: x + h * u + h / 2 * s * e,
+        "√h is missing in front of the noise": lambda x, u, s, h, e, *_: x + h * u + s * e,
+        "the diffusion coefficient is missing": lambda x, u, s, h, e, *_: x + h * u + h**0.5 * e,
+        "the noise is missing": lambda x, u, s, h, *_: x + h * u,
+        "the drift has √h instead of h": lambda x, u, s, h, e, *_: x + h**0.5 * (u + s * e),
+        "the drift has no h": lambda x, u, s, h, e, *_: x + u + h**0.5 * s * e,
+        "the drift has the wrong sign": lambda x, u, s, h, e, *_: x - h * u + h**0.5 * s * e,
+        "the noise was subtracted": lambda x, u, s, h, e, *_: x + h * u - h**0.5 * s * e,
+        "σ was squared": lambda x, u, s, h, e, *_: x + h * u + h**0.5 * s**2 * e,
+        "the variance hσ² was used as a standard deviation": lambda x, u, s, h, e, *_: x + h * u + h * s**2 * e,
+        "the increment is returned, without the state x itself": lambda x, u, s, h, e, *_: h * u + h**0.5 * s * e,
+        "drift and diffusion are exchanged": lambda x, u, s, h, e, *_: x + h * s + h**0.5 * u * e,
+        "σ was evaluated after the drift": lambda x, u, s, h, e, f, g, t: x + h * u + h**0.5 * g(x + h * u, t) * e,
+        "t + h was used instead of t": lambda x, u, s, h, e, f, g, t: x + h * f(x, t + h) + h**0.5 * g(x, t + h) * e,
+        "the drift was evaluated at t + h": lambda x, u, s, h, e, f, g, t: x + h * f(x, t + h) + h**0.5 * s * e,
+        "σ was evaluated at t + h instead of t": lambda x, u, s, h, e, f, g, t: x + h * u + h**0.5 * g(x, t + h) * e,
+        "x and t are exchanged; both take (x, t)": lambda x, u, s, h, e, f, g, t: x + h * f(t, x) + h**0.5 * s * e,
     },
 )
 def euler_maruyama_step(shape, t, h, sigma, dtype):
@@ -738,17 +651,13 @@ def grown(exponent):
         "Itô's correction was not multiplied by t: parentheses": grown(lambda t, w, m, s: m * t - s**2 / 2 + s * w),
         "μ was not multiplied by t: parentheses": grown(lambda t, w, m, s: m - s**2 / 2 * t + s * w),
         "t is missing": grown(lambda t, w, m, s: m - s**2 / 2 + s * w),
-        "μ is missing": grown(lambda t, w, m, s: -(s**2) / 2 * t + s * w),
         "σ is missing in front of w": grown(lambda t, w, m, s: (m - s**2 / 2) * t + w),
         "w is missing": grown(lambda t, w, m, s: (m - s**2 / 2) * t + 0 * w),
         "w and t are exchanged": grown(lambda t, w, m, s: (m - s**2 / 2) * w + s * t),
-        "√t was multiplied in; W_t already has variance t": grown(
-            lambda t, w, m, s: (m - s**2 / 2) * t + s * t**0.5 * w
-        ),
+        "√t was multiplied in; w contains it": grown(lambda t, w, m, s: (m - s**2 / 2) * t + s * t**0.5 * w),
         "the exponential is missing": lambda x0, t, w, m, s: x0 * (1 + (m - s**2 / 2) * t + s * w),
         "this is the logarithm of the solution": lambda x0, t, w, m, s: x0.log() + (m - s**2 / 2) * t + s * w,
         "the initial state x_0 is missing": lambda x0, t, w, m, s: torch.exp((m - s**2 / 2) * t + s * w),
-        "x_0 was added; it multiplies": lambda x0, t, w, m, s: x0 + torch.exp((m - s**2 / 2) * t + s * w),
     },
 )
 def geometric_brownian_motion(n, t, mu, sigma, dtype):
@@ -781,23 +690,15 @@ ERRORS = [(7, -0.6, F32), (45, 1.7, F64), (1, 0.8, F32)]
         "this is the weak error: the absolute value belongs inside the mean": lambda x, y: (x - y).mean().abs(),
         "the absolute value is missing": lambda x, y: (x - y).mean(),
         "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
-        "the absolute values of X and of Y were subtracted; take that of X − Y": lambda x, y: (
-            x.abs() - y.abs()
-        ).mean(),
         "the sizes |X| and |Y| were compared; take the size of X − Y": lambda x, y: (x.abs() - y.abs()).abs().mean(),
         "X and Y were added": lambda x, y: (x + y).abs().mean(),
         "the errors were summed, not averaged": lambda x, y: (x - y).abs().sum(),
         "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
         "squares were used; the strong error here is the mean of |X − Y|": lambda x, y: (x - y).square().mean(),
-        "the root of the mean square was used; the strong error here is the mean of |X − Y|": lambda x, y: (
-            (x - y).square().mean().sqrt()
-        ),
+        "the root of the mean square was used, not the mean of |X − Y|": lambda x, y: (x - y).square().mean() ** 0.5,
         "this is the length of the vector X − Y, the root of a sum of squares": lambda x, y: (x - y).norm(),
-        "the mean of roots was taken": lambda x, y: (x - y).abs().sqrt().mean(),
         "the median error was used instead of the mean": lambda x, y: (x - y).abs().median(),
         "the largest error was used instead of the mean": lambda x, y: (x - y).abs().max(),
-        "the errors were divided by the size of Y": lambda x, y: ((x - y).abs() / y.abs()).mean(),
-        "this is the spread of X − Y, not its mean size": lambda x, y: (x - y).std(),
     },
 )
 def strong_error(n, shift, dtype):
@@ -821,24 +722,16 @@ def strong_error(n, shift, dtype):
         "this is the strong error: take the mean first, then the absolute value": lambda x, y: (x - y).abs().mean(),
         "the absolute value is missing": lambda x, y: (x - y).mean(),
         "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
-        "the mean sizes |X| and |Y| were compared; the means of X and Y have signs": lambda x, y: (
-            x.abs().mean() - y.abs().mean()
-        ).abs(),
-        "the sizes of both means were compared; take the size of their difference": lambda x, y: (
-            x.mean().abs() - y.mean().abs()
-        ).abs(),
+        "the means of |X| and |Y| were compared, not of X and Y": lambda x, y: (x.abs().mean() - y.abs().mean()).abs(),
+        "the means lost their signs before they were subtracted": lambda x, y: (x.mean().abs() - y.mean().abs()).abs(),
         "the means were added": lambda x, y: (x.mean() + y.mean()).abs(),
         "the values were summed, not averaged": lambda x, y: (x - y).sum().abs(),
         "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
-        "the difference was squared": lambda x, y: (x - y).mean().square(),
         "a root was taken of the difference": lambda x, y: (x - y).mean().abs().sqrt(),
+        "the difference was squared": lambda x, y: (x - y).mean().square(),
         "squares were averaged; take the mean first": lambda x, y: (x - y).square().mean(),
         "the root of the mean square was used; take the mean first": lambda x, y: (x - y).square().mean().sqrt(),
         "the medians were compared instead of the means": lambda x, y: (x.median() - y.median()).abs(),
-        "the median of the differences was taken instead of the mean": lambda x, y: (x - y).median().abs(),
-        "the largest difference was used instead of the mean": lambda x, y: (x - y).abs().max(),
-        "the spreads were compared instead of the means": lambda x, y: (x.std() - y.std()).abs(),
-        "the difference was divided by the mean of Y": lambda x, y: ((x - y).mean() / y.mean()).abs(),
     },
 )
 def weak_error(n, shift, dtype):
@@ -879,14 +772,11 @@ def drift(factor):
         "the sign is reversed: the drift climbs towards likelier states": drift(lambda s: -(s**2) / 2),
         "the score was returned as it is": drift(lambda s: 1.0),
         "the factor is σ²/2, not 2/σ²": drift(lambda s: 2 / s**2),
-        "√2 σ was used; that belongs to another time scale": drift(lambda s: math.sqrt(2) * s),
         "the drift was multiplied by t": lambda score, s: lambda x, t: s**2 / 2 * coefficient(t, x) * score(x),
         "the score is missing: this is ½σ² x": lambda score, s: lambda x, t: s**2 / 2 * x,
         "the function takes (t, x); it should take (x, t)": lambda score, s: lambda t, x: s**2 / 2 * score(x),
         "the score was asked about (x, t); it takes x alone": lambda score, s: lambda x, t: s**2 / 2 * score(x, t),
-        "the function score itself was multiplied; what it returns is meant, score(x)": lambda score, s: (
-            s**2 / 2 * score
-        ),
+        "the function score itself was multiplied; multiply score(x)": lambda score, s: s**2 / 2 * score,
         "the factor was added; it multiplies the score": lambda score, s: lambda x, t: s**2 / 2 + score(x),
     },
 )
