@@ -180,7 +180,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         for change, why in _replaced(line, _SHAPE, ("x)", "data)"), ("x)", "noise)")).items()
     },
     "schedule_from_sde": {
-        f"{what}: {line} → {line.replace(old, new)}": "of the s of new_zeros only the dtype counts, else only differences"
+        f"{what}: {line} → {line.replace(old, new)}": "of the s of new_zeros the dtype counts, else differences alone"
         for what, line, old, new in (
             ("1 − s", "start = s.new_zeros(1)", "s.new", "(1 - s).new"),
             ("later than s", "start = s.new_zeros(1)", "s.new", "(s + 0.05).new"),
