@@ -41,17 +41,6 @@ def over_the_batch(step, x0, ts):
     return torch.stack(path)
 
 
-def preallocated(shape):
-    def simulate(step, x0, ts):
-        path = torch.zeros(shape(x0, ts))
-        path[0] = x0
-        for k in range(len(ts) - 1):
-            path[k + 1] = step(path[k], ts[k], ts[k + 1] - ts[k])
-        return path
-
-    return simulate
-
-
 def paths_with(noise=torch.randn, first=torch.zeros, h=torch.diff, axis=0):
     def brownian_paths(n, ts, sigma):
         steps = h(ts)[:, None]
@@ -122,15 +111,12 @@ WRONG = {
             lambda u, x, t, h: (1 + h / 2 * (t + (t + h) * (1 + h * t))) * x,
             "never asked",
         ),
-        "the guess, too": (lambda u, x, t, h: (x + h * u(x, t), x), "found a tuple of 2"),
     },
     "simulate": {
         "a clock from 0.0": (own_clock, "starts at 0"),
         "over the batch": (over_the_batch, "should run over the times"),
         "one step too many": (simulate_with(steps=len), "IndexError"),
         "times with an axis": (simulate_with(time=lambda ts, k: ts[k : k + 1]), "takes t and h as numbers"),
-        "single precision": (preallocated(lambda x0, ts: (len(ts), *x0.shape)), "dtype"),
-        "points in the plane alone": (preallocated(lambda x0, ts: (len(ts), len(x0), 2)), "raised RuntimeError"),
         "a tuple": (simulate_with(join=tuple), "found a tuple"),
     },
     "linear_flow": {
@@ -188,14 +174,6 @@ WRONG = {
         "new noise from NumPy": (
             em_with(lambda noise: torch.from_numpy(np.random.default_rng().normal(size=noise.shape)).to(noise)),
             "two different results",
-        ),
-        "one number as coefficient": (
-            lambda f, g, x, t, h, e: x + h * f(x, t) + h**0.5 * float(g(x, t)) * e,
-            "converted to",
-        ),
-        "a column of times": (
-            lambda f, g, x, t, h, e: x + h * f(x, torch.as_tensor(t).reshape(-1, 1)) + h**0.5 * g(x, t) * e,
-            "takes t as a number or in the shape",
         ),
     },
     "geometric_brownian_motion": {

@@ -102,11 +102,6 @@ def block(x, c, first, shift, second, act=silu):
     return x + second(silu(first(act(x)) + shift(c)[:, :, None, None]))
 
 
-def block_adds_to_x(x, *args):
-    x += block(x, *args) - x
-    return x
-
-
 WRONG = {
     "guided_vector_field": {
         "two fields": (lambda u, *_: (u, u), "should be a function, found a tuple of 2"),
@@ -143,8 +138,6 @@ WRONG = {
     },
     "sample_guided": {
         "all states": (samples(torch.stack), "all states came back"),
-        "a list": (samples(list), "all states came back"),
-        "in place": (samples(moved=torch.Tensor.add_), "changed a tensor"),
         "new noise": (samples(start=torch.randn_like), "random numbers of its own"),
         "times in a column": (samples(field=timed_by_rows), "hand t on as it came"),
         "pixels cut off": (samples(lambda states: states[-1].clamp(-1, 1)), ""),
@@ -152,8 +145,6 @@ WRONG = {
     "fidelity": {
         "one per image": (hits, "one number"),
         "truth values averaged": (lambda logits, y: (logits.argmax(1) == y).mean(), "raised RuntimeError"),
-        "a text": (lambda logits, y: f"{hits(logits, y).mean():.1%}", "one number"),
-        "share and count": (lambda logits, y: (hits(logits, y).mean(), len(y)), "one number"),
         "ten labels": (lambda logits, y: hits(logits.view(-1, 10), y).mean(), "raised RuntimeError"),
     },
     "diversity": {
@@ -168,8 +159,6 @@ WRONG = {
         "cosines and sines apart": (lambda t, size: waves(t, size).chunk(2, dim=1), "should be a tensor"),
     },
     "residual_block": {
-        "in place": (lambda *args: block(*args, lambda x: silu(x, inplace=True)), "changed a tensor"),
-        "added to x": (block_adds_to_x, "changed a tensor"),
         "first detached": (lambda x, c, f, *rest: block(x, c, lambda h: f(h).detach(), *rest), "no gradient reaches"),
         "embedding detached": (lambda x, c, *layers: block(x, c.detach(), *layers), "no gradient reaches"),
         "straight way detached": (lambda x, *args: block(x, *args) - x + x.detach(), "the gradient of"),
