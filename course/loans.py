@@ -79,6 +79,7 @@ def _of_optimizer(optimizer: Optimizer, names: Mapping[int, list[str]]) -> dict[
         raise ValueError("an optimiser travels with the networks that it trains")
     return {
         "kind": _known(optimizer, OPTIMIZERS),
+        "defaults": optimizer.defaults,
         "groups": [group | {"params": [names[id(p)] for p in group["params"]]} for group in optimizer.param_groups],
         "state": [[names[id(p)], _detached(state)] for p, state in optimizer.state.items()],
     }
@@ -110,10 +111,11 @@ def _network(kind: str, training: bool, values: Mapping[str, Tensor], gradients:
     return network
 
 
-def _optimizer(kind: str, groups: list, state: list, networks: Mapping[str, nn.Module]) -> Optimizer:
+def _optimizer(kind: str, defaults: dict, groups: list, state: list, networks: Mapping[str, nn.Module]) -> Optimizer:
     parameters = {(k, name): p for k, network in networks.items() for name, p in network.named_parameters()}
     held = [group | {"params": [parameters[tuple(place)] for place in group["params"]]} for group in groups]
     optimizer = OPTIMIZERS[kind](held)
+    optimizer.defaults |= defaults
     for place, values in state:
         optimizer.state[parameters[tuple(place)]] = values
     return optimizer

@@ -148,9 +148,9 @@ class Notebook:
     """A student's notebook while it runs.
 
     run(source) runs a cell and returns its outputs as nbformat has them; lookup(name) is what the notebook calls by
-    that name, and call(name, seed, *args) calls it, with random numbers that can be repeated: what came of it, and
-    whether it drew any. withhold(functions, exercise) withholds functions of the library and the card of an exercise
-    instead of those before, and returns what was called of those.
+    that name, and call(name, *args) calls it; seed(number) lets random numbers start anew. withhold(functions,
+    exercise) withholds functions of the library and the card of an exercise instead of those before, and returns what
+    was called of those.
     """
 
     def __init__(self):
@@ -160,7 +160,7 @@ class Notebook:
         self.shell._showtraceback = lambda kind, error, lines: self.error.append((kind.__name__, str(error), lines))
         self.error: list[tuple[str, str, list[str]]] = []
         self.withheld, self.called = contextlib.ExitStack(), []
-        self.names = {"run": self.run, "lookup": self.lookup, "call": self.call, "withhold": self.withhold}
+        self.names = {name: getattr(self, name) for name in ("run", "lookup", "call", "withhold")} | {"seed": seed}
 
     def run(self, source: str) -> list[dict[str, Any]]:
         self.error = []
@@ -181,11 +181,8 @@ class Notebook:
         except KeyError:
             raise NameError(f"name {name!r} is not defined") from None
 
-    def call(self, name: str, number: int, *args) -> tuple[Any, bool]:
-        seed(number)
-        before = torch.get_rng_state()
-        value = self.lookup(name)(*args)
-        return value, not before.equal(torch.get_rng_state())
+    def call(self, name: str, *args) -> Any:
+        return self.lookup(name)(*args)
 
     def withhold(self, functions: list[str], exercise: str) -> list[str]:
         called = self.called

@@ -144,6 +144,8 @@ class Peer:
             elif message[0] == "return":
                 if isinstance(target, str):
                     self._take_back(args, lent, message[2])
+                if self.discreet and message[2].get("drew"):
+                    torch.rand(())  # here too, where a check looks whether random numbers were drawn
                 return message[1]
             else:
                 return raised or _error(*message[1:])
@@ -176,13 +178,16 @@ class Peer:
                 raise RecursionError("calls within calls without end")
             args = args if self.discreet else loans.borrowed(args, lent)
             before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
+            numbers = torch.get_rng_state()
             value = self.around(self._function(target), *args, **options)
             changed = {
                 str(k): arg.detach()
                 for k, (arg, old) in enumerate(zip(args, before, strict=True))
                 if isinstance(arg, Tensor) and not (arg.shape == old.shape and arg.detach().equal(old))
             }
-            self._send("return", value, changed | (loans.terms(args) if lent and not self.discreet else {}))
+            if not self.discreet:
+                changed |= {**loans.terms(args if lent else []), "drew": not numbers.equal(torch.get_rng_state())}
+            self._send("return", value, changed)
         except Broken:
             raise
         except Exception as error:
