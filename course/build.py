@@ -58,6 +58,8 @@ from PIL import Image
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
+from fmlab.checks import notebook
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Fixed, so that no notebook depends on the machine that built it.
@@ -279,11 +281,6 @@ def is_check(cell: NotebookNode) -> bool:
     return bool(grading.get("grade") and not grading.get("solution"))
 
 
-def points_of_checks(nb: NotebookNode) -> dict[str, float]:
-    """The exercises that a notebook asks for, in its order, with their points."""
-    return {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in nb.cells if is_check(cell)}
-
-
 def is_solution(cell: NotebookNode) -> bool:
     """Whether a cell of a notebook is where students write an answer, of code or in words."""
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
@@ -298,7 +295,7 @@ def missing(full: NotebookNode, stem: str) -> Iterator[str]:
         for todo in re.findall("TODO.*", cell.source)[:1]:
             yield f"{_label(full, number)} is not written yet: {todo}"
     text = "\n".join(cell.source for cell in full.cells)
-    for name in points_of_checks(full):
+    for name in notebook.points(full):
         for lack in _lacks(short(stem), name, text):
             yield f"the exercise {name!r} {lack}"
 
@@ -472,7 +469,7 @@ def fingerprint(full: NotebookNode, stem: str, root: Path = ROOT) -> str:
     """What an executed solution depends on: its cells and points, the words in which its answers pass, and the modules
     of the library that it imports. Another CPU may draw another last digit, so it is executed again only when this
     changes; a hint, another lab's card or an exporter does not change it."""
-    solved, points = solve(full), points_of_checks(full)
+    solved, points = solve(full), notebook.points(full)
     cards = root / "fmlab" / "exercises" / f"{short(stem)}.py"
     said = [[cell.cell_type, cell.source] for cell in solved.cells], points, _words_of_success(cards, points)
     digest = hashlib.sha256(json.dumps(said).encode())
@@ -530,7 +527,7 @@ def _words_of_success(cards: Path, names: Iterable[str]) -> dict[str, str]:
 def sources(names: Iterable[str] = (), root: Path = ROOT) -> list[Path]:
     """The sources of these labs, "lab1" or "lab1_simulation"; of all labs if none is named."""
     every = sorted((root / "course" / "sources").glob("lab*.py"))
-    chosen = {name: [path for path in every if name in (path.stem, path.stem.split("_")[0])] for name in names}
+    chosen = {name: [path for path in every if name in (path.stem, short(path.stem))] for name in names}
     for name, paths in chosen.items():
         if not paths:
             raise BuildError(f"no lab {name!r}; there are: {', '.join(path.stem for path in every)}")

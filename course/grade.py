@@ -144,7 +144,7 @@ def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
     nb, repairs = repair(job.submission.data, releases()[job.lab])
     record["notes"] += repairs
     known = {name: Mark(entry["by"], records.verdict(entry)) for name, entry in job.known.items()}
-    nb, marks = judge(sandbox(settings.walls), full, job.lab.split("_")[0], nb, settings.patience, known)
+    nb, marks = judge(sandbox(settings.walls), full, build.short(job.lab), nb, settings.patience, known)
     answers = {cell.id.removesuffix("-answer"): cell.source for cell in nb.cells if is_solution(cell)}
     for cell in nb.cells:
         grading = cell.metadata.get("nbgrader", {})

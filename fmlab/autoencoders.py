@@ -22,7 +22,12 @@ def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(μ, diag e^ℓ) ‖ N(0, I)) = ½ Σ (μ² + e^ℓ − 1 − ℓ), one number for each image. mean, log_var: (n, *shape)."""
-    return (mean.square() + log_var.exp() - 1 - log_var).flatten(1).sum(1) / 2
+    return _nats(mean, log_var).flatten(1).sum(1)
+
+
+def _nats(mean: Tensor, log_var: Tensor) -> Tensor:
+    """The KL of each latent alone, ½ (μ² + e^ℓ − 1 − ℓ)."""
+    return (mean.square() + log_var.exp() - 1 - log_var) / 2
 
 
 def vae_loss(x: Tensor, decoded: Tensor, mean: Tensor, log_var: Tensor, beta: float) -> Tensor:
@@ -96,4 +101,4 @@ class VAE(nn.Module):
 
 def collapsed(mean: Tensor, log_var: Tensor, nats: float = 0.05) -> Tensor:
     """Which latents have died: those whose KL, on average over the batch, is below `nats`. Returns (*shape), bool."""
-    return (mean.square() + log_var.exp() - 1 - log_var).mean(0) / 2 < nats
+    return _nats(mean, log_var).mean(0) < nats

@@ -20,7 +20,9 @@ Change = Callable[[ast.AST], ast.AST | None]
 
 def contract_mutations(source: str, exercise: Exercise) -> Iterator[tuple[str, ast.Module]]:
     """Each broken promise of a solution's source, with its description."""
-    tree, seen = ast.parse(source), {ast.unparse(ast.parse(source))}
+    tree = ast.parse(source)
+    before = ast.unparse(tree)
+    seen = {before}
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
     names = [argument.arg for argument in function.args.args]
     promise = ast.get_docstring(function) or ""
@@ -29,19 +31,19 @@ def contract_mutations(source: str, exercise: Exercise) -> Iterator[tuple[str, a
             changed = copy.deepcopy(tree)
             node = list(ast.walk(changed))[number]
             if (new := change(node)) is not None:
-                yield from _new(what, source, _put(changed, node, new), seen)
+                yield from _new(what, before, _put(changed, node, new), seen)
     for name, given in numbers_given(names, exercise):
         changed = copy.deepcopy(tree)
         body = next(node for node in changed.body if isinstance(node, ast.FunctionDef)).body
         body.insert(1 if ast.get_docstring(function) else 0, ast.parse(f"{name} = {given!r}").body[0])
-        yield from _new("a given number is written in", source, changed, seen)
+        yield from _new("a given number is written in", before, changed, seen)
 
 
 def _new(what: str, before: str, tree: ast.Module, seen: set[str]) -> Iterator[tuple[str, ast.Module]]:
     source = ast.unparse(ast.fix_missing_locations(tree))
     if source not in seen:
         seen.add(source)
-        yield f"{what}: {difference(ast.unparse(ast.parse(before)), source)}", ast.parse(source)
+        yield f"{what}: {difference(before, source)}", ast.parse(source)
 
 
 def difference(before: str, after: str) -> str:

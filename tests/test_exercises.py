@@ -66,3 +66,12 @@ def test_no_two_mistakes_are_one(exercise):
         shown = {words: exercise.shown_by(words, inputs) for words in exercise.mistakes}
         same = [pair for pair in combinations(shown, 2) if exercise.agree(shown[pair[0]], shown[pair[1]])]
         assert not same, who
+
+
+def test_no_mistake_is_wrong_by_a_slip_of_the_card_itself(exercise):
+    """It may raise where students' code would, over shapes and kinds, but not over a name that does not exist."""
+    for who, inputs in everywhere(exercise).items():
+        for mistake in exercise.mistakes:
+            ends = [trace.end.key for trace in exercise.shown_by(mistake, inputs) if trace.end]
+            kinds = {key[0] for key in ends if isinstance(key, tuple)}
+            assert not kinds & {"NameError", "UnboundLocalError", "AttributeError", "KeyError"}, (who, mistake, ends)

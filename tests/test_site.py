@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from course import build
 from course.mathml import mathml
 from course.site import Exporter, Site
+from fmlab.checks import notebook
 from tests.browser import CHROMIUM, Notebook, chromium, expect, jupyterlab
 from tests.labs import SOURCES
 from tests.walls import possible
@@ -217,7 +218,7 @@ def test_figures_say_on_the_site_what_they_say_in_the_notebook(site, pages):
 def test_each_check_of_a_solution_shows_its_card(source, site):
     page = (site / "solutions" / source.stem / f"{source.stem}.html").read_text(encoding="utf-8")
     cards = re.findall(r'<div role="status" style="[^"]*"><b>✓ (\w+)</b>', page)
-    assert cards == list(build.points_of_checks(build.read(source)))
+    assert cards == list(notebook.points(build.read(source)))
 
 
 # --- exercises --------------------------------------------------------------------------------------------------------

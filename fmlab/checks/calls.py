@@ -73,7 +73,7 @@ class Guarded:
 
     def note(self) -> str:
         """What is to be said of the calls beside the verdict: that they printed more than is shown."""
-        hidden = getattr(self.output, "hidden", 0)
+        hidden = self.output.hidden
         return f"It printed {hidden:,} more characters than are shown; is there a print in a loop?" if hidden else ""
 
     def _raised(self, error: Exception, args) -> None:

@@ -31,10 +31,16 @@ def value(answer, case) -> Looks:
 def repeatable(answer, case) -> Looks:
     """`value`, for an answer that is given its random numbers: the same ones give the same result."""
     first, second = answer(*case.args), answer(*case.args)
-    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
-        same = torch.equal(first.detach(), second.detach()) or not bool(first.isfinite().all())
-        require(same, "the same random numbers gave two different results; use those that are given, and no others")
+    said = "the same random numbers gave two different results; use those that are given, and no others"
+    require(equal(first, second) is not False or not bool(first.isfinite().all()), said)
     yield from parts(first, case)
+
+
+def equal(first, second) -> bool | None:
+    """Whether two results of one kind are the same number by number; None if they are no tensors of one shape."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
+        return torch.equal(first.detach(), second.detach())
+    return None
 
 
 def parts(found, case) -> Looks:
@@ -64,9 +70,8 @@ def function(answer, case) -> Looks:
         answer(*case.others)
     for what, args, expected in case.calls:
         found, again = made(*args), made(*args)
-        if isinstance(found, Tensor) and isinstance(again, Tensor) and found.shape == again.shape:
-            same = torch.equal(found, again) or not bool(found.isfinite().all())
-            require(same, "the function that is returned gives something else at each call")
+        said = "the function that is returned gives something else at each call"
+        require(equal(found, again) is not False or not bool(found.isfinite().all()), said)
         yield Look(what, found, expected)
 
 
@@ -102,7 +107,7 @@ def shown(model, x: Tensor, t, what: str = "the state that the network is shown"
     require(model.calls, "the network was never called")
     states, t = torch.cat([call[0] for call in model.calls]), torch.as_tensor(t).to(x)
     times = [time.to(x).expand(len(state)) for state, time, *_ in model.calls]
-    yield Look(what, states[: len(x)] if len(states) > len(x) else states, x)
+    yield Look(what, states[: len(x)], x)
     yield Look("the time that the network is given", torch.cat(times)[: len(x)], t.expand(len(x)))
 
 
@@ -113,10 +118,8 @@ def counted(calls: list, expected: int, what: str) -> Looks:
 
 def fresh(answer, case) -> Looks:
     """Two calls draw different random numbers."""
-    first, second = answer(*case.args), answer(*case.args)
-    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
-        same = torch.equal(first.detach(), second.detach())
-        require(not same, "two calls drew the same random numbers; is a seed set inside?")
+    same = equal(answer(*case.args), answer(*case.args))
+    require(not same, "two calls drew the same random numbers; is a seed set inside?")
     yield from ()
 
 
