@@ -105,6 +105,8 @@ class GaussianMixture:
 
     def _require_points(self, x: Tensor) -> None:
         d = self.means.shape[1]
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor of shape (n, {d}), got {type(x).__name__}")
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x must have shape (n, {d}), got {tuple(x.shape)}")
         if not x.is_floating_point():

@@ -88,3 +88,22 @@ def test_described():
         "a function",
     ]
     assert 0 < TOLERANCE < 1e-4
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(3, 2, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        10**400,
+        np.ma.masked_array([1.0, 2.0]),
+        1j,
+    ],
+    ids=["without data", "sparse", "nested", "huge", "masked", "complex"],
+)
+def test_whatever_came_back_is_compared(odd):
+    """With a tensor, with a number, and with itself; nothing raises."""
+    assert difference(Look("the state", odd, torch.zeros(3, 2))).reason.startswith("the state should be a tensor of")
+    assert difference(Look("the order", odd, 1.5)).reason.startswith("the order should be one number, found ")
+    assert not close(odd, 1.5) and close(odd, odd) in (True, False)

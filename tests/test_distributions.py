@@ -188,3 +188,10 @@ def test_a_floor_changes_no_sum_and_no_gradient():
         torch.testing.assert_close(one, two, rtol=1e-15, atol=1e-25)
         for expected, found in zip(*(torch.autograd.grad(value.sum(), logits) for value in (one, two))):
             torch.testing.assert_close(found, expected, rtol=1e-15, atol=1e-25)
+
+
+def test_what_is_no_tensor_is_refused_in_words():
+    mixture = GaussianMixture([[0.3, 1.0]], 0.5)
+    for function in (mixture.score, mixture.log_prob):
+        with pytest.raises(TypeError, match=r"x must be a tensor of shape \(n, 2\), got float"):
+            function(0.4)

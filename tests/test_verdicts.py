@@ -290,3 +290,14 @@ def test_the_words_of_the_labs_exist():
     for lab in lab1, lab2:
         for name in set(re.findall(rf"\b{lab.name}\.(\w+)\(", source(lab.name).read_text())):
             assert callable(getattr(lab, name)), name
+
+
+def test_a_yield_or_an_async_in_an_answer_is_spoken_of():
+    def generator(x, t, theta):
+        yield -theta * x
+
+    async def coroutine(x, t, theta):
+        return -theta * x
+
+    for answer in generator, coroutine:
+        assert "a yield in place of return" in verdict(answer)

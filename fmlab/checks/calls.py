@@ -58,6 +58,9 @@ class Guarded:
             ) from None
         except Exception as error:
             self._raised(error, before)
+        if inspect.iscoroutine(found) or inspect.isgenerator(found):
+            found.close()
+            fail(f"{self.what}gives nothing back yet: there is an async before its def, or a yield in place of return")
         if not self.random and not torch.equal(numbers, torch.get_rng_state()):
             fail("draws random numbers of its own, or sets a seed; use what is given, and leave seeds alone")
         for given, now in zip(before, args, strict=True):

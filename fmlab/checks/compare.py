@@ -143,10 +143,14 @@ def describe(value) -> str:
     """A value in a few words: type, and shape and dtype where it has them."""
     if value is None:
         return "None (is there a return?)"
+    if isinstance(value, Tensor) and not _ordinary(value):
+        return "a tensor that is sparse or nested, or has no data"
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     if isinstance(value, bool):
         return str(value)
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a huge number"
     if isinstance(value, Real):
         return f"the number {value}"
     if isinstance(value, str):
@@ -163,7 +167,7 @@ def describe(value) -> str:
 def _unlike(what: str, found, expected: Tensor) -> str:
     """Why `found` is no tensor of the shape and dtype of the expected one; "" if it is."""
     shape = tuple(expected.shape)
-    if not isinstance(found, Tensor):
+    if not isinstance(found, Tensor) or not _ordinary(found):
         kind = "a tensor with one number" if shape == () else f"a tensor of shape {shape}"
         return f"{what} should be {kind}, found {describe(found)}"
     if found.shape != expected.shape:
@@ -173,22 +177,27 @@ def _unlike(what: str, found, expected: Tensor) -> str:
     return ""
 
 
+def _ordinary(tensor: Tensor) -> bool:
+    """Whether a tensor has its numbers in memory, one after the other."""
+    return not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_meta
+
+
 def _number(found) -> float | None:
     """One number, however it came; None if it is none."""
-    if isinstance(found, bool):
+    if isinstance(found, bool) or (isinstance(found, Tensor) and not (_ordinary(found) and found.numel() == 1)):
         return None
-    if isinstance(found, Real):
-        return float(found)
-    if getattr(found, "shape", None) == () or (isinstance(found, Tensor) and found.numel() == 1):
-        try:
-            return float(found.item())
-        except (TypeError, ValueError):  # a complex number, or a text
-            return None
-    return None
+    try:
+        if isinstance(found, Real):
+            return float(found)
+        return float(found.item()) if isinstance(found, Tensor) or getattr(found, "shape", None) == () else None
+    except (TypeError, ValueError, OverflowError):  # a complex number, a text, or a whole number beyond all floats
+        return None
 
 
 def _values(value) -> Tensor | None:
     """Numbers in double precision, free of graph and subclass; None for anything else."""
+    if isinstance(value, Tensor) and not _ordinary(value):
+        return None
     if isinstance(value, Tensor):
         plain = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
         return plain.to("cpu", torch.float64) if not plain.is_complex() else None
