@@ -13,9 +13,9 @@ import pytest
 from dask.distributed import LocalCluster
 from nbgrader.api import Gradebook
 
-from course import grade as grading
-from course import gradebook, records
-from course.grade import Settings, grade
+from course import gradebook, marking, records, workers
+from course.grade import grade
+from course.marking import Job, Settings
 from tests import submissions
 from tests.classroom import write
 from tests.postgresql import needs_postgresql, server
@@ -108,7 +108,7 @@ def test_postgresql_gets_the_same_marks(inbox, undisturbed, tmp_path):
 
 
 def entered_again(url: str, graded: list) -> dict:
-    gradebook.enter(graded, grading.releases(), url)
+    gradebook.enter(graded, marking.releases(), url)
     return entered(url)
 
 
@@ -194,16 +194,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def die_over_cy(job: grading.Job, settings: Settings):
+def die_over_cy(job: Job, settings: Settings):
     """Grades all but one submission, over which the worker dies."""
     if job.submission.student == "cy":
         os.kill(os.getpid(), signal.SIGKILL)
-    return grading.grade_one(job, settings)
+    return marking.grade_one(job, settings)
 
 
 def test_a_submission_that_kills_its_worker_is_not_graded_and_all_others_are(inbox, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(grading, "grade_one", die_over_cy)
+        patch.setattr(workers, "grade_one", die_over_cy)
         first = {record["student"]: record for record in grade([inbox], tmp_path, sqlite(tmp_path), workers=2)}
     assert first["cy"]["status"] == "ungraded" and "will try again" in first["cy"]["reason"]
     others = {key: mark for key, mark in entered(sqlite(undisturbed)).items() if key[0] != "cy"}
