@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from course import build
+from course.failures import KNOWN, Unfinished, begun, sentence
 
-GRADING = build.ROOT / "grading"
-RESULTS = GRADING / "autograded"
+ROOT = Path(__file__).resolve().parents[1]
+GRADING = ROOT / "grading"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.command(args)
-    except (build.BuildError, ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    except KNOWN as error:
+        print(sentence(error), file=sys.stderr)
+        return 2 if isinstance(error, Unfinished) else 1
     except KeyboardInterrupt:
         print("Interrupted. What was graded is kept; the same command goes on from there.", file=sys.stderr)
         return 130
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
     command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
     command.add_argument("--lab", help="only submissions of this lab, such as lab1; by default each is recognised")
+    command.add_argument("--roster", type=Path, help="the class, as Canvas or Moodle exports it; is remembered")
     command.add_argument("--question", help="grade this exercise alone again, for all that were graded")
     command.add_argument("--workers", type=int, help="submissions graded at a time; by default one for each core")
     command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers grade instead")
@@ -80,25 +81,29 @@ def _new(args: argparse.Namespace) -> int:
     from course import new
 
     for path, text in new.begin(args.lab, args.name).items():
-        print(f"{path.relative_to(build.ROOT).as_posix()}: {text.count('TODO')} times TODO")
+        print(f"{path.relative_to(ROOT).as_posix()}: {text.count('TODO')} times TODO")
     print("Write what says TODO, and move the cells to their place in the notebook. What is still missing is told by:")
     print(f"python -m course build {args.lab}")
     return 0
 
 
 def _build(args: argparse.Namespace) -> int:
+    from course import build
+
     for source in build.sources(args.labs):
         build.build(source, force=args.force)
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from course import build
+
     problems = []
     for source in build.sources(args.labs):
         problems += build.verify(source, run_solution=args.execute)
         if not build.is_current(build.read(source), source.stem):
             print(f"{source.stem}: the solution's figures are from before the last change; a build draws them again")
-    problems += [f"{path.relative_to(build.ROOT).as_posix()}: has no source" for path in build.orphans()]
+    problems += [f"{path.relative_to(ROOT).as_posix()}: has no source" for path in build.orphans()]
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
@@ -107,29 +112,65 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _grade(args: argparse.Namespace) -> int:
-    from course import grade  # loads torch
+    from course import grade  # which starts workers before all else
 
-    records = grade.grade(
+    if args.roster:
+        _remember(args.roster)
+    found = grade.grade(
         args.places,
-        RESULTS,
+        GRADING,
         args.db,
-        lab=_lab(args),
+        lab=args.lab,
         question=args.question,
         workers=args.workers,
         scheduler=args.scheduler,
         walls="none" if args.unsafe else None,
     )
-    ungraded = [record for record in records if record["status"] != "graded"]
-    print(f"{len(records) - len(ungraded)} of {len(records)} submissions graded")
-    for record in ungraded:
-        print(f"{record['student']}, {record['file']}: not graded. {record['reason']}", file=sys.stderr)
-    return _report(args)
+    _tell(args.places, found)
+    with begun(lambda: "Everything is graded and in the gradebook; the report is still open."):
+        _report(args)
+    return _open(found)
+
+
+def _remember(path: Path) -> None:
+    from course.inbox import roster
+
+    roster.remember(path, GRADING)
+
+
+def _tell(places: Sequence[Path], found: list) -> None:
+    """What became of all that came in."""
+    from course.inbox import roster, table
+    from course.pages import line
+
+    graded = sum(record["status"] == "graded" for record in found)
+    print(f"{graded} of {len(found)} submissions graded")
+    rows = [row for row in table.read(GRADING) if row.place in {table.place(place) for place in places}]
+    print(f"{table.summary(rows)} (grading/{table.NAME})")
+    register = roster.Register(roster.remembered(GRADING), found)
+    for told in [*table.told(rows), *register.told(record["student"] for record in found)]:
+        print(line(told), file=sys.stderr)
+
+
+def _open(found: list) -> int:
+    """Say what is open since the grader itself failed, last of all. Returns the exit code."""
+    from course.records import unfinished
+
+    names = [record["student"] for record in found if unfinished(record)]
+    if names:
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        print(
+            f"Still open, since the grader itself failed over them: {', '.join(names[:20])}{more}. "
+            "The same command tries them again.",
+            file=sys.stderr,
+        )
+    return 2 if names else 0
 
 
 def _report(args: argparse.Namespace) -> int:
     from course import report
 
-    for path in report.write_all(_marked(args), RESULTS, GRADING):
+    for path in report.write_all(_marked(args), GRADING, GRADING):
         print(f"{path}: the report; {path.with_suffix('.csv').name}: the marks; feedback/: for students")
     return 0
 
@@ -144,6 +185,8 @@ def _export(args: argparse.Namespace) -> int:
 
 def _lab(args: argparse.Namespace) -> str | None:
     """The lab that was named, in full."""
+    from course import build
+
     return build.sources([args.lab])[0].stem if args.lab else None
 
 
@@ -151,7 +194,7 @@ def _marked(args: argparse.Namespace, lab: str = "*") -> list:
     """The records of all that was graded, with what persons added in the gradebook."""
     from course import gradebook, records
 
-    return gradebook.marked(records.read(RESULTS, lab), args.db)
+    return gradebook.marked(records.read(GRADING, lab), args.db)
 
 
 if __name__ == "__main__":

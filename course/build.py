@@ -58,6 +58,7 @@ from PIL import Image
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
+from course.imports import followed
 from fmlab.checks import notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,7 @@ METADATA = {
 }
 
 
-class BuildError(Exception):
+class BuildError(ValueError):
     """A source, or what came of it, is not fit for students; the message says where and why."""
 
 
@@ -100,12 +101,12 @@ def read(path: Path) -> NotebookNode:
             header = {key: raw.metadata[key] for key in CELL_TYPE if key in raw.metadata}
             errors.append(f"{_place(number, raw.source, header)}: {error}")
     errors = errors or list(_misfits(cells))
-    _raise(path.stem, errors)
+    refuse(path.stem, errors)
     return expand(complete(cells, path), path.stem)
 
 
-def _raise(stem: str, errors: Sequence[str]) -> None:
-    if errors:
+def refuse(stem: str, errors: Iterable[str]) -> None:
+    if errors := list(errors):
         raise BuildError("\n".join(f"{stem}.py, {error}" for error in errors))
 
 
@@ -211,7 +212,7 @@ def complete(cells: Sequence[Cell], path: Path) -> list[Cell]:
             completed.append(cell._replace(source=NUMBER.sub(replaced, source)))
         except KeyError as error:
             errors.append(f"{_place(k, source, {})}: there is no number for {error.args[0]!r}; is the name right?")
-    _raise(path.stem, errors)
+    refuse(path.stem, errors)
     return completed
 
 
@@ -473,39 +474,21 @@ def fingerprint(full: NotebookNode, stem: str, root: Path = ROOT) -> str:
     cards = root / "fmlab" / "exercises" / f"{short(stem)}.py"
     said = [[cell.cell_type, cell.source] for cell in solved.cells], points, _words_of_success(cards, points)
     digest = hashlib.sha256(json.dumps(said).encode())
-    code = [cell.source for cell in solved.cells if cell.cell_type == "code"]
     shown = {path for name in SHOWN if (path := root / "fmlab" / "checks" / f"{name}.py").is_file()}
-    for path in sorted(imported(code, root) | shown):
+    for path in sorted(imported(code(solved), root) | shown):
         digest.update(f"\n{_show(path, root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def imported(code: Iterable[str], root: Path) -> set[Path]:
+def code(nb: NotebookNode) -> list[str]:
+    """What stands in the cells of code."""
+    return [cell.source for cell in nb.cells if cell.cell_type == "code"]
+
+
+def imported(cells: Iterable[str], root: Path) -> set[Path]:
     """The files of fmlab, without its checks, that cells import, and those that these import, wherever they do."""
-    found: set[Path] = set()
-    front = [path for cell in code for path in _imports(TransformerManager().transform_cell(cell), root)]
-    while front:
-        path = front.pop()
-        if path not in found and not {"checks", "exercises"} & set(path.relative_to(root).parts):
-            found.add(path)
-            front += _imports(path.read_text(encoding="utf-8"), root)
-    return found
-
-
-def _imports(code: str, root: Path) -> Iterator[Path]:
-    """The files of fmlab that some code imports itself; none of what is not Python, which fails when it is run."""
-    try:
-        nodes = list(ast.walk(ast.parse(code)))
-    except SyntaxError:
-        return
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and not node.level:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    for parts in (name.split(".") for name in names if name.split(".")[0] == "fmlab"):
-        for k in range(1, len(parts) + 1):
-            place = root.joinpath(*parts[:k])
-            yield from (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file())
+    plain = map(TransformerManager().transform_cell, cells)
+    return followed(plain, root, ["fmlab"], but=["checks", "exercises"])
 
 
 def _words_of_success(cards: Path, names: Iterable[str]) -> dict[str, str]:
@@ -541,10 +524,21 @@ def notebook_path(folder: str, lab: str, root: Path = ROOT) -> Path:
 def build(source: Path, root: Path = ROOT, force: bool = False) -> None:
     """Write the three notebooks of a source; execute the solution if what it depends on changed, or by force."""
     full = read(source)
-    _raise(source.stem, list(missing(full, source.stem)))
+    refuse(source.stem, missing(full, source.stem))
     write_release(full, source.stem, root)
     if force or not is_current(full, source.stem, root):
         write_solution(full, source.stem, root)
+    _vouch(full, source.stem, root)
+
+
+def _vouch(full: NotebookNode, stem: str, root: Path) -> None:
+    """Raises BuildError where the judge does not give the official solution full marks."""
+    from course import vouch  # loads torch
+
+    if root == ROOT:
+        vouch.vouch([stem])
+    else:
+        refuse(stem, vouch.refusals(full, stem))
 
 
 def write_release(full: NotebookNode, lab: str, root: Path = ROOT) -> None:
@@ -573,7 +567,13 @@ def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterat
     """A message for each notebook of a source that is not what a build makes, or that fails when run."""
     lab, full = source.stem, read(source)
     released, solved = release(full), solve(full)
-    yield from (f"{source.name}, {lack}" for lack in missing(full, lab))
+    if lacks := list(missing(full, lab)):
+        yield from (f"{source.name}, {lack}" for lack in lacks)
+    else:
+        try:
+            _vouch(full, lab, root)
+        except BuildError as error:
+            yield str(error)
     path = notebook_path("labs", lab, root)
     if not path.exists() or path.read_bytes() != _bytes(released):
         difference = _difference(path, released, but=()) or "is not, byte for byte, what a build writes"

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nbformat import NotebookNode
-from nbgrader.api import Assignment, BaseCell, Comment, Grade, Gradebook, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Comment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    Notebook,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
 from nbgrader.preprocessors import SaveCells
-from sqlalchemy import select
+from sqlalchemy import delete, insert, inspect, select
 
+from course.database import ENTERED, alone, opened
+from course.marks import scores
 from course.records import Record
 
 Given = dict[tuple[str, str, str], tuple]  # by lab, student and answer
+Entered = dict[tuple[str, str], str]  # by student and lab, the digest of what marks were entered from
 
 
 def marked(records: Iterable[Record], url: str) -> list[Record]:
     """The records with a person's scores in place of the grader's, and with their comments.
 
     An answer to which a person gave a score or extra credit is "marked": True; a comment on it is its "comment". What
-    was given to an earlier submission stands, and is flagged.
-    url: that of the gradebook, as SQLAlchemy takes it.
+    was given to an earlier submission stands, and is flagged; so is what the grader left open.
+    url: that of the gradebook, as SQLAlchemy takes it. Raises course.database.Unavailable.
     """
-    with Gradebook(url) as gradebook:
-        scores = _given(gradebook, Grade, Grade.manual_score, Grade.extra_credit, Grade.needs_manual_grade)
-        comments = _given(gradebook, Comment, Comment.manual_comment)
-    return [_marked(record, scores, comments) if record["status"] == "graded" else record for record in records]
+    with opened(url, writing=False) as gradebook:
+        given = _given(gradebook, Grade, Grade.manual_score, Grade.extra_credit, Grade.needs_manual_grade)
+        comments, before = _given(gradebook, Comment, Comment.manual_comment), _entered(gradebook)
+    return [_marked(record, given, comments, before) if record["status"] == "graded" else record for record in records]
 
 
 def _given(gradebook: Gradebook, table: type, *columns: Any) -> Given:
@@ -43,68 +56,81 @@ def _given(gradebook: Gradebook, table: type, *columns: Any) -> Given:
     return {(lab, student, name.removesuffix("-answer")): tuple(given) for lab, student, name, *given in rows}
 
 
-def _marked(record: Record, scores: Given, comments: Given) -> Record:
-    earlier = []
+def _entered(gradebook: Gradebook) -> Entered:
+    """Which submission the marks of each student in each lab were last entered from."""
+    if not inspect(gradebook.engine).has_table(ENTERED.name):
+        return {}
+    return {(student, lab): digest for student, lab, digest in gradebook.db.execute(select(ENTERED))}
+
+
+def _marked(record: Record, given: Given, comments: Given, before: Entered) -> Record:
+    student, lab, earlier = record["student"], record["lab"], []
+    new = before.get((student, lab), record["sha256"]) != record["sha256"]  # a grader stopped before it was entered
 
     def item(name: str, found: dict[str, Any]) -> dict[str, Any]:
-        answer = record["lab"], record["student"], name
-        manual, extra, again = scores.get(answer, (None, None, False))
-        (comment,) = comments.get(answer, (None,))
-        if manual is not None and again:
+        manual, extra, again = given.get((lab, student, name), (None, None, False))
+        (comment,) = comments.get((lab, student, name), (None,))
+        if manual is not None and (again or new):
             earlier.append(name)
         score = found["score"] if manual is None else manual
         score = None if score is None else score + (extra or 0)
-        new = {} if manual is None and not extra else {"marked": True, "score": score}
-        return found | new | ({"comment": comment} if comment else {})
+        by_person = {} if manual is None and not extra else {"marked": True, "score": score}
+        return found | by_person | ({"comment": comment} if comment else {})
 
     parts = {part: {k: item(k, found) for k, found in record[part].items()} for part in ("exercises", "written")}
     words = f"Marked by a person as handed in earlier; to be looked at again in formgrader: {', '.join(earlier)}."
-    return record | parts | {"flags": [*record["flags"], *([words] if earlier else [])]}
+    flags = [*record["flags"], *([words] if earlier else []), *filter(None, [record.get("open")])]
+    return record | parts | {"flags": flags}
 
 
 # --- entering marks ---------------------------------------------------------------------------------------------------
 
 
-def enter(
-    records: Iterable[Record],
-    releases: Mapping[str, NotebookNode],
-    url: str,
-    fresh: Container[tuple[str, str]] = (),
-) -> None:
+def enter(records: Iterable[Record], releases: Mapping[str, NotebookNode], url: str) -> None:
     """Enter marks in nbgrader's gradebook, where formgrader shows them and a person adds those of written answers.
 
-    releases: the students' notebook of each lab. fresh: student and lab of records that were just graded; what a person
-    gave to them before stands, and is shown to a person again. The marks of one submission are entered all together or
-    not at all.
+    releases: the students' notebook of each lab. What a person gave stands, and is shown to a person again where
+    something else was handed in, or the grader's own mark has changed. The marks of one submission are entered all
+    together or not at all, and only if they are not there yet. Raises course.database.Unavailable.
     """
     graded = [record for record in records if record["status"] == "graded"]
-    for lab in sorted({record["lab"] for record in graded}):
-        _announce(lab, releases[lab], url)
-    with Gradebook(url) as gradebook:
+    with opened(url) as gradebook:
+        for lab in sorted({record["lab"] for record in graded}):
+            if not _is_announced(gradebook, lab, releases[lab]):
+                _announce(gradebook, lab, releases[lab])
+        there, before = _given(gradebook, Grade, Grade.auto_score), _entered(gradebook)
         for record in graded:
-            with _one_transaction(gradebook):
-                _enter(gradebook, record, (record["student"], record["lab"]) in fresh)
+            student, lab = record["student"], record["lab"]
+            marks = {(lab, student, name): (score,) for name, score in scores(record).items()}
+            if before.get((student, lab)) != record["sha256"] or not marks.items() <= there.items():
+                with _one_transaction(gradebook):
+                    _enter(gradebook, record, new=before.get((student, lab)) != record["sha256"])
 
 
-def _enter(gradebook: Gradebook, record: Record, fresh: bool) -> None:
-    lab, student = record["lab"], record["student"]
-    scores = {name: entry["score"] for name, entry in (record["exercises"] | record["written"]).items()}
+def _enter(gradebook: Gradebook, record: Record, new: bool) -> None:
+    """new: whether it is for something else that was handed in than what was entered before."""
+    student, lab, marks = record["student"], record["lab"], scores(record)
     gradebook.update_or_create_student(student)
     gradebook.update_or_create_submission(lab, student)
     for grade in gradebook.find_submission_notebook(lab, lab, student).grades:
-        grade.auto_score = scores[grade.name]
+        before, grade.auto_score = grade.auto_score, marks[grade.name]
         if grade.manual_score is None:
             grade.needs_manual_grade = grade.auto_score is None
-        elif fresh:
+        elif new or grade.auto_score != before:
             grade.needs_manual_grade = True
+    gradebook.db.execute(delete(ENTERED).where(ENTERED.c.student == student, ENTERED.c.lab == lab))
+    gradebook.db.execute(insert(ENTERED).values(student=student, lab=lab, sha256=record["sha256"]))
 
 
 @contextlib.contextmanager
 def _one_transaction(gradebook: Gradebook) -> Iterator[None]:
-    """What nbgrader commits in here step by step is committed in the end, or not at all."""
+    """What nbgrader commits in here step by step is committed in the end, or not at all, and no other grader enters
+    anything meanwhile."""
     session = gradebook.db
+    session.rollback()  # what was read before this
     commit, session.commit = session.commit, session.flush
     try:
+        alone(session.connection())
         with session.no_autoflush:
             yield
         commit()
@@ -115,9 +141,16 @@ def _one_transaction(gradebook: Gradebook) -> Iterator[None]:
         session.commit = commit
 
 
-def _announce(lab: str, release: NotebookNode, url: str) -> None:
+def _is_announced(gradebook: Gradebook, lab: str, release: NotebookNode) -> bool:
+    """Whether the gradebook knows a lab, and what its answers are worth."""
+    cells = [cell.metadata.get("nbgrader", {}) for cell in release.cells]
+    points = {cell["grade_id"]: float(cell["points"]) for cell in cells if cell.get("grade")}
+    query = select(GradeCell.name, GradeCell.max_score).join(GradeCell.notebook).join(Notebook.assignment)
+    return points == {name: worth for name, worth in gradebook.db.execute(query.where(Assignment.name == lab))}
+
+
+def _announce(gradebook: Gradebook, lab: str, release: NotebookNode) -> None:
     """Make the gradebook know a lab and its cells."""
-    with Gradebook(url) as gradebook:
-        gradebook.update_or_create_assignment(lab)
-    resources = {"nbgrader": {"notebook": lab, "assignment": lab, "db_url": url}}
-    SaveCells().preprocess(release, resources)
+    gradebook.update_or_create_assignment(lab)
+    url = gradebook.engine.url.render_as_string(hide_password=False)
+    SaveCells().preprocess(release, {"nbgrader": {"notebook": lab, "assignment": lab, "db_url": url}})

@@ -4,8 +4,10 @@ An exercise is a card of `fmlab.exercises`; it examines an `Answer`, which calls
 So the numbers that are compared with, and the comparison, are out of the student's reach, whatever their code does.
 
 A notebook is run twice. In the first process its functions are asked about the inputs that students know, and what
-its cells show there is what the student gets to see. The hidden inputs only the second process ever knows, and nothing
-that is said there leaves the grader.
+its cells show there is what the student gets to see, with the errors in which they ended. The hidden inputs only the
+second process ever knows, and nothing that is said there leaves the grader.
+
+Whatever a student's process says, or does not, costs exercises alone; what the grader lacks, such as walls, is raised.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import symtable
+import platform
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +28,10 @@ from nbformat.v4 import new_output
 
 from course import hidden
 from course.build import is_check
+from course.ipython import definitions, names
+from course.jobs import Patience
 from course.marks import for_student
+from course.repair.cells import imported
 from course.sandbox import Sandbox
 from course.student import shortened
 from course.wire import Broken, Peer, RemoteError
@@ -35,15 +41,10 @@ from fmlab.checks.reference import ANSWER, CARD, words
 from fmlab.checks.verdict import Verdict
 
 KINDS = ("text/plain", "image/png")  # what is kept of an output; a page may do anything in the browser that shows it
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds to wait for one cell, for one check, and for a whole submission."""
-
-    cell: float = 300
-    check: float = 60
-    notebook: float = 1200
+LONGEST = 5000  # characters of a reason
+QUOTED = 300  # characters of an error that are quoted
+SETUP = "the lab's own set-up"  # in place of an id, which has no spaces
+SETUP_FAILED = "The cell with the lab's imports was changed and ended with an error, so the lab's own ran, too: {error}"
 
 
 class Mark(NamedTuple):
@@ -57,39 +58,57 @@ class Mark(NamedTuple):
     verdict: Verdict
 
 
+class Judged(NamedTuple):
+    """notebook: as it ran. marks: by exercise. notes: sentences on how it ran."""
+
+    notebook: NotebookNode
+    marks: dict[str, Mark]
+    notes: list[str]
+
+
 # --- the student's process --------------------------------------------------------------------------------------------
 
 
 class Desk:
-    """A student's process, which is replaced when it ends: what had run before is then run again."""
+    """A student's process, which is replaced when it ends: what had run before is then run again.
+
+    failure: why there was no process to be had, if that was so.
+    """
 
     def __init__(self, sandbox: Sandbox, patience: Patience, end: float):
         self.sandbox, self.patience, self.end = sandbox, patience, end
         self.done: list[str] = []
         self.withheld: tuple[list[str], str] = [], ""
         self.connection: Peer | None = None
+        self.failure: Exception | None = None
 
-    def run(self, source: str) -> list[NotebookNode]:
-        """The outputs of a cell, of which the last is an error where the cell did not end well."""
+    def run(self, source: str) -> tuple[list[NotebookNode], str]:
+        """The outputs of a cell, and what of it ran to its end: where it did not, what it defines may have.
+
+        Raises what the sandbox raises that has no process to give.
+        """
         try:
-            outputs = self._peer(self.patience.cell).call("run", source)
-        except (Broken, RemoteError) as error:
+            outputs = _checked(self._ask(self.patience.cell, "run", source))
+        except Exception as error:  # there is no end to what may come of what a process says
             self.close()
-            return [_error("ProcessEnded", f"the cell did not end: {error}")]
+            if self.failure:
+                raise
+            rest = definitions(source)
+            ran = self.run(rest)[1] if rest not in ("", source) else ""
+            return [_error("ProcessEnded", f"the cell did not end: {error}")], ran
         self.done.append(source)
-        return _checked(outputs)
+        return outputs, source
 
     def answer(self, name: str) -> Any:
         """What the notebook calls by a name; a function as one that can be called here. Raises Broken, RemoteError."""
-        value = self._peer(self.patience.check).call("lookup", name)
+        value = self._ask(self.patience.check, "lookup", name)
         return Answer(self, name) if callable(value) else value
 
     def call(self, name: str, number: int, args: Sequence) -> Any:
         """A call of the student's function, whose random numbers start from `number`."""
-        peer = self._peer(self.patience.check)
         with torch.random.fork_rng(devices=[]):  # this is no draw of the student's
-            peer.call("seed", number)
-        return peer.call("call", name, *args)
+            self._ask(self.patience.check, "seed", number)
+        return self._peer(self.patience.check).call("call", name, *args)
 
     def withhold(self, functions: Iterable[str] = (), exercise: str = "") -> list[str]:
         """Withhold these functions of the library, and the card of an exercise, instead of those before. Returns what
@@ -97,25 +116,35 @@ class Desk:
         before, self.withheld = self.withheld, ([*functions], exercise)
         if self.connection is None or self.connection.broken:
             return []
-        self.connection.deadline = self._deadline(self.patience.check)
         try:
-            called = self.connection.call("withhold", *self.withheld)
+            called = self._ask(self.patience.check, "withhold", *self.withheld)
         except (Broken, RemoteError):
             return []
-        known = [*before[0], ANSWER, CARD]
-        return [name for name in known if name in called] if isinstance(called, list) else []
+        called = {name for name in called if isinstance(name, str)} if isinstance(called, list) else ()
+        return [name for name in [*before[0], ANSWER, CARD] if name in called]
+
+    def _ask(self, seconds: float, name: str, *args) -> Any:
+        """What the process answers. Raises RemoteError, and Broken where it does not answer or makes no sense."""
+        return _sense(self._peer(seconds), name, *args)
 
     def _peer(self, seconds: float) -> Peer:
         """The connection, with the time of the next call set."""
         if self.connection is None or self.connection.broken:
             self.close()
-            self.connection = self.sandbox.open()
+            self.connection = self._opened()
             for source in self.done:
                 self.connection.deadline = self._deadline(self.patience.cell)
-                self.connection.call("run", source)
-            self.connection.call("withhold", *self.withheld)
+                _sense(self.connection, "run", source)
+            _sense(self.connection, "withhold", *self.withheld)
         self.connection.deadline = self._deadline(seconds)
         return self.connection
+
+    def _opened(self) -> Peer:
+        try:
+            return self.sandbox.open()
+        except Exception as error:
+            self.failure = error  # which a check would take for the answer's
+            raise
 
     def _deadline(self, seconds: float) -> float:
         return min(time.monotonic() + seconds, self.end)
@@ -124,6 +153,17 @@ class Desk:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+
+def _sense(peer: Peer, name: str, *args) -> Any:
+    """What a process answers that is called for no answer of the student's, so that only RemoteError and Broken make
+    sense of what it may raise here."""
+    try:
+        return peer.call(name, *args)
+    except (Broken, RemoteError):
+        raise
+    except Exception as error:
+        raise Broken(f"{error or 'a message that makes no sense'} ({type(error).__name__})") from None
 
 
 class Answer:
@@ -173,49 +213,60 @@ def judge(
     nb: NotebookNode,
     patience: Patience = Patience(),
     known: Mapping[str, Mark] = {},
-) -> tuple[NotebookNode, dict[str, Mark]]:
-    """Run a submission and examine its answers. Returns the executed notebook and the mark of each exercise.
+) -> Judged:
+    """Run a submission and examine its answers.
 
     full: the lab, solutions included (`course.build.read`). lab: "lab1". nb: the submission, whose graded cells are
     those of the lab. known: marks that stand, whose exercises are not examined.
     """
     nb, end = copy.deepcopy(nb), time.monotonic() + patience.notebook
     exercises = {cell.id: labs.load(lab).exercises[cell.id] for cell in full.cells if is_check(cell)}
-    wanted = needed(nb, full)
-    cells = [cell for cell in nb.cells if cell.cell_type == "code" and (is_check(cell) or cell.id in wanted)]
+    cells = to_run(nb, full)
 
     asked = [exercise for name, exercise in exercises.items() if name not in known]
-    shown, marks, done = attend(Desk(sandbox, patience, end), cells, "visible", asked)
+    visible = attend(Desk(sandbox, patience, end), cells, "visible", asked)
+    faults = [Fault(cell, error) for cell in cells for error in _errors(visible.outputs.get(cell.id, []))[:1]]
+    marks = {name: _explained(mark, faults) for name, mark in visible.marks.items()}
 
     asked = [exercises[name] for name, mark in marks.items() if not mark.by]
-    again = [cell for cell in cells if is_check(cell) or cell.source in done]
+    again = [NotebookNode(cell | {"source": visible.ran.get(cell.id, "")}) for cell in cells]
     if asked:
-        marks |= attend(Desk(sandbox, patience, end), again, "hidden", asked)[1]
+        marks |= attend(Desk(sandbox, patience, end), again, "hidden", asked).marks
 
     marks |= known
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [_shown(cell.id, marks[cell.id])] if is_check(cell) else shown.get(cell.id, [])
-    return nb, marks
+            cell.outputs = [_shown(cell.id, marks[cell.id])] if is_check(cell) else visible.outputs.get(cell.id, [])
+    return Judged(nb, marks, list(_notes(faults, nb, full)))
 
 
-def attend(desk: Desk, cells: Iterable[NotebookNode], who: str, asked: Iterable[Exercise]):
+class Course(NamedTuple):
+    """What became of cells: their outputs, what ran of them to its end, and the marks of the exercises among them."""
+
+    outputs: dict[str, list[NotebookNode]]
+    ran: dict[str, str]
+    marks: dict[str, Mark]
+
+
+def attend(desk: Desk, cells: Iterable[NotebookNode], who: str, asked: Iterable[Exercise]) -> Course:
     """Run cells one after the other in one process, and examine answers where the checks of these exercises stand.
 
-    who: "visible" or "hidden", on which inputs. Returns the outputs by id, the marks by exercise, and the sources of
-    the cells that ended.
+    who: "visible" or "hidden", on which inputs. Of a cell that did not end, what it defines still counts. Raises what
+    the sandbox raises that has no process to give.
     """
-    outputs, marks, exercises = {}, {}, {exercise.name: exercise for exercise in asked}
+    course, exercises = Course({}, {}, {}), {exercise.name: exercise for exercise in asked}
     try:
         for cell in cells:
-            if not is_check(cell):
-                outputs[cell.id] = desk.run(cell.source)
-            elif cell.id in exercises:
-                marks[cell.id] = examine(desk, exercises[cell.id], who)
+            if is_check(cell) and cell.id in exercises:
+                course.marks[cell.id] = examine(desk, exercises[cell.id], who)
+            elif cell.source and not is_check(cell):
+                course.outputs[cell.id], course.ran[cell.id] = desk.run(cell.source)
+            if desk.failure:
+                raise desk.failure
     finally:
         desk.close()
-    return outputs, marks, desk.done
+    return course
 
 
 def examine(desk: Desk, exercise: Exercise, who: str) -> Mark:
@@ -223,20 +274,24 @@ def examine(desk: Desk, exercise: Exercise, who: str) -> Mark:
     try:
         answer = desk.answer(exercise.name)
     except RemoteError:
-        return _rejected("missing", exercise, "not defined; its cell was not solved, or ended with an error")
+        return _rejected("missing", exercise, "not defined when the notebook was run")
     except Broken as error:
         return _rejected("process", exercise, str(error))
     desk.withhold(exercise.withhold, repr(exercise))
     inputs = exercise.visible if who == "visible" else hidden.inputs(exercise)
-    with contextlib.redirect_stdout(io.StringIO()):
-        verdict = exercise.examine(answer, inputs, withhold=False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            verdict = exercise.examine(answer, inputs, withhold=False)
+    except Exception as error:
+        reason = f"what came back could not be compared ({type(error).__name__}: {error})"
+        verdict = Verdict(exercise.name, False, reason)
     ended = desk.connection is None or desk.connection.broken
     called = desk.withhold()
     if verdict.passed:
         return Mark("", verdict)
     if called:
         return _rejected("reference", exercise, words(called[0]))
-    return Mark("process" if ended else who, verdict)
+    return Mark("process" if ended else who, replace(verdict, reason=verdict.reason[:LONGEST]))
 
 
 def _rejected(by: str, exercise: Exercise, reason: str) -> Mark:
@@ -250,40 +305,100 @@ def _shown(name: str, mark: Mark) -> NotebookNode:
     return _error("CheckFailed", for_student({"by": mark.by, "verdict": asdict(mark.verdict)}))
 
 
-# --- which cells are needed -------------------------------------------------------------------------------------------
+# --- errors of cells --------------------------------------------------------------------------------------------------
+
+
+class Fault(NamedTuple):
+    """A cell that ended with an error, or did not end, in the process that knows nothing of hidden inputs."""
+
+    cell: NotebookNode
+    error: NotebookNode
+
+    @property
+    def words(self) -> str:
+        """The last line of the error, as Python prints it."""
+        line = f"{self.error.ename}: {self.error.evalue}".strip().splitlines()[0][:QUOTED]
+        return f"{line}; this is Python {platform.python_version()}" if self.error.ename == "SyntaxError" else line
+
+    @property
+    def place(self) -> str:
+        """Which cell it is, in words."""
+        if "nbgrader" in self.cell.metadata:
+            return f"the cell of {self.cell.id.removesuffix('-answer')}"
+        first = self.cell.source.strip().partition("\n")[0]
+        return f"the cell that begins with {first[:60]!r}"
+
+
+def _errors(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """The errors in which a cell ended, other than what a check says."""
+    return [output for output in outputs if output.output_type == "error" and output.ename != "CheckFailed"]
+
+
+def _explained(mark: Mark, faults: Sequence[Fault]) -> Mark:
+    """A mark whose verdict quotes the errors that may have cost it: that of its own cell, and those of cells that were
+    to define a name that is not defined."""
+    if mark.by not in ("missing", "visible"):
+        return mark
+    own = [fault for fault in faults if fault.cell.id == f"{mark.verdict.exercise}-answer"]
+    said = [f"its cell ended with an error: {fault.words}" for fault in own]
+    lost = set(re.findall(r"name '(\w+)' is not defined", " ".join([mark.verdict.reason, *said])))
+    causes = [fault for fault in faults if fault not in own and lost & names(fault.cell.source).bound]
+    said += [f"{fault.place} ended with an error: {fault.words}" for fault in causes]
+    if mark.by == "missing":
+        reason = "; ".join([mark.verdict.reason, *(said or ["its cell was not solved, or is missing"])])
+        return mark._replace(verdict=replace(mark.verdict, reason=reason))
+    note = "\n".join(filter(None, [mark.verdict.note, *(sentence[0].upper() + sentence[1:] for sentence in said)]))
+    return mark._replace(verdict=replace(mark.verdict, note=note))
+
+
+def _notes(faults: Iterable[Fault], nb: NotebookNode, full: NotebookNode) -> Iterator[str]:
+    """That a student's own version of the lab's set-up ended with an error."""
+    setup = _setup(full)
+    if setup and not any(_is(cell, setup) for cell in nb.cells):
+        for fault in faults:
+            if fault.cell.id == setup.id or imported(fault.cell.source) & imported(setup.source):
+                yield SETUP_FAILED.format(error=fault.words)
+
+
+# --- which cells are run ----------------------------------------------------------------------------------------------
+
+
+def to_run(nb: NotebookNode, full: NotebookNode) -> list[NotebookNode]:
+    """The cells of a submission that are run or examined, in their order; before them the lab's set-up, as released."""
+    wanted, setup = needed(nb, full), _setup(full)
+    cells = [cell for cell in nb.cells if cell.cell_type == "code" and (is_check(cell) or cell.id in wanted)]
+    if setup is None or (cells and _is(cells[0], setup)):
+        return cells
+    return [NotebookNode(setup | {"id": SETUP}), *cells]
+
+
+def _setup(full: NotebookNode) -> NotebookNode | None:
+    """The first cell of a lab's code, with its imports."""
+    first = next((cell for cell in full.cells if cell.cell_type == "code"), None)
+    return None if first is None or "nbgrader" in first.metadata else first
+
+
+def _is(cell: NotebookNode, other: NotebookNode | None) -> bool:
+    return other is not None and cell.source.strip() == other.source.strip()
 
 
 def needed(nb: NotebookNode, full: NotebookNode) -> set[str]:
     """The ids of the code cells that have to run: all that a student may have written, and what these build on.
 
     The lab's own plain cells mostly draw figures, from the answers, and take nearly all of the time. One of them is
-    needed only if it defines a name that a needed cell uses.
+    needed only if it defines a name that a needed cell may use, or is the set-up.
     """
     released = {
         cell.source.strip() for cell in full.cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata
     }
+    setup = _setup(full)
     code = [cell for cell in nb.cells if cell.cell_type == "code" and not is_check(cell)]
     plain = [cell for cell in code if "nbgrader" not in cell.metadata and cell.source.strip() in released]
-    wanted = [cell for cell in code if all(cell is not other for other in plain)]
-    while True:
-        used = set().union(*(_names(cell.source)[1] for cell in wanted))
-        more = [cell for cell in plain if cell not in wanted and _names(cell.source)[0] & used]
-        if not more:
-            return {cell.id for cell in wanted}
-        wanted += more
-
-
-def _names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell binds, and those of other cells that it may use. None for one that is not plain Python."""
-    try:
-        module = symtable.symtable(source, "cell", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(), set()
-    bound = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    used, tables = set(), [module]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        free = (symbol for symbol in table.get_symbols() if symbol.is_referenced())
-        used |= {symbol.get_name() for symbol in free if table is module or symbol.is_global()}
-    return bound, used
+    bound = {cell.id: names(cell.source).bound for cell in plain}
+    wanted = {cell.id: cell for cell in code if cell.id not in bound or _is(cell, setup)}
+    fresh = list(wanted.values())
+    while fresh:
+        used = set().union(*(names(cell.source).used for cell in fresh))
+        fresh = [cell for cell in plain if cell.id not in wanted and bound[cell.id] & used]
+        wanted |= {cell.id: cell for cell in fresh}
+    return set(wanted)

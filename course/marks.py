@@ -21,17 +21,14 @@ def items(record: Record) -> dict[str, Item]:
     return {**record.get("exercises", {}), **record.get("written", {})}
 
 
-WORDS = {
-    "missing": "Not defined when your notebook was run: its cell was not solved, is missing, or ended with an error.",
-    "process": "Your function did not finish: it ended the process, or ran out of time or memory.",
-}
+WORDS = {"process": "Your function did not finish: it ended the process, or ran out of time or memory."}
 
 
 def for_student(item: Item) -> str:
-    """What a student may read about an answer: a verdict that the notebook gives too; of hidden tests nothing but a
-    known mistake; of all else its kind."""
+    """What a student may read about an answer: a verdict that the notebook gives too, or why there was no answer; of
+    hidden tests nothing but a known mistake; of all else its kind."""
     by = item.get("by", "")
-    if by in ("visible", "reference"):
+    if by in ("visible", "reference", "missing"):
         return str(verdict(item))
     if by == "hidden":
         return str(discreet(verdict(item)))

@@ -48,3 +48,8 @@ def clean(text: str) -> str:
     """Text without colours of terminals, and with a � for what cannot be written or turns the text around it."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r\n", "\n"))
     return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "�", text)
+
+
+def line(text: str) -> str:
+    """Text for a line on the terminal."""
+    return re.sub(r"\s", " ", clean(text))

@@ -1,14 +1,16 @@
 """The record of a submission: what the grader writes down about it, and all that reports and exports are made from.
 
-results/STUDENT/LAB/ holds the notebook as it ran, LAB.ipynb, and record.json. LAB is "unknown" where none was found.
+records/STUDENT/LAB.json            the record; LAB is "unknown" where none was found
+autograded/STUDENT/LAB/LAB.ipynb    the notebook as it ran, beside which nbgrader copies all to students' feedback
 
-    student, lab, file, sha256     whose it is, of which lab (or null), and what was handed in
-    graded_by                      the fingerprint of the grader that wrote it
-    status, reason                 "graded", or "ungraded" and why; an ungraded submission has no scores
-    notes, flags                   sentences: what was repaired; what a person should look at
-    exercises                      name → points, score, by, verdict, answer; by and verdict: see `course.judge.Mark`
-    written                        name → points, score, answer; score: null until a person has marked it
-    seconds                        how long it took to grade
+student, lab, file, sha256     whose it is, of which lab (or null), and what was handed in
+graded_by                      the fingerprint of the grader that wrote it; "" if the grader itself failed
+status, reason                 "graded", or "ungraded" and why; an ungraded submission has no scores
+notes, flags                   sentences: what was repaired; what a person should look at
+exercises                      name → points, score, by, verdict, answer; by and verdict: see `course.judge.Mark`
+written                        name → points, score, answer; score: null until a person has marked it
+seconds                        how long it took to grade
+open                           where it is there: why something handed in later is not graded yet
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from nbformat import NotebookNode
 from fmlab.checks.verdict import Verdict
 
 Record = dict[str, Any]
+ROOM = 2**20  # bytes that there must be on the disk before anything is graded
 
 
 def place(record: Record, root: Path) -> Path:
@@ -33,33 +37,79 @@ def place(record: Record, root: Path) -> Path:
     return root / record["student"] / (record["lab"] or "unknown")
 
 
-def write(record: Record, results: Path, notebook: NotebookNode | None = None) -> None:
+def write(record: Record, grading: Path, notebook: NotebookNode | None = None) -> None:
     """Write down a record and the notebook as it ran; where none ran, an earlier one goes."""
-    folder = place(record, results)
-    folder.mkdir(parents=True, exist_ok=True)
+    path = _notebook(record, grading)
     if notebook is None:
-        (folder / f"{folder.name}.ipynb").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     else:
-        _replace(folder / f"{folder.name}.ipynb", nbformat.writes(notebook))
-    _replace(folder / "record.json", json.dumps(record, ensure_ascii=False, indent=1))
+        _replace(path, nbformat.writes(notebook))
+    write_alone(record, grading)
 
 
-def read_notebook(record: Record, results: Path) -> NotebookNode | None:
+def write_alone(record: Record, grading: Path) -> None:
+    """Write down a record; the notebook stays."""
+    folder = place(record, grading / "records")
+    _replace(folder.with_name(f"{folder.name}.json"), json.dumps(record, ensure_ascii=False, indent=1))
+
+
+def read_notebook(record: Record, grading: Path) -> NotebookNode | None:
     """The notebook of a record as it ran, if it did."""
-    folder = place(record, results)
-    path = folder / f"{folder.name}.ipynb"
+    path = _notebook(record, grading)
     return nbformat.read(path, as_version=4) if path.exists() else None
 
 
-def read(results: Path, lab: str = "*") -> list[Record]:
+def _notebook(record: Record, grading: Path) -> Path:
+    folder = place(record, grading / "autograded")
+    return folder / f"{folder.name}.ipynb"
+
+
+def read(grading: Path, lab: str = "*") -> list[Record]:
     """The records of a lab, or of all, by student. One that is not whole is named on stderr and skipped."""
     found = []
-    for path in sorted(Path(results).glob(f"*/{lab}/record.json")):
+    for path in sorted(Path(grading).glob(f"records/*/{lab}.json")):
         try:
             found.append(_whole(json.loads(path.read_bytes())))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             print(f"{path}: skipped, not a whole record ({error}); grade this submission again", file=sys.stderr)
     return found
+
+
+def prepare(grading: Path) -> None:
+    """Make the place for records, and see that it can be written to. Raises OSError.
+
+    Where an earlier version kept records, which nbgrader copies into students' feedback, and where a grader that was
+    killed left half a file, there is none any more.
+    """
+    (grading / "records").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=grading / "records") as file:
+        file.write(bytes(ROOM))
+    for path in grading.glob("autograded/*/*/record.json"):
+        target = grading / "records" / path.parts[-3] / f"{path.parts[-2]}.json"
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            os.replace(path, target)
+    for pattern in ("autograded/*/*/record.json*", "autograded/*/*/*.part", "feedback/*/*/record.json*"):
+        for path in grading.glob(pattern):
+            path.unlink()
+
+
+def failed(record: Record) -> bool:
+    """Whether the grader itself failed, so that the record says nothing of what was handed in."""
+    return record["status"] != "graded" and not record.get("graded_by")
+
+
+def kept(before: Record, failure: Record) -> Record:
+    """A graded record, which stands although the grader failed over what was handed in later, and says so; or over the
+    same once more, which is then tried again."""
+    words = f"{failure['file']} is not graded yet, and earlier marks stand. {failure['reason']}"
+    again = {"graded_by": ""} if before["sha256"] == failure["sha256"] else {}
+    return before | {"open": words} | again
+
+
+def unfinished(record: Record) -> str:
+    """Why something of a record is open since the grader itself failed; "" if nothing is."""
+    return record["reason"] if failed(record) else record.get("open", "")
 
 
 def verdict(exercise: Mapping[str, Any]) -> Verdict:
@@ -92,6 +142,7 @@ def _replace(path: Path, text: str) -> None:
 
     Half a character (a lone surrogate, which students can print) is no UTF-8; its escape is JSON for the same.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     os.replace(part, path)

@@ -13,7 +13,11 @@ from typing import Any
 
 from course import exports, records
 from course.analysis import histogram, misconceptions, questions
+from course.exports import NOBODY
 from course.feedback import feedback
+from course.inbox import table
+from course.inbox.roster import Person, Register, remembered
+from course.inbox.table import Row
 from course.marks import UNGRADED, code_total, out_of, status, total
 from course.pages import page
 from course.records import Record, ordered
@@ -25,13 +29,14 @@ SHOWN = 50  # rows of a table, of which there may be very many
 def write_all(found: Iterable[Record], results: Path, folder: Path) -> list[Path]:
     """Write LAB.csv and the report LAB.html of each lab and feedback/STUDENT/LAB/LAB.html. Returns the reports.
 
-    results: where the notebooks of the records are.
+    results: where the notebooks of the records are. folder: where the table of all that came in and the roster are.
     """
     found, reports = list(found), []
+    rows, register = table.read(folder), Register(remembered(folder), found)
     lost = [record for record in found if not record["lab"]]
     for lab, mine in records.by_lab(found).items():
-        _put(folder / f"{lab}.csv", exports.to_csv(mine))
-        reports.append(_put(folder / f"{lab}.html", class_report(mine, lab, lost)))
+        _put(folder / f"{lab}.csv", exports.to_csv(mine, register, lost))
+        reports.append(_put(folder / f"{lab}.html", class_report(mine, lab, lost, rows, register)))
     for record in found:
         own = records.place(record, folder / "feedback")
         _put(own / f"{own.name}.html", feedback(record, records.read_notebook(record, results)))
@@ -44,14 +49,35 @@ def _put(path: Path, text: str) -> Path:
     return path
 
 
-def class_report(found: Iterable[Record], lab: str, lost: Iterable[Record] = ()) -> str:
-    """The page. lost: records of files of which no lab was recognised, so that they may be of this one."""
+def class_report(
+    found: Iterable[Record],
+    lab: str,
+    lost: Iterable[Record] = (),
+    rows: Sequence[Row] = (),
+    register: Register = NOBODY,
+) -> str:
+    """The page. lost: records of files of which no lab was recognised, so that they may be of this one.
+
+    rows: what became of all that came in. register: who is in the class.
+    """
     found, lost = ordered(found), ordered(lost)
+    here = exports.students([*found, *lost])
+    mine = [row for row in rows if row.lab in (lab, "") and not row.is_left_out]
     return page(
         "report.html",
         lab=lab,
         counts=Counter(map(status, found)),
-        students=[_student(record) for record in found],
+        handed_in=len(found),
+        students=[
+            _student(record, register.person(record["student"])) for record in exports.with_lost(found, register, lost)
+        ],
+        roster=list(register.roster),
+        missing=register.missing(here),
+        strangers=register.strangers(here),
+        doubts=register.doubts,
+        came_in=table.counts(rows),
+        refused=[row for row in mine if row.outcome == table.NOT_GRADED],
+        superseded=[row for row in mine if row.outcome == table.SUPERSEDED],
         histograms=list(_histograms(found)),
         questions=questions(found),
         misconceptions=misconceptions(found),
@@ -64,9 +90,10 @@ def class_report(found: Iterable[Record], lab: str, lost: Iterable[Record] = ())
     )
 
 
-def _student(record: Record) -> dict[str, Any]:
+def _student(record: Record, person: Person | None) -> dict[str, Any]:
     return {
         "name": record["student"],
+        "person": person or Person(),
         "status": status(record),
         "code": code_total(record),
         "total": total(record),

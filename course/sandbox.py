@@ -8,37 +8,54 @@ small folder in memory that ends with it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from course.wire import Broken, Peer
+from course.walls import READY
+
+if TYPE_CHECKING:
+    from course.wire import Peer
 
 ROOT = Path(__file__).resolve().parents[1]
 # What is seen of this repository.
-OFFICE = ("fmlab", *(f"course/{name}.py" for name in ("__init__", "loans", "student", "transforms", "wire")))
+OFFICE = (
+    "fmlab",
+    *(f"course/{name}.py" for name in ("__init__", "loans", "shell", "student", "transforms", "walls", "wire")),
+)
 IMAGE = "fmlab-walls"
 START = 120  # seconds until a sandbox must have started
+SOON = 60  # seconds until the walls of one submission must be made
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one submission: bytes of memory, of disk, number of processes, seconds of CPU."""
+    """Of one submission: bytes of memory for all its processes together, and of each of its disks; how many processes,
+    and files open in each; seconds of CPU in each."""
 
-    memory: int = 8 * 2**30
-    disk: int = 64 * 2**20
+    memory: int = 3 * 2**30
+    disk: int = 256 * 2**20
     processes: int = 64
+    files: int = 256
     cpu: int = 900
+
+
+class NoWalls(RuntimeError):
+    """There cannot be walls around students' code here or now, so that none is run; the message says what to do."""
 
 
 class Sandbox:
@@ -71,14 +88,14 @@ class Sandbox:
             (door / "socket").chmod(0o666)
             listener.listen(1)
             listener.settimeout(1)
-            command, options = WALLS[self.walls](door)
+            command, options = WALLS[self.walls](door, [*PYTHON, "course.student", "/door/socket"])
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, **options
             )
             control = self._accept(listener)
         (door / "socket").unlink()
         control.settimeout(START)
-        if control.recv(1) != b"r":
+        if control.recv(1) != READY:
             raise self._did_not_start()
         control.settimeout(None)
         return control
@@ -92,21 +109,45 @@ class Sandbox:
                     break
         raise self._did_not_start()
 
-    def _did_not_start(self) -> Broken:
+    def _did_not_start(self) -> NoWalls:
         self.log.seek(0)
-        return Broken(f"the sandbox did not start:\n{self.log.read().decode(errors='replace')[-2000:]}")
+        return NoWalls(f"the sandbox did not start:\n{self.log.read().decode(errors='replace')[-2000:]}")
 
     def open(self) -> Peer:
-        """A connection to a fresh process, in which nothing of a student's has run; closing it ends the process."""
-        if self.process.poll() is not None:  # whoever killed it
-            self.close()
-            self._start()
+        """A connection to a fresh process, in which nothing of a student's has run; closing it ends the process.
+
+        Raises NoWalls where no such process can be had.
+        """
+        deadline = time.monotonic() + SOON
+        while True:
+            if self.process.poll() is not None:  # whoever killed it
+                self.close()
+                self._start()
+            peer, said = self._ask()
+            if said == READY:
+                return peer
+            peer.close()
+            if time.monotonic() > deadline:
+                raise NoWalls(f"the walls of a submission could not be made: {said.decode(errors='replace')}")
+            time.sleep(0.2)  # what is used up for now, such as namespaces, may be free again
+
+    def _ask(self) -> tuple[Peer, bytes]:
+        """A connection to a fresh process, and what that says first."""
+        from course.wire import Peer  # loads torch
+
         mine, theirs = os.pipe(), os.pipe()
-        request = json.dumps(asdict(self.limits)).encode()
-        socket.send_fds(self.control, [request], [theirs[0], mine[1]])
-        os.close(theirs[0])
-        os.close(mine[1])
-        return Peer(mine[0], theirs[1], discreet=True)
+        peer = Peer(mine[0], theirs[1], discreet=True)
+        try:
+            socket.send_fds(self.control, [json.dumps(asdict(self.limits)).encode()], [theirs[0], mine[1]])
+        except OSError as error:
+            return peer, str(error).encode()
+        finally:
+            os.close(theirs[0])
+            os.close(mine[1])
+        if not select.select([mine[0]], [], [], SOON)[0]:
+            return peer, b"no answer came"
+        said = os.read(mine[0], 1)
+        return peer, said if said == READY else said + os.read(mine[0], 1000)
 
     def close(self) -> None:
         """End the process and all that it forked. In a container it ends when it sees that the connection has."""
@@ -120,15 +161,78 @@ class Sandbox:
         self.folder.cleanup()
 
 
+# --- which walls ------------------------------------------------------------------------------------------------------
+
+INSTALL = (
+    "Students' code is not run without walls around it. Install bubblewrap (Debian: apt install bubblewrap), "
+    "Podman or Docker, on Linux; or say --unsafe if you trust every submission."
+)
+# What may be set so that nobody makes namespaces, and what to do about it.
+SETTINGS = {
+    "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=10000"),
+    "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+        "1",
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a profile of AppArmor for bubblewrap",
+    ),
+}
+
+
 def found() -> str:
-    """The best walls that can be made here. Raises RuntimeError where there are none."""
-    for program in ("bwrap", "podman", "docker"):
-        if shutil.which(program):
-            return program
-    raise RuntimeError(
-        "Students' code is not run without walls around it. Install bubblewrap (Debian: apt install bubblewrap), "
-        "Podman or Docker, on Linux; or say --unsafe if you trust every submission."
-    )
+    """The best walls that can be made here, which were just made on trial. Raises NoWalls where there are none."""
+    reasons = []
+    for name in filter(shutil.which, ("bwrap", "podman", "docker")):
+        made, reason = attempts(name, 1)
+        if made:
+            return name
+        reasons.append(f"{name} is installed but does not work here ({reason}).")
+    advice = [f"Perhaps this is needed: {do}." for path, (off, do) in SETTINGS.items() if _setting(path) == off]
+    raise NoWalls(" ".join([*reasons, *(advice if reasons else []), INSTALL]))
+
+
+def _setting(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def attempts(walls: str, number: int) -> tuple[int, str]:
+    """How many of a number of walls can be made at the same time, and why not more. Nothing of anybody's runs there."""
+    if walls == "none":
+        return number, ""
+    with contextlib.ExitStack() as standing:
+        for made in range(number):
+            for pause in (0.3, 1, 0):  # what others gave back, such as namespaces, is free after a moment
+                if not (reason := _attempt(walls, standing)):
+                    break
+                time.sleep(pause)
+            else:
+                return made, reason
+    return number, ""
+
+
+def _attempt(walls: str, standing: contextlib.ExitStack) -> str:
+    """Make walls, inner ones as well, around nothing; they stand as long as the stack is open. Returns why there are
+    none, or ""."""
+    door = standing.enter_context(tempfile.TemporaryDirectory())
+    log = standing.enter_context(tempfile.TemporaryFile())
+    try:
+        command, options = WALLS[walls](Path(door), [*PYTHON, "course.walls", json.dumps(asdict(Limits()))])
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, **options)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return _last_line(getattr(error, "stderr", b"")) or str(error)
+    standing.enter_context(process)
+    standing.callback(process.stdin.close)
+    if (said := process.stdout.read(1)) == READY:
+        return ""
+    said += process.stdout.read()
+    log.seek(0)
+    return _last_line(said or log.read()) or "it ended without a word"
+
+
+def _last_line(text: bytes) -> str:
+    return "".join(text.decode(errors="replace").strip().splitlines()[-1:])
 
 
 # --- what is inside ---------------------------------------------------------------------------------------------------
@@ -144,12 +248,12 @@ def environment(home: str, office: str | Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TQDM_DISABLE": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PIP_NO_INDEX": "1",  # it would try for half a minute
         "LANG": "C.UTF-8",
     }
 
 
-def program(door: str | Path) -> list[str]:
-    return [sys.executable, "-m", "course.student", str(Path(door, "socket"))]
+PYTHON = [sys.executable, "-m"]
 
 
 def system() -> Iterator[str]:
@@ -173,8 +277,8 @@ def _top() -> list[str]:
 # --- walls ------------------------------------------------------------------------------------------------------------
 
 
-def bubblewrap(door: Path) -> tuple[list[str], dict]:
-    """The command that runs `course.student` in namespaces of its own, and how to start it."""
+def bubblewrap(door: Path, program: list[str]) -> tuple[list[str], dict]:
+    """The command that runs a program in namespaces of its own, with a folder at /door; and how to start it."""
     namespaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:  # root is above limits on processes: `course.student` goes on as nobody
         namespaces += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -193,16 +297,29 @@ def bubblewrap(door: Path) -> tuple[list[str], dict]:
     command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/office", "--dir", "/office/course"]
     for name in OFFICE:
         command += ["--ro-bind", str(ROOT / name), f"/office/{name}"]
-    command += ["--ro-bind", str(door), "/door", "--perms", "1777", "--tmpfs", "/desk"]
-    command += ["--remount-ro", "/tmp", "--remount-ro", "/", "--chdir", "/desk"]
-    return [*command, *program("/door")], {}
+    command += ["--ro-bind", str(door), "/door", "--perms", "1777", "--tmpfs", "/desk", "--dir", "/dev/shm"]
+    for path in ("/tmp", "/dev", "/"):
+        command += ["--remount-ro", path]
+    return [*command, "--chdir", "/desk", *program], {}
 
 
-def container(engine: str, door: Path) -> tuple[list[str], dict]:
+def container(engine: str, door: Path, program: list[str]) -> tuple[list[str], dict]:
     """The same in a container of Podman or Docker, on an image in which there is nothing."""
     if subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True).returncode:
         subprocess.run([engine, "import", "-", IMAGE], input=_nothing(), check=True, capture_output=True)
-    command = [engine, "run", "--rm", "--network", "none", "--read-only", "--hostname", "lab", "--workdir", "/desk"]
+    command = [
+        engine,
+        "run",
+        "--rm",
+        "--interactive",
+        "--network",
+        "none",
+        "--read-only",
+        "--hostname",
+        "lab",
+        "--workdir",
+        "/desk",
+    ]
     command += ["--read-only-tmpfs=false"] * (engine == "podman")  # else /tmp can be written to, which Docker's cannot
     command += ["--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     # The inner walls are namespaces too, which the default profiles of containers forbid.
@@ -214,7 +331,7 @@ def container(engine: str, door: Path) -> tuple[list[str], dict]:
         command += ["--volume", f"{path}:{path}:ro"]
     for name in OFFICE:
         command += ["--volume", f"{ROOT / name}:/office/{name}:ro"]
-    return [*command, "--volume", f"{door}:/door", IMAGE, *program("/door")], {}
+    return [*command, "--volume", f"{door}:/door", IMAGE, *program], {}
 
 
 def _nothing() -> bytes:
@@ -228,11 +345,12 @@ def _nothing() -> bytes:
     return stream.getvalue()
 
 
-def none(door: Path) -> tuple[list[str], dict]:
+def none(door: Path, program: list[str]) -> tuple[list[str], dict]:
     """No walls: students' code runs as the user who grades, with limits on memory and time alone."""
     home = door.parent / "home"
     home.mkdir()
-    return [*program(door), "--unsafe"], {"env": environment(str(home), ROOT), "cwd": home}
+    program = [part.replace("/door", str(door)) for part in program]
+    return [*program, "--unsafe"], {"env": environment(str(home), ROOT), "cwd": home}
 
 
 WALLS = {

@@ -8,47 +8,40 @@ the grader on the pipes that came with the request. The grader does not rely on 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import json
 import os
 import random
-import resource
-import select
 import signal
 import socket
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
-from IPython.core.displayhook import DisplayHook
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
+from course import walls
+from course.shell import Shell
 from course.wire import Peer, without_compilers
 from fmlab.checks import lab as labs
 from fmlab.checks.reference import withheld
 
-NAMESPACES = 0x10000000 | 0x20000000 | 0x00020000 | 0x40000000 | 0x08000000  # user, pid, mount, net, ipc
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
-NOBODY = 65534
 SHOWN = 100_000  # characters of one text that a cell shows; more are cut
 PICTURE = 20 * SHOWN  # characters of one picture; a larger one is left out
 ROOM = 4 * PICTURE  # for all that a cell shows
 
 
-def main(control: socket.socket, walls: bool) -> None:
+def main(control: socket.socket, walled: bool) -> None:
     """Fork a process for each request until the grader is gone."""
-    if walls and os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # nothing forked from here may look back
+    if walled:
+        walls.become_nobody()
+    walls.out_of_sight()
     notebook = warm_up()
-    control.sendall(b"r")  # ready
+    control.sendall(walls.READY)
     signal.signal(signal.SIGCHLD, lambda *_: reap())
     while True:
         request, descriptors, *_ = socket.recv_fds(control, 65536, 2)
@@ -57,13 +50,21 @@ def main(control: socket.socket, walls: bool) -> None:
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            limits = json.loads(request)
-            lock_in(limits["disk"], descriptors[1], walls)
-            limit(limits)
-            Peer(*descriptors, names=notebook.names, around=functools.partial(quietly, os.getpid())).serve()
+            attend(notebook, json.loads(request), descriptors, walled)
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def attend(notebook: Notebook, limits: dict[str, int], pipes: list[int], walled: bool) -> None:
+    """Lock this process in, say so, and serve the grader; where a wall cannot be made, say why, and serve nobody."""
+    try:
+        (walls.lock_in if walled else walls.keep_in)(limits, pipes)
+    except OSError as error:
+        os.write(pipes[1], str(error.strerror).encode())
+        return
+    os.write(pipes[1], walls.READY)
+    Peer(*pipes, names=notebook.names, around=functools.partial(quietly, os.getpid())).serve()
 
 
 def reap() -> None:
@@ -82,66 +83,11 @@ def warm_up() -> Notebook:
     import fmlab.widgets
 
     for path in Path(fmlab.__file__).parent.glob("exercises/lab*.py"):
-        labs.load(path.stem)
+        with contextlib.suppress(Exception):  # a lab that is broken breaks no other
+            labs.load(path.stem)
 
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     return Notebook()
-
-
-def lock_in(disk: int, writing: int, walls: bool) -> None:
-    """Leave everything behind but the pipes: what follows runs as process 1 of namespaces of its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_DUMPABLE, 1)  # for the files below; the process it was forked from stays out of reach
-    if walls:
-        separate(libc)
-    if inner := os.fork():
-        guard(inner, writing)
-    os.setsid()  # signals to a process group would reach its members outside
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if walls:
-        for folder, size in (b"/proc", b"4k"), (b"/desk", b"%d" % disk):
-            _checked(libc.mount(b"tmpfs", folder, b"tmpfs", 0, b"size=" + size))
-        os.chdir("/desk")
-
-
-def separate(libc: ctypes.CDLL) -> None:
-    """Namespaces in which nothing of the outside is seen and this user has power over nothing outside."""
-    user, group = os.getuid(), os.getgid()
-    _checked(libc.unshare(NAMESPACES))
-    for name, text in ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-
-
-def limit(limits: dict[str, int]) -> None:
-    """Bound what the process may use from here on."""
-    for kind, most in (
-        (resource.RLIMIT_AS, limits["memory"]),
-        (resource.RLIMIT_NPROC, limits["processes"]),
-        (resource.RLIMIT_FSIZE, limits["disk"]),
-        (resource.RLIMIT_CPU, limits["cpu"]),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
-
-
-class Published(DisplayHook):
-    """The value of a cell's last expression is published like all that a cell displays."""
-
-    def write_output_prompt(self):
-        pass
-
-    def write_format_data(self, format_dict, md_dict=None):
-        self.shell.display_pub.publish(format_dict, md_dict)
-
-
-class Shell(InteractiveShell):
-    """IPython without a terminal."""
-
-    displayhook_class = Published
-
-    def enable_gui(self, gui=None):
-        pass
 
 
 class Notebook:
@@ -154,8 +100,8 @@ class Notebook:
     """
 
     def __init__(self):
-        self.shell = Shell.instance(colors="NoColor")
-        self.shell.history_manager.enabled = False
+        nothing = Config(HistoryManager={"enabled": False, "hist_file": ":memory:"})  # is left for anybody else
+        self.shell = Shell.instance(colors="NoColor", config=nothing)
         self.shell.enable_matplotlib("inline")
         self.shell._showtraceback = lambda kind, error, lines: self.error.append((kind.__name__, str(error), lines))
         self.error: list[tuple[str, str, list[str]]] = []
@@ -171,7 +117,7 @@ class Notebook:
         for rich in captured.outputs:
             data = {kind: content for kind, content in rich.data.items() if isinstance(content, str)}
             outputs.append({"output_type": "display_data", "data": data, "metadata": {}})
-        for name, words, lines in self.error:
+        for name, words, lines in _causes(self.error):
             outputs.append({"output_type": "error", "ename": name, "evalue": words, "traceback": list(lines)})
         return shortened(outputs)
 
@@ -189,6 +135,11 @@ class Notebook:
         self.withheld.close()
         self.called = self.withheld.enter_context(withheld(functions, exercise))
         return called
+
+
+def _causes(errors: list[tuple[str, str, list[str]]]) -> list[tuple[str, str, list[str]]]:
+    """The errors of a cell without names that are not defined because of an error before."""
+    return [error for k, error in enumerate(errors) if k == 0 or error[0] != "NameError"]
 
 
 def shortened(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -239,26 +190,7 @@ def quietly(owner: int, function, /, *args, **options):
             os._exit(0)  # a copy that the student's code made of this process does not answer for it
 
 
-def guard(inner: int, writing: int) -> NoReturn:
-    """Wait for the submission's process, and kill it, with all that it started, when nobody listens any more."""
-    listener = select.poll()
-    listener.register(writing, 0)  # which reports errors alone
-    while not os.waitpid(inner, os.WNOHANG)[0]:
-        if listener.poll(200):
-            os.kill(inner, signal.SIGKILL)
-            os.waitpid(inner, 0)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(inner, signal.SIGKILL)  # where there are no walls
-            break
-    os._exit(0)
-
-
-def _checked(result: int) -> None:
-    if result:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
 if __name__ == "__main__":
     door = socket.socket(socket.AF_UNIX)
     door.connect(sys.argv[1])
-    main(door, walls="--unsafe" not in sys.argv)
+    main(door, walled="--unsafe" not in sys.argv)

@@ -1,58 +1,123 @@
-"""Who grades: a few processes of this machine, or the workers of a Dask cluster."""
+"""Who grades on this machine: a few processes. Each makes its sandbox while it imports all else."""
 
 from __future__ import annotations
 
 import ctypes
-import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from nbformat import NotebookNode
+import psutil
 from pebble import ProcessPool
 
-from course.marking import Job, Settings, fingerprint, grade_one, ungraded
-from course.records import Record
+from course.early import sandbox, starting
+from course.jobs import Job, Settings, ungraded
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from course.records import Record
 
 PR_SET_PDEATHSIG = 1
 AFTER = 300  # seconds that a worker may take longer than the whole notebook may run, before it is ended
+LEAST = 3 * 2**30  # bytes of memory for a worker, beside its sandbox
+
+Graded: TypeAlias = "tuple[Record, NotebookNode | None]"
 
 
-def here(jobs: list[Job], settings: Settings, workers: int | None) -> Iterator[tuple[Record, NotebookNode | None]]:
-    """Grade in processes of this machine. One that dies or hangs is replaced, and costs its own submission alone."""
-    limit = settings.patience.notebook + AFTER
-    pool = ProcessPool(workers or os.cpu_count() or 1, initializer=_die_with_parent, context=get_context("spawn"))
+class Crew(Protocol):
+    """Who grades."""
+
+    def __enter__(self) -> Crew: ...
+
+    def __exit__(self, *_) -> None: ...
+
+    def grade(self, jobs: Collection[Job], labs: Collection[str]) -> Iterator[Graded]:
+        """The record of each and the notebook as it ran, as they come.
+
+        labs: those whose official solutions have to get full marks first. Raises BuildError where one does not, and
+        RuntimeError where nobody can grade, or can any more.
+        """
+
+
+class Here:
+    """Processes of this machine. They start at once; one that dies or hangs is replaced, and costs its own submission
+    alone."""
+
+    def __init__(self, settings: Settings, number: int):
+        self.others = {*active_children()}
+        self.settings, self.memory = settings, max(LEAST, psutil.virtual_memory().total // (2 * number))
+        self.pool = ProcessPool(number, initializer=_begin, initargs=[settings], context=get_context("spawn"))
+        self.first = [self.pool.schedule(ready, [settings])]
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.pool.stop()
+        for process in {*active_children()} - self.others:
+            process.kill()  # one that is just starting would complain
+        self.pool.join()
+
+    def grade(self, jobs: Collection[Job], labs: Collection[str]) -> Iterator[Graded]:
+        if not jobs:
+            return
+        limit = self.settings.patience.notebook + AFTER
+        self.first.append(self.pool.schedule(_insist, [labs, self.settings]))
+        futures = {self.pool.schedule(_grade, [job, self.settings, self.memory], timeout=limit): job for job in jobs}
+        for future in self.first:
+            future.result()
+        for future in as_completed(futures):
+            yield outcome(future, futures[future])
+
+
+def outcome(future: Future, job: Job) -> Graded:
+    """What came of a job; whatever went wrong with one, the others are graded."""
     try:
-        yield from _outcomes({pool.schedule(grade_one, (job, settings), timeout=limit): job for job in jobs})
-    finally:
-        pool.stop()
-        pool.join()
+        return future.result()
+    except Exception as error:
+        return ungraded(job, f"The grader itself failed, and will try again: {error!r}"), None
 
 
-def _die_with_parent() -> None:
-    """End this process when the one that started it ends, however that ends."""
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+
+def ready(settings: Settings) -> None:
+    """Wait until students' code can be run in this process. Raises RuntimeError where it cannot."""
+    sandbox(settings.walls).open().close()
+
+
+def _begin(settings: Settings) -> None:
+    """End this process when the one that started it ends, however that ends; and make ready what grading takes."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    starting(settings.walls)
+    on_one_core()
 
 
-def on_dask(jobs: list[Job], settings: Settings, scheduler: str) -> Iterator[tuple[Record, NotebookNode | None]]:
-    """Grade on the workers of a Dask cluster, which need this repository, its environment and bubblewrap."""
-    from dask.distributed import Client
+def on_one_core() -> None:
+    """There are as many workers as there are cores; what one computes, it computes alone."""
+    import torch
 
-    with Client(scheduler) as client:
-        pool = client.get_executor(pure=False)
-        yield from _outcomes({pool.submit(grade_one, job, settings): job for job in jobs})
+    import course.marking  # noqa: F401  (loaded while the sandbox starts)
+
+    torch.set_num_threads(1)
 
 
-def _outcomes(futures: Mapping[Future, Job]) -> Iterator[tuple[Record, NotebookNode | None]]:
-    for future in as_completed(futures):
-        try:
-            record, notebook = future.result()
-        except Exception as error:  # whatever went wrong with one, the others are graded
-            yield ungraded(futures[future], f"The grader itself failed, and will try again: {error!r}"), None
-            continue
-        if record["graded_by"] != fingerprint():
-            raise RuntimeError("a worker has another version of fmlab or course than this machine; update it first")
-        yield record, notebook
+def _insist(labs: Collection[str], settings: Settings) -> None:
+    """Raises BuildError where an official solution does not get full marks."""
+    from course import vouch
+
+    vouch.insist(labs, settings.walls)
+
+
+def _grade(job: Job, settings: Settings, memory: int) -> Graded:
+    from course.marking import grade_one
+
+    sandbox(settings.walls)  # which has more memory than what follows
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    return grade_one(job, settings)

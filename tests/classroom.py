@@ -11,7 +11,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Grade, Gradebook
 
-from course import build
+from course import build, records
 
 
 def graded(root: Path, lab: str, submissions: Mapping[str, NotebookNode]) -> Path:
@@ -68,3 +68,30 @@ def write_files(root: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+
+
+def sqlite(folder: Path) -> str:
+    """The address of the gradebook in a folder."""
+    return f"sqlite:///{folder / 'gradebook.db'}"
+
+
+def entered(url: str) -> dict:
+    """All that a gradebook says of every answer of everybody."""
+    with Gradebook(url) as book:
+        return {
+            (submission.student.id, lab.name, grade.name): (
+                grade.auto_score,
+                grade.manual_score,
+                grade.needs_manual_grade,
+                grade.max_score,
+            )
+            for lab in book.assignments
+            for submission in lab.submissions
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+        }
+
+
+def written(folder: Path) -> list:
+    """All that the records say, but for the time it took."""
+    return [{**record, "seconds": 0} for record in records.read(folder)]

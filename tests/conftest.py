@@ -1,6 +1,26 @@
-"""Figures of the tests are drawn in memory, and each worker keeps to one core."""
+"""Figures of the tests are drawn in memory, each worker keeps to one core, and what was left out is said in the end."""
 
 import os
+from collections import Counter
+
+import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """After all else: how many tests were skipped for what, and which packages bring it."""
+    yield
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("left out")
+        for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+            terminalreporter.line(f"{count:4} test{'s' * (count > 1)}, {reason}")
+
+
+def _reason(report) -> str:
+    """Why a test was skipped."""
+    where = report.longrepr
+    return str(where[2] if isinstance(where, (tuple, list)) else where).removeprefix("Skipped: ")

@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from course import build
 from course.hidden import lab1 as hidden
 from fmlab.checks import lab1
-from tests import submissions
+from tests import escapes, submissions
 
 LAB = "lab1_simulation"
 MARK = "sleep 98765"  # what a process that must not survive is called
@@ -197,7 +197,7 @@ ATTACKS = {
         "step size h is missing",
     ),
     "a hand in the gradebook": (
-        "import os\nfor path in ('PLACE/gradebook.db', 'PLACE/results/honest-00/lab1_simulation/record.json',\n"
+        "import os\nfor path in ('PLACE/gradebook.db', 'PLACE/results/records/honest-00/lab1_simulation.json',\n"
         "             '../gradebook.db', '/office/fmlab/exercises/lab1.py', '/tmp/mine'):\n"
         "    for attempt in (lambda: open(path, 'w').write('mine'), lambda: os.remove(path)):\n"
         "        try: attempt()\n        except OSError: pass",
@@ -285,6 +285,18 @@ FUNCTIONS = {
         "import sys\n    return x + h * u(x, t) * ('ipykernel' in sys.modules)",
         "is not right",
     ),
+    "it asks for what is huge": ("u(torch.zeros(40000, 1), torch.zeros(1, 40000))", ""),
+    "it asks for much again and again": (
+        "kept = []\n    while True: kept.append(u(torch.zeros(3000, 1, requires_grad=True), torch.zeros(1, 3000)))",
+        "",
+    ),
+    "it keeps what is empty": ("while True: u(torch.ones(0, requires_grad=True), t)", ""),
+    "it takes a last word": (
+        "import os\n    words = repr((tuple(x.shape), t, h)).encode()\n    for fd in range(64):\n"
+        "        try: os.write(fd, words) if fd < 3 else None\n        except OSError: pass\n"
+        "    print(words, flush=True)\n    os._exit(0)",
+        "the other process has ended",
+    ),
     "it overwrites what it is given": ("x.zero_()\n    return x", "changed a tensor"),
 }
 
@@ -330,6 +342,12 @@ SPY = "seen = []\ndef euler_step(u, x, t, h):\n    seen.append((tuple(x.shape), 
 def with_first(source: str, words: str = "", lost: Iterable[str] = ("euler_step",)) -> Case:
     """Solved, but with this for the first exercise, which earns nothing."""
     return Case(with_answers({"euler_step": source}), frozenset(lost), words)
+
+
+def witness() -> NotebookNode:
+    nb = solved()
+    nb.cells.append(new_code_cell(escapes.WITNESS, id="witness"))
+    return nb
 
 
 def spying() -> NotebookNode:
@@ -388,6 +406,15 @@ CODE |= {
     "it is right for graders alone": Case(with_answers({"euler_step": FOR_GRADERS})),
     "a source that nests": Case(nesting),
 }
+
+
+# An attempt and then who looks for what it left, which is the order in which they are graded.
+PAIRS = {}
+for number, (name, attempt) in enumerate(escapes.ESCAPES.items()):
+    PAIRS[f"{number:02}-hostile-{name}".replace(" ", "-").replace("'", "")] = with_first(
+        f"{escapes.TOOLS}\n{attempt}\n\n{WRONG['euler_step']}"
+    )
+    PAIRS[f"{number:02}-witness"] = Case(witness)
 
 
 # --- hostile files ----------------------------------------------------------------------------------------------------
@@ -480,7 +507,7 @@ def everyone() -> dict[str, Case]:
     """The cases by the names of their students."""
     cases = {f"honest-{number:02}": case for number, case in enumerate(honest())}
     cases |= {_named(name): case for name, case in (CODE | FILES).items()}
-    cases |= dict(zip(NAMES.values(), honest()))
+    cases |= dict(zip(NAMES.values(), honest())) | PAIRS
     return cases | {_named("a link"): Case(bytes, None, "link"), _named("a bomb of zeros"): Case(bytes, None)}
 
 

@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 from dask.distributed import LocalCluster
-from nbgrader.api import Gradebook
 
-from course import gradebook, marking, records, workers
+from course import gradebook, jobs, marking, workers
 from course.grade import grade
-from course.marking import Job, Settings
+from course.jobs import Job, Settings
 from tests import submissions
-from tests.classroom import write
+from tests.classroom import entered, sqlite, write, written
 from tests.postgresql import needs_postgresql, server
 from tests.walls import needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
-LAB = "lab1_simulation"
+LAB, QUICK = "lab1_simulation", "lab0_welcome"
 WRONG = {
     "euler_step": "def euler_step(u, x, t, h):\n    return x + u(x, t)",
     "heun_step": "def heun_step(u, x, t, h):\n    return x",
@@ -44,16 +43,13 @@ def inbox(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few(inbox, tmp_path_factory):
-    """Three of the class, whom it takes less time to grade twenty times over."""
+def few(tmp_path_factory):
+    """Three in a lab that is quick to grade twenty times over."""
     folder = tmp_path_factory.mktemp("few")
-    for name in ("anna", "bo", "flo"):
-        shutil.copy2(inbox / f"{name}.ipynb", folder)
+    write(folder / "anna.ipynb", submissions.solved(QUICK))
+    write(folder / "bo.ipynb", submissions.blank(QUICK))
+    (folder / "flo.ipynb").write_text("my laptop broke")
     return folder
-
-
-def sqlite(folder: Path) -> str:
-    return f"sqlite:///{folder / 'gradebook.db'}"
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +58,6 @@ def undisturbed(inbox, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     grade([inbox], folder, sqlite(folder), workers=2)
     return folder
-
-
-def entered(url: str) -> dict:
-    """All that the gradebook says of every answer of everybody."""
-    with Gradebook(url) as book:
-        return {
-            (submission.student.id, lab.name, grade.name): (
-                grade.auto_score,
-                grade.manual_score,
-                grade.needs_manual_grade,
-                grade.max_score,
-            )
-            for lab in book.assignments
-            for submission in lab.submissions
-            for notebook in submission.notebooks
-            for grade in notebook.grades
-        }
-
-
-def written(folder: Path) -> list:
-    """All that the records say, but for the time it took."""
-    return [{**record, "seconds": 0} for record in records.read(folder)]
 
 
 def test_the_class_gets_what_it_deserves(undisturbed):
@@ -108,7 +82,7 @@ def test_postgresql_gets_the_same_marks(inbox, undisturbed, tmp_path):
 
 
 def entered_again(url: str, graded: list) -> dict:
-    gradebook.enter(graded, marking.releases(), url)
+    gradebook.enter(graded, jobs.releases(), url)
     return entered(url)
 
 
@@ -194,7 +168,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def die_over_cy(job: Job, settings: Settings):
+def die_over_cy(job: Job, settings: Settings, memory: int):
     """Grades all but one submission, over which the worker dies."""
     if job.submission.student == "cy":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -203,7 +177,7 @@ def die_over_cy(job: Job, settings: Settings):
 
 def test_a_submission_that_kills_its_worker_is_not_graded_and_all_others_are(inbox, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "grade_one", die_over_cy)
+        patch.setattr(workers, "_grade", die_over_cy)
         first = {record["student"]: record for record in grade([inbox], tmp_path, sqlite(tmp_path), workers=2)}
     assert first["cy"]["status"] == "ungraded" and "will try again" in first["cy"]["reason"]
     others = {key: mark for key, mark in entered(sqlite(undisturbed)).items() if key[0] != "cy"}

@@ -118,5 +118,5 @@ def test_mathematics_is_set(lab, solution):
 
 
 def test_validate_button_of_nbgrader(lab):
-    pytest.importorskip("nbgrader")
+    pytest.importorskip("nbgrader", reason="no nbgrader: pip install 'fmlab[grading]'")
     expect(lab.page.locator(".jp-NotebookPanel-toolbar").get_by_text("Validate", exact=True)).to_be_visible()

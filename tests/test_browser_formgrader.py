@@ -13,7 +13,7 @@ pytestmark = [*needs_a_browser, pytest.mark.grading]
 
 def test_formgrader_shows_the_marks_and_takes_those_for_the_written_answer(tmp_path):
     """The instructor opens a submission and types a mark, and the gradebook has it."""
-    pytest.importorskip("nbgrader")
+    pytest.importorskip("nbgrader", reason="no nbgrader: pip install 'fmlab[grading]'")
     (root := tmp_path / "course").mkdir()
     graded(root, LAB, {"anna": submissions.solved(LAB)})
     with open_gradebook(root) as gradebook:

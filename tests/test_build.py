@@ -15,13 +15,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 from nbgrader.preprocessors import CheckCellMetadata
 from PIL import Image
 
-from course import build
+from course import build, vouch
 from course.__main__ import main
+from course.judge import judge
 from fmlab.checks import lab as labs
 from fmlab.checks.verdict import MIME
 
@@ -511,6 +513,45 @@ def test_a_wrong_solution_is_refused_although_checks_may_raise_in_labs(tmp_path)
     source = toy(tmp_path, TOY.replace("(1 - t) * noise", "noise"))
     with pytest.raises(build.BuildError, match=r"(?s)cell 4 \(interpolate\) failed when run.*the noise does not fade"):
         build.build(source, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the judge needs Linux")
+@pytest.mark.parametrize(
+    "inputs",
+    [[("no shape", 0.3)], [((2, 2), "no time")], [((2, 2), 0.3), ((2, 2), 0.3, torch.int64)], [((2, 2), 0.3), ()]],
+)
+def test_a_wrong_hidden_test_is_refused(tmp_path, monkeypatch, inputs):
+    """It would take the points of all who are right."""
+    source = toy(tmp_path)
+    build.build(source, tmp_path)
+    monkeypatch.setattr("course.hidden.lab0.interpolate", inputs)
+    words = (
+        "lab0_toy.py, the exercise 'interpolate': its official solution is not given full marks\n  hidden: ✗ interpo"
+    )
+    (problem,) = build.verify(source, tmp_path, run_solution=False)
+    assert problem.startswith(words)
+    with pytest.raises(build.BuildError, match=re.escape(words)):
+        build.build(source, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the judge needs Linux")
+def test_a_lab_is_vouched_for_once_as_long_as_nothing_changes(tmp_path, monkeypatch):
+    """Before grading, too; also where the file that keeps it in mind is damaged or cannot be written."""
+    judged = []
+    monkeypatch.setattr(vouch, "KNOWN", tmp_path / "grading" / "vouched.json")
+    monkeypatch.setattr("course.judge.judge", lambda *args: judged.append(args[2]) or judge(*args))
+    for lab in ("lab0_welcome", "lab0_welcome"):
+        vouch.vouch([lab])
+    assert judged == ["lab0"]
+    vouch.KNOWN.write_text("[")
+    vouch.vouch(["lab0_welcome"])
+    assert judged == ["lab0", "lab0"]
+    monkeypatch.setattr("course.hidden.lab0.interpolate", [("no shape", 0.3)])
+    monkeypatch.setattr(vouch, "fingerprint", lambda lab: "another")
+    monkeypatch.setattr(vouch, "KNOWN", tmp_path / "nowhere" / "grading" / "vouched.json")
+    for _ in range(2):
+        with pytest.raises(build.BuildError, match="'interpolate': its official solution is not given full marks"):
+            vouch.vouch(["lab0_welcome"])
 
 
 def test_a_solution_shows_its_verdicts_and_the_points_of_its_lab(tmp_path, monkeypatch):

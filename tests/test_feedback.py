@@ -18,7 +18,7 @@ def test_students_never_read_what_hidden_tests_say():
     cases = [(name, verdict) for name, found in rejected().items() for _, verdict in found]
     secret = saying("simulate", "", "the secret reference\n  called with a tensor of shape (7, 7, 7)")[1]
     for name, verdict in [*cases, ("simulate", secret)]:
-        for by in ("hidden", "process", "missing", "a rule of next year"):
+        for by in ("hidden", "process", "a rule of next year"):
             made = record("anna", {name: (by, verdict)})
             for text in (feedback(made), exports.to_gradescope(made), exports.to_moodle([made])):
                 numbers = f"expected {verdict.expected}", f"found    {verdict.found}"

@@ -1,7 +1,9 @@
 """What a person enters in formgrader is in the records that reports and exports are made from."""
 
+import copy
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
@@ -101,15 +103,65 @@ def test_extra_credit_for_what_waits_is_no_mark_yet(office):
     assert bo["written"][name]["score"] is None
 
 
+def again(made, who, **changes):
+    """The records, one of which has changed since."""
+    return [each | changes if each["student"] == who else each for each in made]
+
+
 def test_a_mark_for_what_was_handed_in_earlier_stands_and_is_flagged(office):
     made, url, judge = office
     first, *_ = WRITTEN
     for name in WRITTEN:
         judge("anna", name, 1.5)
     assert [each["flags"] for each in gradebook.marked(made, url)] == [[], [], []]
-    gradebook.enter(made, labs(), url, fresh={("anna", LAB), ("bo", LAB)})
+    later = again(again(made, "anna", sha256="1" * 64), "bo", sha256="2" * 64)
+    before = gradebook.marked(later, url)[0]["flags"]  # also where the grader was stopped before it entered them
+    gradebook.enter(later, labs(), url)
+    assert gradebook.marked(later, url)[0]["flags"] == before
     judge("anna", first, 2.0)
-    anna, bo, _ = gradebook.marked(made, url)
+    anna, bo, _ = gradebook.marked(later, url)
     assert anna["written"][first]["score"] == 2.0 and marks.status(anna) == marks.GRADED
     assert len(anna["flags"]) == 1 and anna["flags"][0].endswith(f"again in formgrader: {', '.join([*WRITTEN][1:])}.")
     assert bo["flags"] == []
+
+
+def test_entering_the_same_again_changes_nothing_that_a_person_did(office):
+    made, url, judge = office
+    for name in WRITTEN:
+        judge("anna", name, 1.5)
+    gradebook.enter(again(made, "anna", graded_by="another"), labs(), url)
+    assert [each["flags"] for each in gradebook.marked(made, url)] == [[], [], []]
+
+
+def test_a_mark_of_the_grader_that_changes_is_looked_at_again_where_a_person_overruled_it(office):
+    made, url, judge = office
+    judge("anna", "euler_step", 1.0)
+    judge("anna", "heun_step", 1.0)
+    better = copy.deepcopy(made[0]["exercises"])
+    better["euler_step"]["score"] = better["euler_step"]["points"]
+    later = again(made, "anna", exercises=better)
+    gradebook.enter(later, labs(), url)
+    assert gradebook.marked(later, url)[0]["flags"][0].endswith("again in formgrader: euler_step.")
+
+
+def test_what_another_program_changed_is_entered_again(office):
+    """And nothing is written where nothing has changed."""
+    made, url, _ = office
+    file = Path(url.removeprefix("sqlite:///"))
+    before = file.read_bytes()
+    gradebook.enter(made, labs(), url)
+    assert file.read_bytes()[100:] == before[100:]  # the header counts transactions
+    with Gradebook(url) as book:
+        for grade in book.find_submission_notebook(LAB, LAB, "anna").grades:
+            grade.auto_score = 0.0
+        book.db.commit()
+    gradebook.enter(made, labs(), url)
+    with Gradebook(url) as book:
+        found = {grade.name: grade.auto_score for grade in book.find_submission_notebook(LAB, LAB, "anna").grades}
+    assert found == marks.scores(made[0])
+
+
+def test_what_is_open_since_the_grader_failed_is_flagged(office):
+    made, url, _ = office
+    flagged = gradebook.marked(again(made, "anna", open="b.ipynb is not graded yet."), url)
+    assert [each["flags"] for each in flagged] == [["b.ipynb is not graded yet."], [], []]

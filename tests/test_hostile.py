@@ -62,7 +62,7 @@ def test_everyone_gets_the_marks_they_deserve(batch, student):
 
 def test_nobody_is_forgotten_and_nobody_added(batch):
     found, _, place = batch
-    assert set(found) == {path.name for path in (place / "results").iterdir()} == set(CASES)
+    assert set(found) == {path.name for path in (place / "results" / "records").iterdir()} == set(CASES)
 
 
 @pytest.mark.parametrize("student", HOSTILE)
@@ -106,6 +106,11 @@ def test_nobody_is_told_a_hidden_test_and_pages_are_small_and_do_nothing(batch):
         assert hostile.HIDDEN_SHAPE not in told and "HIDDEN TESTS" not in told, path
         assert hostile.SECRET not in told, path
     told = (
-        place / "results" / "hostile-it-tells-what-it-was-called-with" / hostile.LAB / f"{hostile.LAB}.ipynb"
+        place
+        / "results"
+        / "autograded"
+        / "hostile-it-tells-what-it-was-called-with"
+        / hostile.LAB
+        / f"{hostile.LAB}.ipynb"
     ).read_text()
     assert hostile.SHOWN_SHAPE in told  # the visible check's, which they know

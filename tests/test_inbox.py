@@ -1,159 +1,201 @@
-"""Whose the notebooks are that were handed in, as universities' systems name them, and what is said of the rest."""
+"""Whose the files are that came in, and what becomes of each: none is forgotten, and nobody is two or half."""
 
-import os
+import functools
+import io
+import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from course import inbox
-from course.inbox import NotFound, find, student
+from course import inbox, jobs
+from course.inbox import NotFound, find, places, table
+from tests import inboxes
 from tests.classroom import write_files
+from tests.inboxes import CASES, IN_A_FOLDER, LAB, OTHER, ZIPPED, content, lines, write_folder, zipped
 
 pytestmark = pytest.mark.grading
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        (("anna", "lab1_simulation", "lab1_simulation.ipynb"), "anna"),
-        (("anna", "lab1 (1).ipynb"), "anna"),
-        (("anna.ipynb",), "anna"),
-        (("Anna Ek_123456_assignsubmission_file", "lab1.ipynb"), "Anna Ek"),
-        (("Anna Ek_123456_assignsubmission_file_", "lab1.ipynb"), "Anna Ek"),
-        (("ekanna_12345_67890_lab1.ipynb",), "ekanna"),
-        (("ekanna_LATE_12345_67890_lab1-2.ipynb",), "ekanna"),
-        (("submission_1234", "lab1.ipynb"), "submission_1234"),
-        (("Åsa Öberg", "lab1.ipynb"), "Åsa Öberg"),
-        (("A\u030asa", "lab1.ipynb"), "Åsa"),
-        (("../../etc", "lab1.ipynb"), "_.._etc"),
-        (("a/b\\c:d", "lab1.ipynb"), "a_b_c_d"),
-        (("anna\u202eipynb\n", "lab1.ipynb"), "anna_ipynb_"),
-        (("..ipynb",), "_"),
-        (("=cmd()", "lab1.ipynb"), "_cmd__"),
-        (("x" * 300, "lab1.ipynb"), "x" * 80),
-    ],
-)
-def test_whose_notebook_it_is(path, name):
-    assert student(path)[0] == name
+@functools.cache
+def releases():
+    return {lab: jobs.release(lab) for lab in (LAB, OTHER)}
 
 
-def seen(*places: Path) -> list[tuple]:
-    return [(found.student, found.file, found.data) for found in find(places)]
-
-
-def test_a_folder_holds_notebooks_alone_and_says_what_else_a_student_handed_in(tmp_path):
-    write_files(
-        tmp_path,
-        {
-            "anna/lab1.ipynb": "1",
-            "anna/notes.txt": "2",
-            "anna/.ipynb_checkpoints/lab1.ipynb": "3",
-            "bo/lab1.pdf": "4",
-            "read me.txt": "5",
-        },
+def outcomes(*where: Path, known=(), lab=None) -> list[table.Row]:
+    """What becomes of all that came in, if all that was chosen can be graded."""
+    chosen = inbox.choose(
+        find(where, None, releases(), known), releases(), lab, {(one["student"], one["lab"]): one for one in known}
     )
-    (tmp_path / "cy").mkdir()
-    (tmp_path / "cy" / "lab1.ipynb").symlink_to("/etc/passwd")
-    (tmp_path / "di").symlink_to(tmp_path / "anna")
-    os.mkfifo(tmp_path / "ed.ipynb")
-    anna, bo, cy, ed = find([tmp_path])
-    assert (anna.student, anna.file, anna.data, anna.problem) == ("anna", "lab1.ipynb", b"1", "")
-    assert (bo.student, bo.data) == ("bo", b"") and "no notebook (.ipynb) among: lab1.pdf" in bo.problem
-    assert (cy.student, cy.data) == ("cy", b"") and "link" in cy.problem
-    assert (ed.student, ed.data) == ("ed", b"") and "device" in ed.problem
-
-
-def test_a_zip_holds_what_a_folder_holds_and_nothing_outside(tmp_path):
-    archive = tmp_path / "class.zip"
-    names = (
-        "anna/lab1.ipynb",
-        "../../etc/lab1.ipynb",
-        "__MACOSX/anna/lab1.ipynb",
-        "bo\\lab1.ipynb",
-        "/root/lab1.ipynb",
-    )
-    with zipfile.ZipFile(archive, "w") as opened:
-        for k, name in enumerate(names):
-            opened.writestr(name, str(k))
-    assert seen(archive) == [
-        ("anna", "lab1.ipynb", b"0"),
-        ("bo", "lab1.ipynb", b"3"),
-        ("etc", "lab1.ipynb", b"1"),
-        ("root", "lab1.ipynb", b"4"),
+    graded = [
+        {"student": choice.submission.student, "lab": choice.lab, "status": "graded"} for choice in chosen.choices
     ]
+    return table.settle(chosen.rows, graded)
 
 
-def test_a_damaged_and_an_encrypted_file_in_a_zip_have_a_reason_and_the_others_are_read(tmp_path):
-    archive = tmp_path / "class.zip"
-    with zipfile.ZipFile(archive, "w") as opened:
-        for name in ("anna", "bo", "cy"):
-            opened.writestr(f"{name}/lab1.ipynb", f"notebook of {name}")
-    data = bytearray(archive.read_bytes())
-    data[data.index(b"notebook of bo")] ^= 1
-    flags = [k for k in range(len(data)) if data[k : k + 4] in (b"PK\x03\x04", b"PK\x01\x02")]
-    data[flags[2] + 6] |= 1  # cy's local header
-    data[flags[5] + 8] |= 1  # and its entry in the directory: "encrypted"
-    archive.write_bytes(data)
-    anna, bo, cy = find([archive])
-    assert (anna.data, anna.problem) == (b"notebook of anna", "")
-    assert "unpacked" in bo.problem and "CRC" in bo.problem
-    assert "unpacked" in cy.problem and "encrypted" in cy.problem
+def seen(rows: list[table.Row]) -> list[tuple[str, str, str]]:
+    return sorted((row.file, row.student, row.outcome) for row in rows)
 
 
-def test_no_more_is_unpacked_than_a_notebook_may_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(inbox, "MOST_BYTES", 1000)
-    archive = tmp_path / "class.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("anna/lab1.ipynb", bytes(10**7))
-    (found,) = find([archive])
-    assert len(found.data) == 1001
+def due(made: list[inboxes.Line]) -> list[tuple[str, str, str]]:
+    return sorted((line.told, name, line.outcome) for line in made for name in line.students)
 
 
-def test_the_export_of_gradescope_names_students_by_their_address(tmp_path):
-    metadata = (
-        "submission_7:\n  :submitters:\n  - :name: Anna Ek\n    :sid: '12'\n    :email: anna@x.org\n  :score: 0\n"
-    )
-    top = "assignment_12_export"
-    write_files(
-        tmp_path,
-        {
-            f"{top}/submission_metadata.yml": metadata,
-            f"{top}/submission_7/lab1.ipynb": "1",
-            f"{top}/submission_8/lab1.ipynb": "2",
-        },
-    )
-    assert seen(tmp_path) == [("anna@x.org", "lab1.ipynb", b"1"), ("submission_8", "lab1.ipynb", b"2")]
+def built(kind: str, made: list[inboxes.Line], folder: Path) -> Path:
+    """An inbox as a folder, or as a zip."""
+    if kind == "folder":
+        return write_folder(folder / "inbox", made)
+    (folder / "inbox.zip").write_bytes(zipped(made))
+    return folder / "inbox.zip"
 
 
-def test_a_folder_around_all_in_a_zip_of_its_name_is_no_student(tmp_path):
-    with zipfile.ZipFile(tmp_path / "inbox.zip", "w") as opened:
-        opened.writestr("inbox/anna/lab1.ipynb", "1")
-        opened.writestr("inbox/bo.ipynb", "2")
-    assert [name for name, *_ in seen(tmp_path / "inbox.zip")] == ["anna", "bo"]
+EVERY = [(kind, name, text) for name, text in CASES.items() for kind in ("folder", "zip")]
+EVERY += [("zip", name, text) for name, text in ZIPPED.items()]
+EVERY += [("folder", name, text) for name, text in IN_A_FOLDER.items()]
 
 
-def test_two_people_of_one_name_are_told_apart_and_one_with_two_files_is_one(tmp_path):
-    write_files(
-        tmp_path,
-        {
-            "Anna Ek_1_assignsubmission_file/lab1.ipynb": "1",
-            "Anna Ek_2_assignsubmission_file/lab1.ipynb": "2",
-            "Bo Ek_3_assignsubmission_file/a.ipynb": "3",
-            "Bo Ek_3_assignsubmission_file/b.ipynb": "4",
-        },
-    )
-    first, second, *bo = [name for name, *_ in seen(tmp_path)]
-    assert first != second and first.startswith("Anna Ek-") and second.startswith("Anna Ek-")
-    assert bo == ["Bo Ek", "Bo Ek"]
-    assert seen(tmp_path) == seen(tmp_path)
+@pytest.mark.parametrize(("kind", "text"), [pytest.param(k, text, id=f"{name}, {k}") for k, name, text in EVERY])
+def test_every_file_has_its_student_and_an_outcome(tmp_path, kind, text):
+    made = lines(text)
+    rows = outcomes(built(kind, made, tmp_path))
+    assert seen(rows) == due(made)
+    why = {(row.file, row.student): row.why for row in rows}
+    for line in made:
+        for name in line.students:
+            assert line.words in why[line.told, name]
 
 
-def test_a_table_names_students_and_paths(tmp_path):
+def test_all_of_them_are_one_inbox(tmp_path):
+    """In one run of many places; then, with what was graded known, nobody is called otherwise."""
+    where, expected = [], []
+    for number, (kind, _, text) in enumerate(EVERY):
+        made = lines(text, f"x{chr(97 + number // 26)}{chr(97 + number % 26)}")
+        (tmp_path / str(number)).mkdir()
+        if kind == "folder" and text in CASES.values():
+            continue
+        where.append(built(kind, made, tmp_path / str(number)))
+        expected += [(str(where[-1]), *line) for line in due(made)]
+    rows = outcomes(*where)
+    assert sorted((row.place, row.file, row.student, row.outcome) for row in rows) == sorted(expected)
+    found = table.counts(rows)
+    assert sum(found.values()) == len(rows) == len(expected) and set(found) == set(inboxes.OUTCOMES.values())
+    known = [{"student": row.student, "key": row.key, "lab": row.lab} for row in rows if row.outcome == table.GRADED]
+    again = find(where, None, releases(), known)
+    assert {(one.key, one.student) for one in again} == {(row.key, row.student) for row in rows}
+
+
+# --- from run to run --------------------------------------------------------------------------------------------------
+
+
+def record(one: inbox.Submission, **more) -> dict:
+    return {
+        "student": one.student,
+        "key": one.key,
+        "lab": one.lab,
+        "file": one.file,
+        "sha256": one.digest,
+        "when": one.when,
+        "status": "graded",
+        "exercises": {},
+        "written": {},
+    } | more
+
+
+def came(folder: Path, text: str) -> list[inbox.Submission]:
+    return find([write_folder(folder, lines(text))], None, releases())
+
+
+def test_who_came_first_keeps_the_name_and_a_namesake_gets_another(tmp_path):
+    first = "Ada Ek_7001_assignsubmission_file_/lab1.ipynb | solved | Ada Ek | G"
+    known = [record(one) for one in came(tmp_path / "a", first)]
+    second = "Ada Ek_7002_assignsubmission_file_/lab1.ipynb | blank | Ada Ek | G"
+    write_folder(tmp_path / "b", lines(second))
+    for where in ([tmp_path / "b"], [tmp_path / "b", tmp_path / "a"]):
+        names = {one.key: one.student for one in find(where, None, releases(), known)}
+        assert names["moodle:7002"] == inboxes._name("Ada Ek~moodle:7002")
+        assert names.get("moodle:7001", "Ada Ek") == "Ada Ek"
+
+
+def test_one_key_is_one_person_in_every_place_and_two_systems_are_two(tmp_path):
+    write_folder(tmp_path / "a", lines("ekada_7001_1_lab0.ipynb | solved | x | G"))
+    write_folder(tmp_path / "b", lines("ekada_7001_2_lab1.ipynb | other | x | G"))
+    write_folder(tmp_path / "c", lines("ekada/lab0.ipynb | blank | x | G"))
+    one, same, other = find([tmp_path / name for name in "abc"], None, releases())
+    assert (one.key, one.student) == (same.key, same.student) and other.student != one.student
+
+
+def test_who_was_graded_before_there_were_keys_keeps_the_name(tmp_path):
+    text = "Ada Ek_7001_assignsubmission_file_/lab1.ipynb | solved | Ada Ek | G"
+    known = [{"student": "Ada Ek", "lab": LAB}]
+    (found,) = find([write_folder(tmp_path, lines(text))], None, releases(), known)
+    assert found.student == "Ada Ek"
+
+
+def test_what_is_older_than_what_is_graded_is_refused(tmp_path):
+    (newer,) = came(tmp_path / "new", "ada/lab1.ipynb | blank@100 | ada | G")
+    write_folder(tmp_path / "old", lines("ada/mine.ipynb | solved@1 | ada | G"))
+    known = [record(newer)]
+    (row,) = outcomes(tmp_path / "old", known=known)
+    assert row.outcome == "superseded" and "mine.ipynb of ada is older than what is graded: lab1.ipynb" in row.why
+    assert inbox.choose(find([tmp_path / "old"], None, releases()), releases(), None, {("ada", LAB): known[0]}).stand
+    (row,) = outcomes(tmp_path / "old", known=[known[0] | {"status": "ungraded"}])
+    assert row.outcome == "graded"
+
+
+def test_a_blank_copy_of_the_same_time_never_replaces_what_is_graded(tmp_path):
+    (solved,) = came(tmp_path / "solved", "ada/lab1.ipynb | solved@5 | ada | G")
+    answers = {"answer": "x = 1"}
+    graded = {cell.metadata.nbgrader.grade_id for cell in releases()[LAB].cells if "nbgrader" in cell.metadata}
+    known = record(solved, exercises={name.removesuffix("-answer"): answers for name in graded})
+    write_folder(tmp_path / "blank", lines("ada/lab1 (1).ipynb | blank@6 | ada | G"))
+    (row,) = outcomes(tmp_path / "blank", known=[known])
+    assert row.outcome == "superseded" and "fewer answers" in row.why
+
+
+def test_the_table_of_all_runs_adds_up(tmp_path):
+    """A newer file supersedes what was graded in another place; a place that is read again replaces its own rows."""
+    write_folder(tmp_path / "one", lines("ada/lab1.ipynb | solved@1 | ada | G\nbo/lab1.ipynb | solved | bo | G"))
+    write_folder(tmp_path / "two", lines("ada/new.ipynb | blank@9 | ada | G\nada/=x.pdf | text | ada | N"))
+    grading = tmp_path / "grading"
+    grading.mkdir()
+    for name in ("one", "two", "two"):
+        table.keep(outcomes(tmp_path / name), [], grading)
+        rows = table.read(grading)
+    assert [(Path(row.place).name, row.file, row.outcome) for row in rows] == [
+        ("one", "ada/lab1.ipynb", "superseded"),
+        ("one", "bo/lab1.ipynb", "graded"),
+        ("two", "ada/=x.pdf", "not graded"),
+        ("two", "ada/new.ipynb", "graded"),
+    ]
+    assert rows[0].why.endswith("two/ada/new.ipynb.")
+    assert table.summary(rows).startswith("4 files and empty folders came in: 2 graded, 1 superseded, 1 not graded")
+    assert len(table.told(rows)) == 2
+
+
+def test_only_one_lab_is_graded_and_what_is_of_none_counts_as_of_it(tmp_path):
+    text = "ada/a.ipynb | solved | ada | G\nada/b.ipynb | other | ada | N\nbo/x.ipynb | trivial | bo | G"
+    where = write_folder(tmp_path / "inbox", lines(text))
+    rows = {row.file: row for row in outcomes(where, lab=LAB)}
+    assert (rows["ada/a.ipynb"].outcome, rows["bo/x.ipynb"].outcome) == ("graded", "graded")
+    assert f"It is of {OTHER}" in rows["ada/b.ipynb"].why
+    known = [record(one) for one in find([where], None, releases()) if one.lab == OTHER]
+    assert {row.file: row.outcome for row in outcomes(where, lab=LAB, known=known)}["ada/b.ipynb"] == "graded"
+
+
+# --- tables and places ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_names_students_and_paths(tmp_path, encoding, delimiter):
     write_files(tmp_path, {"here/a.ipynb": "1", "b.ipynb": "2"})
-    table = tmp_path / "class.csv"
-    table.write_text(f"path,student\nhere/a.ipynb,anna\n{tmp_path}/b.ipynb,../bo\n", encoding="utf-8-sig")
-    assert seen(table) == [("anna", "a.ipynb", b"1"), ("_bo", "b.ipynb", b"2")]
+    (tmp_path / "c.zip").write_bytes(zipped(lines("x/lab1.ipynb | solved | cy | G")))
+    made = tmp_path / "class.csv"
+    text = f"path,student\nhere/a.ipynb,Bo Åge\n{tmp_path}/b.ipynb,../bo\nc.zip,cy\n".replace(",", delimiter)
+    made.write_text(text, encoding=encoding)
+    found = [(one.student, one.file) for one in find([made])]
+    assert found == [("Bo Åge", "a.ipynb"), ("_bo", "b.ipynb"), ("cy", "lab1.ipynb")]
 
 
 @pytest.mark.parametrize(
@@ -176,3 +218,54 @@ def test_a_place_that_is_nothing_known_is_refused(tmp_path):
         find([tmp_path / "class.zip"])
     with pytest.raises(NotFound, match="no such folder"):
         find([tmp_path / "nothing"])
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_is_unpacked_than_a_notebook_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "MOST_BYTES", 1000)
+    archive = tmp_path / "class.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("anna/lab1.ipynb", bytes(10**7))
+    (found,) = find([archive])
+    assert len(found.data) == 1001
+
+
+def test_a_zip_that_unpacks_to_gigabytes_is_read_a_file_at_a_time(tmp_path):
+    archive = tmp_path / "class.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for k in range(15):
+            opened.writestr(f"student{k}/lab1.ipynb", bytes(10 * 2**20))
+    tracemalloc.start()
+    found = find([archive])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 15 and peak < 60 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "words"), [("MOST_UNPACKED", 10**6, "unpack to more"), ("MOST_ENTRIES", 20, "more than 20 files")]
+)
+def test_a_zip_of_a_student_that_would_flood_the_grader_is_not_opened(tmp_path, monkeypatch, limit, most, words):
+    monkeypatch.setattr(places, limit, most)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        for k in range(40):
+            opened.writestr(f"{k}.ipynb", bytes(10**5))
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as opened:
+        opened.writestr("ada/work.zip", file.getvalue())
+        opened.writestr("bo/lab1.ipynb", content("solved"))
+    ada, bo = outcomes(tmp_path / "class.zip")
+    assert (ada.student, ada.outcome) == ("ada", "not graded") and words in ada.why
+    assert (bo.student, bo.outcome) == ("bo", "graded")
+
+
+def test_a_submission_goes_to_a_worker_with_its_bytes_and_what_changed_meanwhile_has_its_own_digest(tmp_path):
+    write_files(tmp_path, {"ada/lab1.ipynb": "1"})
+    (found,) = find([tmp_path])
+    write_files(tmp_path, {"ada/lab1.ipynb": "22"})
+    sent = replace(found, content=found.__getstate__()["content"])
+    assert sent.data == b"22" and sent.digest != found.digest
+    (tmp_path / "ada" / "lab1.ipynb").unlink()
+    assert found.data == b""

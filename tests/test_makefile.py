@@ -34,7 +34,7 @@ TEST = "python -m pytest tests"
 PEERS = "python -m pip install -c constraints.txt -e .[bench]"
 BENCH = "python -m benchmarks ou"
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make: install make")
 
 
 class Checkout:

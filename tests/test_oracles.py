@@ -16,10 +16,13 @@ from fmlab.simulators import RK4, Euler, EulerMaruyama, Midpoint
 from tests.cases import normal, rng, uniform
 
 MIXTURE = GaussianMixture(torch.tensor([[2.0, 0.0], [-1.0, 0.5]]).double(), torch.tensor([0.1, 0.3]).double())
+PACKAGES = {"ot": "pot"}  # of modules that have another name
 
 
 def library(name):
-    return pytest.importorskip(name, reason=f"{name}, an oracle of the tests alone, is not installed")
+    return pytest.importorskip(
+        name, reason=f"no {name}, an oracle of the tests alone: pip install --no-deps {PACKAGES.get(name, name)}"
+    )
 
 
 def field(schedule):

@@ -299,7 +299,9 @@ def test_in_a_terminal_a_bar_shows_and_goes(monkeypatch):
 @pytest.mark.slow
 def test_in_a_notebook_nothing_goes_to_stderr(monkeypatch):
     """Output on stderr in a graded cell costs its points. With TQDM_DISABLE the bar leaves no trace at all."""
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    nbformat, nbclient = (
+        pytest.importorskip(name, reason=f"no notebooks here: pip install {name}") for name in ("nbformat", "nbclient")
+    )
     code = """
 import torch
 from fmlab.training import train

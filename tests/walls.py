@@ -1,16 +1,16 @@
 """Whether this machine can run students' code behind walls."""
 
+import functools
 import shutil
-import subprocess
 
 import pytest
 
+from course.sandbox import attempts
 
+
+@functools.cache
 def possible(walls: str) -> bool:
-    if shutil.which(walls) is None:
-        return False
-    tries = {"bwrap": ["--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "true"]}
-    return subprocess.run([walls, *tries.get(walls, ["info"])], capture_output=True).returncode == 0
+    return shutil.which(walls) is not None and attempts(walls, 1)[0] == 1
 
 
 needs_walls = pytest.mark.skipif(

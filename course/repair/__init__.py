@@ -19,7 +19,7 @@ from typing import NamedTuple
 from nbformat import NotebookNode
 
 from course.repair.assemble import assemble
-from course.repair.cells import Cell
+from course.repair.cells import Cell, essence
 from course.repair.files import MOST_BYTES, decode, parse
 from course.repair.match import choose, locate, separate
 from course.repair.remarks import remarks
@@ -58,7 +58,8 @@ def recognise(data: bytes, releases: Mapping[str, NotebookNode]) -> str | None:
         cells = read(data, [])
     except Unrepairable:
         return None
-    shared = {lab: _shared(cells, release) for lab, release in releases.items()}
+    told = [cell for cell in cells if cell.grading or essence(cell, cell.cell_type)]
+    shared = {lab: _shared(told, release) for lab, release in releases.items()}
     most = max(shared.values(), default=0)
     likely = [lab for lab, count in shared.items() if count == most > 0]
     return likely[0] if len(likely) == 1 else None

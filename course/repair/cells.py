@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-LONGEST_SOURCE = 100_000  # characters of a cell that is parsed; no answer is as long
+from course.ipython import LONGEST, tree
 
 
 class Cell(NamedTuple):
@@ -53,21 +52,9 @@ def is_answered(cell: Cell, slot: NotebookNode) -> bool:
     return essence(cell, slot.cell_type) not in ("", essence(slot, slot.cell_type))
 
 
-def tree(source: str) -> ast.Module | None:
-    """The syntax tree of a source, magics aside; None if it is not Python. Nothing is executed."""
-    if len(source) > LONGEST_SOURCE:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(re.sub(r"(?m)^([ \t]*)[%!].*", r"\1pass", source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def defined(source: str) -> frozenset[str]:
     """The functions and classes that a cell defines, also if it has an error of syntax."""
-    return _defined(source) if len(source) <= LONGEST_SOURCE else frozenset()
+    return _defined(source) if len(source) <= LONGEST else frozenset()
 
 
 @functools.lru_cache(500)

@@ -102,8 +102,8 @@ def _line(error: Exception, answer) -> str:
 
     Where the answer runs in another process, that has told which.
     """
-    if told := getattr(error, "where", ""):
-        return f"\n  {told}"
+    if (told := getattr(error, "where", None)) is not None:
+        return f"\n  {told}" if told else ""
     frames = traceback.extract_tb(error.__traceback__)
     file = _file(answer)
     students = [frame for frame in frames if not frame.filename.startswith(NOT_THE_STUDENTS)]

@@ -1,0 +1,63 @@
+"""Names of folders and files, and whether they may be those of people."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePath
+
+# Of folders and files that hold many people's work, or a part of one's.
+WORDS = set(
+    """
+    all alle archive archived attachments class collected course everything export exports files gradebook hand handed
+    handin handins in inbox ins kurs late on out outbox resubmission resubmissions student students submission
+    submissions submitted time upload uploads download downloads abgabe abgaben teilnehmer canvas gradescope ilias
+    moodle nbgrader answer answered answers assignment assignments aufgabe aufgaben blatt devoir ex exercise exercises
+    homework hw lab labs praktikum problem ps set sheet tarea task tasks td tp uebung uebungen übung übungen week woche
+    attempt backup code copie copy copyof draft final first fmlab kopie lib main master me mine my new notebook
+    notebooks notes of old own project read readme repo second solution solutions solved source src stuff temp test
+    tests third tmp try untitled utils v version von work working zip data desktop documents dokumente fig figures figs
+    file grades images instructions list one part rubric syllabus three two img pictures plots checkpoints
+    """.split()
+)
+NUMBERED = re.compile(r"(candidate|group|participant|student|submission|team|user)[ _-]*\d+", re.IGNORECASE)
+COPY = re.compile(r"([ _-]*\(\d+\)|[ _-]+(copy|kopie|copie)[ _-]*\(?\d*\)?)+$", re.IGNORECASE)
+
+
+def nobody(name: str, more: Iterable[str] = ()) -> bool:
+    """Whether a name cannot be that of a person. more: words that are no names, either."""
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", name).casefold())
+    return bool(words) and not NUMBERED.fullmatch(name) and all(word in WORDS or word in more for word in words)
+
+
+def somebody(name: str, more: Iterable[str] = ()) -> bool:
+    """Whether a name may be that of a person: a word of two letters, a number of a student."""
+    letters = re.sub(r"[\W\d_]", "", name)
+    long = len(letters) > 1 or not letters.isascii() or bool(re.search(r"\d{4}", name))
+    return long and not nobody(name, more)
+
+
+def related(name: str, other: str) -> bool:
+    """Whether two names share a word, as a student's folder and file do."""
+    return bool(_words(name) & _words(other))
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.findall(r"\w{2,}", name.casefold().replace("_", " ")) if word not in WORDS}
+
+
+def stem(name: str) -> str:
+    """The name of a file without its suffixes, or of a folder that a zip was."""
+    return re.sub(r"(\.ipynb.*|\.(txt|json|zip))$", "", name, flags=re.IGNORECASE)
+
+
+def file_stem(name: str) -> str:
+    """The name of any file without its suffixes."""
+    bare = stem(name)
+    return bare if bare != name else PurePath(name).stem
+
+
+def without_copy(name: str) -> str:
+    """anna for "anna (1)" and "anna-Copy1"."""
+    return COPY.sub("", name) or name
