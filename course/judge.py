@@ -317,7 +317,7 @@ class Fault(NamedTuple):
     @property
     def words(self) -> str:
         """The last line of the error, as Python prints it."""
-        line = f"{self.error.ename}: {self.error.evalue}".strip().splitlines()[0][:QUOTED]
+        line = f"{self.error.ename}: {self.error.evalue}".strip().splitlines()[0][:QUOTED].rstrip(": ")
         return f"{line}; this is Python {platform.python_version()}" if self.error.ename == "SyntaxError" else line
 
     @property

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from course.walls import READY
 
@@ -111,7 +111,8 @@ class Sandbox:
 
     def _did_not_start(self) -> NoWalls:
         self.log.seek(0)
-        return NoWalls(f"the sandbox did not start:\n{self.log.read().decode(errors='replace')[-2000:]}")
+        why = _last_line(self.log.read()) or "it ended without a word"
+        return NoWalls(f"The sandbox did not start: {why}. If memory is short, grade with fewer workers (--workers 1).")
 
     def open(self) -> Peer:
         """A connection to a fresh process, in which nothing of a student's has run; closing it ends the process.
@@ -201,20 +202,19 @@ def attempts(walls: str, number: int) -> tuple[int, str]:
     """How many of a number of walls can be made at the same time, and why not more. Nothing of anybody's runs there."""
     if walls == "none":
         return number, ""
-    with contextlib.ExitStack() as standing:
-        for made in range(number):
-            for pause in (0.3, 1, 0):  # what others gave back, such as namespaces, is free after a moment
-                if not (reason := _attempt(walls, standing)):
-                    break
-                time.sleep(pause)
-            else:
-                return made, reason
-    return number, ""
+    for pause in (0.3, 1, 0):  # what others gave back, such as namespaces, is free after a moment
+        with contextlib.ExitStack() as standing:
+            begun = [_begin(walls, standing) for _ in range(number)]
+            reasons = [reason for reason in map(_made, begun) if reason]
+        if not reasons:
+            break
+        time.sleep(pause)
+    return number - len(reasons), (reasons or [""])[0]
 
 
-def _attempt(walls: str, standing: contextlib.ExitStack) -> str:
-    """Make walls, inner ones as well, around nothing; they stand as long as the stack is open. Returns why there are
-    none, or ""."""
+def _begin(walls: str, standing: contextlib.ExitStack) -> tuple[subprocess.Popen, IO] | str:
+    """Begin to make walls, inner ones as well, around nothing; they stand as long as the stack is open. Returns the
+    process and what it complains in, or why there is none."""
     door = standing.enter_context(tempfile.TemporaryDirectory())
     log = standing.enter_context(tempfile.TemporaryFile())
     try:
@@ -224,6 +224,14 @@ def _attempt(walls: str, standing: contextlib.ExitStack) -> str:
         return _last_line(getattr(error, "stderr", b"")) or str(error)
     standing.enter_context(process)
     standing.callback(process.stdin.close)
+    return process, log
+
+
+def _made(begun: tuple[subprocess.Popen, IO] | str) -> str:
+    """Why walls that were begun do not stand; "" if they do."""
+    if isinstance(begun, str):
+        return begun
+    process, log = begun
     if (said := process.stdout.read(1)) == READY:
         return ""
     said += process.stdout.read()

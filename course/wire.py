@@ -280,7 +280,7 @@ class Peer:
         try:
             message = self._decode(json.loads(text), blobs)
             kind, first, *others = message
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError, MemoryError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
         shapes = {"call": [list, dict, dict], "return": [dict], "raise": [str, str, str]}
         if kind not in shapes or [type(other) for other in others] != shapes[kind]:

@@ -16,6 +16,7 @@ from pebble import ProcessPool
 
 from course.early import sandbox, starting
 from course.jobs import Job, Settings, ungraded
+from course.sandbox import attempts, found
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -46,9 +47,11 @@ class Crew(Protocol):
 
 class Here:
     """Processes of this machine. They start at once; one that dies or hangs is replaced, and costs its own submission
-    alone."""
+    alone. Raises NoWalls where students' code cannot be run."""
 
     def __init__(self, settings: Settings, number: int):
+        settings = settings._replace(walls=settings.walls or found())
+        number = max(1, attempts(settings.walls, number)[0])  # as many as there can be walls for
         self.others = {*active_children()}
         self.settings, self.memory = settings, max(LEAST, psutil.virtual_memory().total // (2 * number))
         self.pool = ProcessPool(number, initializer=_begin, initargs=[settings], context=get_context("spawn"))

@@ -157,24 +157,24 @@ ATTACKS = {
     "forged messages": (
         "import os, struct\nfor fd in range(3, 30):\n    try: os.write(fd, struct.pack('<QQ', 2, 0) + b'{}')\n"
         "    except OSError: pass",
-        "not defined",
+        "Its cell ended with an error",
     ),
-    "closed pipes": ("import os\nos.closerange(3, 200)", "not defined"),
-    "an end": ("import os\nos._exit(0)", "not defined"),
+    "closed pipes": ("import os\nos.closerange(3, 200)", "Its cell ended with an error"),
+    "an end": ("import os\nos._exit(0)", "Its cell ended with an error"),
     "a kill": (
         "import os\nfor pid in (0, -1, os.getppid(), os.getpid()):\n    try: os.kill(pid, 9)\n"
         "    except OSError: pass\nos._exit(1)",
-        "not defined",
+        "Its cell ended with an error",
     ),
-    "an endless loop": ("while True: pass", "not defined"),
+    "an endless loop": ("while True: pass", "Its cell ended with an error"),
     "an endless loop without signals": (
         "import signal\nfor s in range(1, 60):\n    try: signal.signal(s, signal.SIG_IGN)\n"
         "    except (OSError, ValueError): pass\n"
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "not defined",
+        "Its cell ended with an error",
     ),
-    "a hog": ("hog = [bytearray(2**30) for _ in range(64)]", "not defined"),
-    "a bomb": ("import os\nfor _ in range(300): os.fork()", "not defined"),
+    "a hog": ("hog = [bytearray(2**30) for _ in range(64)]", "Its cell ended with an error"),
+    "a bomb": ("import os\nfor _ in range(300): os.fork()", "Its cell ended with an error"),
     "a child that stays": (
         "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execvp('sleep', MARK.split())\n"
         "    os._exit(0)".replace("MARK", repr(MARK)),
@@ -187,7 +187,10 @@ ATTACKS = {
         "for _ in range(200): display(Big())",
         "step size h is missing",
     ),
-    "the network": ("import urllib.request\nurllib.request.urlopen('http://1.1.1.1', timeout=3)", "not defined"),
+    "the network": (
+        "import urllib.request\nurllib.request.urlopen('http://1.1.1.1', timeout=3)",
+        "Its cell ended with an error",
+    ),
     "a look around": (
         "import os\nfor top in ('/desk', '/door', '/work', '/home', '/root', '/office', 'PLACE'):\n"
         "    for folder, _, names in os.walk(top):\n        for name in names:\n"
@@ -205,7 +208,7 @@ ATTACKS = {
     ),
     "a recursion": (
         "import sys\nsys.setrecursionlimit(10**8)\ndef down(n): return down(n + 1)\ndown(0)",
-        "not defined",
+        "Its cell ended with an error",
     ),
     "errors that fight back": (
         "class Evil(Exception):\n    def __str__(self): raise SystemExit\n    __repr__ = __str__\n"
@@ -214,7 +217,7 @@ ATTACKS = {
     ),
     "errors without end": (
         "class Long(Exception):\n    def __str__(self): return '<script>alert(1)</script>' + 'x' * 10**7\nraise Long",
-        "not defined",
+        "Its cell ended with an error",
     ),
     "pages in the outputs": (
         "from IPython.display import HTML, Javascript, display\nprint('<script>alert(1)</script>')\n"

@@ -1,4 +1,4 @@
-"""python -m tests.namespaces NUMBER COMMAND …: run a command as root of a machine that allows so many user namespaces."""
+"""python -m tests.namespaces NUMBER COMMAND …: run a command as root where there may be so many user namespaces."""
 
 import ctypes
 import os

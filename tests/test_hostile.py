@@ -1,21 +1,29 @@
 """Honest and hostile students are graded in one batch: each gets the marks deserved, and nobody anything else."""
 
+import contextlib
 import hashlib
+import json
+import os
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
 
-from course import build, feedback, records, report
+from course import build, feedback, records, report, walls
 from course.grade import grade
-from course.judge import Patience
-from tests import hostile, submissions
+from course.jobs import Patience
+from course.sandbox import Limits
+from tests import escapes, hostile, submissions
+from tests.classroom import write
 from tests.walls import needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
 PATIENCE = Patience(cell=20, check=20, notebook=300)
+MEMORY = 2 * (Limits().memory + 2**31)  # bytes: of each worker a submission, the grader, and what was imported
 GUARDED = ("course", "fmlab", "labs", "solutions")
 
 
@@ -30,8 +38,29 @@ def batch(tmp_path_factory):
     hostile.hand_in(place)
     before = fingerprints(place)
     places, url = [place / "inbox", place / "class.zip"], f"sqlite:///{place}/gradebook.db"
-    found = grade(places, place / "results", url, workers=2, patience=PATIENCE)
+    with peak_of_memory() as peak:
+        found = grade(places, place / "results", url, workers=2, patience=PATIENCE)
+    print(f"\nAt the peak the graders, the sandboxes and all in them took {peak[0] / 2**30:.2f} GiB.")
+    assert peak[0] < MEMORY
     return {record["student"]: record for record in found}, before, place
+
+
+@contextlib.contextmanager
+def peak_of_memory() -> Iterator[list[int]]:
+    """The most bytes that all processes that this one started have had together, in a list."""
+    peak, over = [0], threading.Event()
+
+    def look():
+        while not over.wait(0.2):
+            peak[0] = max(peak[0], sum(map(walls._share, walls.tree(os.getpid())[1:])))
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watch.join()
 
 
 def fingerprints(place: Path) -> dict[str, str]:
@@ -41,6 +70,33 @@ def fingerprints(place: Path) -> dict[str, str]:
     ]
     files += [path for path in (place / "inbox").rglob("*") if path.is_file()]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+@pytest.fixture(scope="module")
+def one_after_the_other(tmp_path_factory):
+    """The records of attempts and of those who look for what is left of them, all graded by one worker, in order."""
+    place = tmp_path_factory.mktemp("pairs")
+    for student, case in hostile.PAIRS.items():
+        write(place / "inbox" / student / "lab1.ipynb", case.notebook())
+    found = grade([place / "inbox"], place, f"sqlite:///{place}/gradebook.db", workers=1, patience=PATIENCE)
+    return {record["student"]: record for record in found}, place
+
+
+@pytest.mark.parametrize("workers", ["one worker", "two workers"])
+def test_nobody_finds_a_word_of_another_and_all_get_what_they_deserve(request, workers):
+    if workers == "one worker":
+        found, place = request.getfixturevalue("one_after_the_other")
+    else:
+        found, _, place = request.getfixturevalue("batch")
+        place = place / "results"
+    for student, case in hostile.PAIRS.items():
+        record = found[student]
+        assert record["status"] == "graded", (student, record["reason"])
+        assert {k: item["score"] for k, item in record["exercises"].items()} == hostile.deserved(case), student
+        shown = [cell.get("outputs", []) for cell in records.read_notebook(record, place).cells]
+        if case.notebook is hostile.witness:
+            assert escapes.FOUND_NOTHING in [output.get("text") for outputs in shown for output in outputs], student
+        assert escapes.WORD not in json.dumps(shown), student
 
 
 @pytest.mark.parametrize("student", CASES)

@@ -15,7 +15,7 @@ from course.sandbox import Limits, NoWalls, Sandbox
 from course.wire import Broken
 from tests import escapes
 from tests.classroom import environment
-from tests.walls import needs_walls, possible
+from tests.walls import namespaces, needs_root, needs_walls, possible
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
@@ -313,14 +313,6 @@ def test_where_there_are_no_walls_it_says_what_is_missing(monkeypatch, tmp_path,
 def test_what_does_not_work_is_passed_over(monkeypatch, tmp_path):
     (tmp_path / "docker").symlink_to(shutil.which("bwrap"))  # answers, in other words than an engine
     assert finds(monkeypatch, tmp_path, {"bwrap": f'exec {shutil.which("bwrap")} "$@"', "podman": "exit 1"}) == "bwrap"
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to set a limit on namespaces")
-
-
-def namespaces(number: int) -> tuple[str, ...]:
-    """Before a command, what lets it have so many user namespaces."""
-    return sys.executable, "-m", "tests.namespaces", str(number)
 
 
 @needs_root

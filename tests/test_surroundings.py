@@ -17,7 +17,7 @@ from course.grade import grade
 from tests import submissions
 from tests.classroom import copy_checkout, entered, environment, nbgrader, write, written
 from tests.postgresql import needs_postgresql, server, start, stop
-from tests.walls import needs_walls
+from tests.walls import namespaces, needs_root, needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
@@ -91,7 +91,35 @@ def full(root):
     yield "bwrap", "--dev-bind", "/", "/", "--size", str(2**23), "--tmpfs", str(folder), "sh", "-c", fill, "sh"
 
 
+@contextlib.contextmanager
+def without_namespaces(root):
+    yield namespaces(0)
+
+
+def programs(root: Path, **scripts: str) -> tuple[str, ...]:
+    """Before a command, what lets it find no program that makes walls but these."""
+    folder = root / "programs"
+    folder.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return "env", f"PATH={folder}:{Path(sys.executable).parent}"
+
+
+@contextlib.contextmanager
+def without_right(root):
+    yield programs(root, bwrap="echo 'bwrap: No permissions to create new namespace' >&2; exit 1")
+
+
+@contextlib.contextmanager
+def without_engine(root):
+    yield programs(root, docker="echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+
+
 TROUBLES = [
+    (without_right, "bwrap is installed but does not work here (bwrap: No permissions"),
+    (without_engine, "docker is installed but does not work here (Cannot connect"),
+    pytest.param(without_namespaces, "user.max_user_namespaces", marks=needs_root),
     (locked, "locked by another program"),
     (damaged, "is damaged"),
     (read_only, "can be written to"),
@@ -99,7 +127,7 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize(("trouble", "words"), TROUBLES, ids=[trouble.__name__ for trouble, _ in TROUBLES])
+@pytest.mark.parametrize(("trouble", "words"), TROUBLES, ids=lambda value: getattr(value, "__name__", ""))
 def test_nothing_changes_while_it_lasts_and_then_the_same_command_goes_on(again, trouble, words):
     before = written(again / "grading")
     with trouble(again) as begin:
@@ -112,6 +140,29 @@ def test_nothing_changes_while_it_lasts_and_then_the_same_command_goes_on(again,
     done = course(again, "grade", "inbox")
     assert done.returncode == 0, done.stdout
     assert entered(f"sqlite:///{gradebook(again)}")["cy", LAB, next(iter(submissions.points(LAB)))][0] == 0
+
+
+@needs_root
+@pytest.mark.parametrize("number", [1, 2])
+def test_few_namespaces_are_enough_for_as_many_workers(again, number):
+    write(again / "inbox" / "anna.ipynb", submissions.blank(LAB))
+    done = course(again, "grade", "inbox", "--workers", "3", before=namespaces(number))
+    assert done.returncode == 0 and "3 of 3 submissions graded" in done.stdout, done.stdout
+    marks = entered(f"sqlite:///{gradebook(again)}")
+    first, worth = next(iter(submissions.points(LAB).items()))
+    assert [marks[student, LAB, first][0] for student in CLASS] == [0, worth, 0]
+
+
+@pytest.mark.parametrize("memory", [3 * 2**28, 2**31])
+def test_little_memory_costs_nobody_a_mark(again, memory):
+    """Address space, of which PyTorch alone takes more than a gigabyte."""
+    before = {record["student"]: record["exercises"] for record in records.read(again / "grading")}
+    done = course(again, "grade", "inbox", before=("prlimit", f"--as={memory}"))
+    after = {record["student"]: record["exercises"] for record in records.read(again / "grading")}
+    assert done.returncode in (0, 1, 2) and len(last(done)) > 20, done.stdout
+    if done.returncode:
+        assert after == before, done.stdout
+    assert course(again, "grade", "inbox").returncode == 0
 
 
 def test_nothing_that_students_get_tells_of_hidden_tests(office):
