@@ -328,10 +328,10 @@ ANSWERS = {
         "f = {'function': 1, 'kind': 'f'}\ndata = {'application/json': f, 'text/plain': f, 'image/png': 3}\n"
         "send('return', {'list': [output('display_data', data={'dict': data}), output('error', ename=3), 7]}, none)"
     ),
-    "outputs without end": "send('return', {'list': [output('stream', name='stdout', text='x' * 10**6)] * 15}, none)",
 }
 MESSAGES = {
     "calls without a pause": "while True: send('call', 'gradients', {'list': []}, none)",
+    "outputs without end": "send('return', {'list': [output('stream', name='stdout', text='x' * 10**6)] * 15}, none)",
     "a call whose answer is not read": "send('call', 'gradients', {'list': ['x' * 10**7]}, none)\ntime.sleep(10**6)",
     "an endless message": "send(raw=struct.pack('<QQ', 2**62, 2**62))",
     "a message that nests": "send(raw=struct.pack('<QQ', 900000, 0) + b'{\"list\":[' * 100000)",

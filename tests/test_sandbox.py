@@ -15,7 +15,7 @@ from course.sandbox import Limits, NoWalls, Sandbox
 from course.wire import Broken
 from tests import escapes
 from tests.classroom import environment
-from tests.walls import namespaces, needs_root, needs_walls, possible
+from tests.walls import PACKAGES, namespaces, needs_root, needs_walls, possible
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module", params=["bwrap", "podman"] + ["docker"] * possible("docker"))
 def sandbox(request):
     if not possible(request.param):
-        pytest.skip(f"{request.param} does not work here")
+        pytest.skip(f"{request.param} does not work here: install {PACKAGES[request.param]}")
     sandbox = Sandbox(Limits(processes=20, disk=2**20), walls=request.param)
     yield sandbox
     sandbox.close()
@@ -173,7 +173,7 @@ peer.call('run', 'while True: pass')
 def test_everything_ends_with_the_grader(walls):
     """Also when the grader is killed."""
     if walls != "none" and not possible(walls):
-        pytest.skip(f"{walls} does not work here")
+        pytest.skip(f"{walls} does not work here: install {PACKAGES[walls]}")
     command = [sys.executable, "-c", GRADER, walls]
     grader = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
     first = int(grader.stdout.readline())
