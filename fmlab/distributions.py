@@ -18,6 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fmlab.values import holds, precise
+
 BLOCK = 2**16  # numbers in the largest table of a block of points, which caches hold and the allocator keeps
 FLOOR = 60.0  # how far below the largest ℓ_k others count: e⁻⁶⁰ is lost in any sum, and not yet small enough to be slow
 LOST = 256.0  # the largest loss of precision that expanding a square may cost, per root of the dimension
@@ -40,13 +42,13 @@ class GaussianMixture:
         k, d = self.means.shape
         self.covs = _full_covariances(covs, self.means)
         self.weights = self.means.new_ones(k) if weights is None else _like(weights, self.means)
-        if self.weights.shape != (k,) or not ((self.weights > 0) & self.weights.isfinite()).all():
+        if self.weights.shape != (k,) or not holds((self.weights > 0) & self.weights.isfinite()):
             raise ValueError(f"weights must be {k} positive, finite numbers, got {self.weights.tolist()}")
         self.weights = self.weights / self.weights.sum()
 
-        means, covs, weights = self.means.double(), self.covs.double(), self.weights.double()
+        means, covs, weights = map(precise, (self.means, self.covs, self.weights))
         factor, failed = torch.linalg.cholesky_ex(covs)
-        if failed.any() or not torch.allclose(covs, covs.mT):
+        if not holds(failed == 0) or not holds(torch.isclose(covs, covs.mT)):
             raise ValueError("each covariance must be symmetric and positive definite")
         whiten = torch.linalg.solve_triangular(factor, torch.eye(d).to(factor).expand(k, d, d), upper=False)
         self._factor = factor
@@ -139,7 +141,7 @@ class NaturalForm:
     applies the one that is left. Points are taken in blocks that stay in cache.
 
     whiten: W_k with W_k C_k W_kᵀ = I, (K, d, d). shift: s_k = W_k (m_k − c), (K, d, 1). log_scale: (K, 1).
-    centre: c, (d, 1). All float64.
+    centre: c, (d, 1). All in the best precision of their device.
     """
 
     def __init__(self, whiten: Tensor, shift: Tensor, log_scale: Tensor, centre: Tensor):
@@ -197,7 +199,7 @@ def natural_form(whiten: Tensor, shift: Tensor, log_scale: Tensor, centre: Tenso
     and the features z zᵀ pay only for as many components as dimensions.
     """
     k, d, _ = shift.shape
-    sharp = bool((shift.square().sum(1) > LOST * d**0.5).any())
+    sharp = not holds(shift.square().sum(1) <= LOST * d**0.5)
     return None if sharp or k < d else NaturalForm(whiten, shift, log_scale, centre)
 
 
@@ -368,7 +370,7 @@ class Word:
         """n independent samples. Returns (n, 2)."""
         pixel, *inside = _uniform(3, n, generator)
         corner = self.corner.to(pixel)
-        return corner[(len(corner) * pixel.double()).long()] + self.pixel * torch.stack(inside, dim=1)
+        return corner[(len(corner) * precise(pixel)).long()] + self.pixel * torch.stack(inside, dim=1)
 
 
 def _float(value) -> Tensor:

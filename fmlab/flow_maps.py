@@ -36,6 +36,8 @@ from torch import Tensor
 from fmlab.distributions import GaussianMixture
 from fmlab.processes import Field
 from fmlab.schedules import CondOT, Schedule, coefficient, time_like
+from fmlab.simulators import Method, like, simulate, span
+from fmlab.values import precise
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -78,7 +80,7 @@ class LineFlowMap:
     def cdf(self, x: Tensor, t) -> Tensor:
         """F_t(x) = Σ_k w_k Φ((x − α m_k)/√(α² C_k + β²)). Returns (n, 1)."""
         means, stds = self._components(x, t)
-        return (self.mixture.weights.double() * torch.special.ndtr((x.double() - means) / stds)).sum(1, keepdim=True)
+        return (precise(self.mixture.weights) * torch.special.ndtr((precise(x) - means) / stds)).sum(1, keepdim=True)
 
     def __call__(self, x: Tensor, s, t) -> Tensor:
         share = self.cdf(x, s)
@@ -95,9 +97,9 @@ class LineFlowMap:
         """Means and standard deviations of the components of p_t: (1, K) or (n, K), double precision."""
         if x.ndim != 2 or x.shape[1] != 1:
             raise ValueError(f"x must have shape (n, 1), got {tuple(x.shape)}")
-        t = time_like(t, x).double().reshape(-1, 1)
+        t = precise(time_like(t, x)).reshape(-1, 1)
         alpha, beta = self.schedule.alpha(t), self.schedule.beta(t)
-        means, variances = self.mixture.means.double()[:, 0], self.mixture.covs.double()[:, 0, 0]
+        means, variances = precise(self.mixture.means)[:, 0], precise(self.mixture.covs)[:, 0, 0]
         return alpha * means, (alpha**2 * variances + beta**2).sqrt()
 
 
@@ -191,13 +193,30 @@ def target_loss(v: Map, target: Tensor, x: Tensor, s, t) -> Tensor:
 # --- sampling ---------------------------------------------------------------------------------------------------------
 
 
+class FlowMap(Method):
+    """One step x + (s − t) v_{t,s}(x), exact however long it is where v is. The model is an average velocity."""
+
+    def step(self, model, x, t, s, noise=None):
+        return x + span(t, s, x) * model(x, like(t, x), like(s, x))
+
+
+class Consistency(Method):
+    """A jump to the data, ẑ = x + (1 − t) v_{t,1}(x), and back by noise: s ẑ + (1 − s) ε.    [Song et al. 2023]
+
+    The model is an average velocity, which is asked for maps to t = 1 alone. For the path of CondOT.
+    """
+
+    draws = True
+
+    def step(self, model, x, t, s, noise=None):
+        data = x + span(t, 1.0, x) * model(x, like(t, x), like(1.0, x))
+        return coefficient(s, x) * data + coefficient(1 - s, x) * noise
+
+
 @torch.no_grad()
 def sample_map(v: Map, x0: Tensor, times: Sequence[float] | Tensor = (0.0, 1.0)) -> Tensor:
     """States at the last time, by the map from each of the times to the next: one call each. Returns (n, *shape)."""
-    x, times = x0, [float(t) for t in times]
-    for s, t in zip(times, times[1:]):
-        x = x + (t - s) * v(x, s, t)
-    return x
+    return simulate(v, x0, times, FlowMap())
 
 
 @torch.no_grad()
@@ -208,11 +227,7 @@ def sample_consistency(
 
     A network that was trained for t = 1 alone is no map between other times, so that several steps renoise.
     """
-    x = None
-    for t in (float(t) for t in times):
-        start = x0 if x is None else t * x + (1 - t) * torch.empty_like(x).normal_(generator=generator)
-        x = start + (1 - t) * v(start, t, 1.0)
-    return x0 if x is None else x
+    return simulate(v, x0, [*times, 1.0], Consistency(), generator=generator)
 
 
 def _times(s, t, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fmlab.values import holds, precise, widest
+
 
 def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     """A symbol for each row of probabilities, (…, K), by the inverse of its distribution function at `uniform`, (…).
 
     Rows need not sum to 1. Double precision. Raises ValueError for a row without any probability.
     """
-    cdf = probs.double().cumsum(-1)
+    cdf = precise(probs).cumsum(-1)
     total = cdf[..., -1:]
-    if not bool((total > 0).all()):
+    if not holds(total > 0):
         raise ValueError("a row of probabilities is 0 everywhere (or nan): nothing can be drawn from it")
     return (cdf <= uniform[..., None] * total).sum(-1).clamp(max=probs.shape[-1] - 1)
 
@@ -37,10 +39,10 @@ def simulate_chain(rates: Tensor, x0: Tensor, t: float, generator: torch.Generat
     rates = _generator(rates)
     leave = rates.diagonal().abs()
     jumps = rates - torch.diag(rates.diagonal())
-    x, left = x0.clone(), torch.full(x0.shape, float(t), dtype=torch.float64)
-    moving = torch.arange(len(x))
+    x, left = x0.clone(), torch.full(x0.shape, float(t), dtype=widest(x0.device), device=x0.device)
+    moving = torch.arange(len(x), device=x0.device)
     while len(moving):
-        u = torch.rand(2, len(moving), dtype=torch.float64, generator=generator)
+        u = torch.rand(2, len(moving), dtype=widest(x0.device), generator=generator, device=x0.device)
         left[moving] -= -torch.log1p(-u[0]) / leave[x[moving]]  # for ever where nothing leaves
         moving, second = moving[left[moving] > 0], u[1][left[moving] > 0]
         if len(moving):
@@ -50,10 +52,10 @@ def simulate_chain(rates: Tensor, x0: Tensor, t: float, generator: torch.Generat
 
 def _generator(rates: Tensor) -> Tensor:
     """Rates in double precision. Raises ValueError unless they are those of a chain."""
-    rates = rates.double()
+    rates = precise(rates)
     square = rates.ndim == 2 and rates.shape[0] == rates.shape[1]
-    if not square or bool(((rates - torch.diag(rates.diagonal())) < 0).any()):
+    if not square or not holds((rates - torch.diag(rates.diagonal())) >= 0):
         raise ValueError("rates must be square, (S, S), and not negative off the diagonal")
-    if float(rates.sum(1).abs().max()) > 1e-6 * float(rates.abs().max()):
+    if not holds(rates.sum(1).abs() <= 1e-6 * rates.abs().max()):
         raise ValueError("each row of the rates must sum to 0; is the matrix transposed?")
     return rates

@@ -17,6 +17,7 @@ from fmlab.ddpm import gaussian_log_prob
 from fmlab.processes import ODE, Field
 from fmlab.schedules import coefficient
 from fmlab.simulators import Midpoint, ODEMethod, simulate
+from fmlab.values import holds
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Ten
         if not isinstance(u, Tensor) or u.shape != x.shape:
             shape = tuple(u.shape) if isinstance(u, Tensor) else type(u).__name__
             raise ValueError(f"the field must return a tensor of the shape of x, {tuple(x.shape)}, got {shape}")
-        if not u.requires_grad and not t.ndim and bool((u != u[:1]).any()):
+        if not u.requires_grad and not t.ndim and not holds(u == u[:1]):
             raise ValueError(
                 "the field depends on x, but not differentiably: is it computed under torch.no_grad(), or detached?"
             )

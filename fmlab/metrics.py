@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fmlab.values import holds, precise
+
 CHUNK = 512  # rows and columns of the distance matrix held at a time
 
 
@@ -91,7 +93,7 @@ def path_curvature(states: Tensor) -> Tensor:
         raise ValueError(f"states must have shape (T, n, *shape) with T ≥ 2, got {tuple(states.shape)}")
     length = states.diff(dim=0).flatten(2).norm(dim=2).sum(0).mean()
     distance = (states[-1] - states[0]).flatten(1).norm(dim=1).mean()
-    if not distance > 0:
+    if not holds(distance > 0):
         raise ValueError("no trajectory moves from its start, got a distance of 0 between the ends")
     return length / distance - 1
 
@@ -101,7 +103,7 @@ def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:
 
     hs, errors: (m,), positive. Raises ValueError unless there are at least two of each.
     """
-    log_h, log_error = (torch.as_tensor(values, dtype=torch.float64).log() for values in (hs, errors))
+    log_h, log_error = (precise(values).log() for values in (hs, errors))
     if log_h.ndim != 1 or log_h.shape != log_error.shape or len(log_h) < 2:
         raise ValueError(f"need as many errors as steps, two at least; got {log_error.shape} and {log_h.shape}")
     log_h = log_h - log_h.mean()
@@ -153,7 +155,7 @@ def _mean_distance(x: Sequence[Tensor], y: Sequence[Tensor] | None = None) -> Te
     within = y is None
     y = x if within else y
     total = sum(
-        (1 + (within and j < i)) * torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist").sum(1).double().sum()
+        (1 + (within and j < i)) * precise(torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist").sum(1)).sum()
         for i, a in enumerate(x)
         for j, b in enumerate(y[: i + 1] if within else y)
     )

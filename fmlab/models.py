@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
+from fmlab.values import holds
+
 
 def time_embedding(t: Tensor, size: int) -> Tensor:
     """Fourier features cos(π k t), sin(π k t) of the time, k = 1 … size/2.
@@ -69,7 +71,7 @@ class Network(nn.Module):
             raise ValueError(f"labels must be whole numbers, got {y.dtype}; use y.long()")
         if y.ndim and y.shape != x.shape[:1]:
             raise ValueError(f"labels must be one or have shape ({len(x)},), got {tuple(y.shape)}")
-        if not ((y >= 0) & (y <= self.null_label)).all():
+        if not holds((y >= 0) & (y <= self.null_label)):
             known = f"0 … {self.null_label - 1}, or {self.null_label} for none"
             raise ValueError(f"labels must be {known}; got values from {int(y.min())} to {int(y.max())}")
         return y.reshape(-1).long()

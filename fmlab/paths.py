@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from fmlab.distributions import LOST, Empirical, GaussianMixture, NaturalForm, floored, natural_form
 from fmlab.schedules import CondOT, Schedule, coefficient, require, time_like
+from fmlab.values import holds, precise
 
 CHUNK = 2**20  # numbers in the largest table held at a time when averaging over a data set
 
@@ -175,12 +176,12 @@ class MixtureMarginal:
 
     def __init__(self, schedule: Schedule, p_data: GaussianMixture):
         self.schedule, self.p_data = schedule, p_data
-        variances, self._axes = torch.linalg.eigh(p_data.covs.double())  # (K, d), (K, d, d)
+        variances, self._axes = torch.linalg.eigh(precise(p_data.covs))  # (K, d), (K, d, d)
         self._variances = variances.clamp(min=0)[..., None]
-        self._means = p_data.means.double()[..., None]
+        self._means = precise(p_data.means)[..., None]
         self._centre = self._means.mean(0)  # (d, 1)
         self._centres = self._axes.mT @ self._means  # Qᵀ m: (K, d, 1)
-        self._log_weights = p_data.weights.double().log()[:, None]
+        self._log_weights = precise(p_data.weights).log()[:, None]
 
     def sample(self, n: int, t, generator: torch.Generator | None = None) -> Tensor:
         """n samples x ~ p_t: z from the data, then x from p_t(· | z).    [notes, eq. 12]"""
@@ -216,7 +217,7 @@ class MixtureMarginal:
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x must have shape (n, {d}), got {tuple(x.shape)}")
         t = time_like(t, x)
-        return t if t.ndim else t.double()
+        return t if t.ndim else precise(t)
 
     def _average(self, x: Tensor, t: Tensor, rate: Tensor, scale: Tensor) -> Tensor:
         """Σ_k r_k (rate · m_k + Q_k (scale_k / v_k · y_k)). rate: like t; scale: like v. Returns (n, d)."""
@@ -269,7 +270,7 @@ class EmpiricalMarginal:
 
     def __init__(self, schedule: Schedule, p_data: Empirical):
         self.schedule, self.p_data = schedule, p_data
-        self._farthest = float(p_data.z.flatten(1).square().sum(1).max())  # ‖z_i‖²
+        self._farthest = p_data.z.flatten(1).square().sum(1).max()  # ‖z_i‖²
 
     def sample(self, n: int, t, generator: torch.Generator | None = None) -> Tensor:
         """n samples x ~ p_t: z from the data, then x from p_t(· | z).    [notes, eq. 12]"""
@@ -314,7 +315,7 @@ class EmpiricalMarginal:
     def _sharp(self, alpha: Tensor, beta: Tensor) -> bool:
         """Whether expanding ‖x − α z‖²/β² would cost digits: it comes out as a difference of numbers near ‖α z‖²/β²."""
         limit = LOST * self.p_data.z[0].numel() ** 0.5
-        return bool(((alpha / beta) ** 2 * self._farthest > limit).any())
+        return not holds((alpha / beta) ** 2 * self._farthest.to(alpha) <= limit)
 
     def _attention(self, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """Σ_i softmax(α/β² xᵀ z_i − ½ (α/β)² ‖z_i‖²)_i z_i, for one time, without ever holding a table (n, N)."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fmlab.distributions import Gaussian
 from fmlab.schedules import Schedule, diffusion_coefficients
+from fmlab.values import holds
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,7 +67,7 @@ class LinearSDE(SDE):
         a, sigma = self._constants()
         x0 = torch.as_tensor(x0) * 1.0  # whole numbers become floating point
         t = torch.as_tensor(t, dtype=x0.dtype, device=x0.device)
-        if (t < 0).any():
+        if not holds(t >= 0):
             raise ValueError(f"moments need t ≥ 0, got {float(t.min())}")
         growth = t if a == 0 else torch.expm1(2 * a * t) / (2 * a)
         mean = torch.exp(a * t) * x0

@@ -23,6 +23,7 @@ steps from 0 to 1, or the increasing times themselves. A network is any callable
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -30,9 +31,10 @@ from torch import Tensor
 from fmlab.conversions import convert
 from fmlab.processes import ODE, SDE, Field, at, sde_extension
 from fmlab.schedules import Schedule
-from fmlab.simulators import EulerMaruyama, Midpoint, ODEMethod, simulate
+from fmlab.simulators import Method, Midpoint, ODEMethod, like, simulate
 
 Steps = int | Sequence[float] | Tensor
+ROUNDING = 1e-6  # of a time
 
 
 @torch.no_grad()
@@ -107,7 +109,7 @@ def ddim(
     Raises ValueError where the output does not determine the data: noise and score do not where α_t = 0, at t = 0 for
     CondOT and Cosine. Start such a model at a small t > 0, with steps=torch.linspace(1e-3, 1, 51).
     """
-    return simulate(ODE(model), x0, time_grid(steps), DDIM(schedule, output), record)
+    return simulate(model, x0, time_grid(steps), DDIM(schedule, output), record)
 
 
 @torch.no_grad()
@@ -127,41 +129,41 @@ def ddpm(
     churn: c ≥ 0 in the formula above: 0 is DDIM, 1 is DDPM (it undoes half of what DDIM did). Otherwise like `ddim`.
     """
     method = DDPM(schedule, output, churn)
-    return simulate(SDE(model, 0.0), x0, time_grid(steps), method, record, generator)
+    return simulate(model, x0, time_grid(steps), method, record, generator)
 
 
-class DDIM(ODEMethod):
-    """One DDIM step x_s = α_s ẑ + β_s ε̂, as a method for `simulate`, of order 1.    [meet, overview]
+class DDIM(Method):
+    """One DDIM step x_s = α_s ẑ + β_s ε̂, of order 1.    [meet, overview]
 
-    The u of `step` is the network, which predicts `output`.
+    The model is the network, f(x, t), which predicts `output`.
     """
-
-    order = 1
 
     def __init__(self, schedule: Schedule, output: str = "noise"):
         self.schedule, self.output = schedule, output
 
-    def step(self, u, x, t, h):
-        data, noise = data_and_noise(u(x, t), x, t, self.schedule, self.output)
-        s = t + h
-        return self.schedule.alpha(s) * data + self.schedule.beta(s) * noise
+    def step(self, model, x, t, s, noise=None):
+        t, s = like(t, x), like(s, x)
+        data, predicted = data_and_noise(model(x, t), x, t, self.schedule, self.output)
+        return self.schedule.alpha(s) * data + self.schedule.beta(s) * predicted
 
 
-class DDPM(EulerMaruyama):
+class DDPM(DDIM):
     """One DDPM step x_s = α_s ẑ + β_s (q ε̂ + √(1 − q²) ξ) with q = e^{−cΔλ/2}.    [meet, sampling]
 
     e^{−Δλ/2} = (α_t β_s) / (β_t α_s) is 0 for a step from λ = −∞ or to λ = ∞, where nothing is left of ε̂.
-    The process of `step` holds the network as its drift.
     """
+
+    draws = True
 
     def __init__(self, schedule: Schedule, output: str = "noise", churn: float = 1.0):
         if not churn >= 0:
             raise ValueError(f"churn must be ≥ 0, got {churn}")
-        self.schedule, self.output, self.churn = schedule, output, float(churn)
+        super().__init__(schedule, output)
+        self.churn = float(churn)
 
-    def step(self, process, x, t, h, noise, out=None):
-        data, predicted = data_and_noise(process.drift(x, t), x, t, self.schedule, self.output)
-        s = t + h
+    def step(self, model, x, t, s, noise=None):
+        t, s = like(t, x), like(s, x)
+        data, predicted = data_and_noise(model(x, t), x, t, self.schedule, self.output)
         alpha, beta = self.schedule.alpha(s), self.schedule.beta(s)
         kept = (self.schedule.alpha(t) * beta / (self.schedule.beta(t) * alpha)) ** self.churn
         return alpha * data + beta * (kept * predicted + torch.sqrt(1 - kept**2) * noise)
@@ -191,15 +193,21 @@ def data_and_noise(value: Tensor, x: Tensor, t, schedule: Schedule, output: str)
 def time_grid(steps: Steps) -> Tensor:
     """The times of a sampler: `steps` equal steps from 0 to 1, or the given times. Returns (len,), float64.
 
+    Times within 1e-6 of 0 or 1 are those, as single precision cannot tell them apart.
     Raises ValueError unless there is at least one step and all times are in [0, 1].
     """
-    if isinstance(steps, int):
+    if isinstance(steps, Integral):
         if steps < 1:
             raise ValueError(f"need at least one step, got {steps}")
-        return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    ts = torch.as_tensor(steps, dtype=torch.float64)
-    if ts.ndim != 1 or len(ts) < 2 or not ((ts >= 0) & (ts <= 1)).all():
-        raise ValueError(f"steps must be a number of steps or at least two times in [0, 1], got {steps!r}")
+        return torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
+    ts = torch.as_tensor(steps, dtype=torch.float64, device="cpu").detach()
+    if ts.ndim != 1 or len(ts) < 2:
+        raise ValueError(f"steps must be a number of steps or at least two times in [0, 1], got {str(steps)[:80]}")
+    ts = torch.where((ts - ts.round()).abs() < ROUNDING, ts.round(), ts)
+    outside = ~((ts >= 0) & (ts <= 1))
+    if outside.any():
+        k = int(outside.nonzero()[0])
+        raise ValueError(f"times must be in [0, 1], got steps[{k}] = {ts[k]:g}")
     return ts
 
 
@@ -215,4 +223,4 @@ def _converted_drift(vector_field: Field, schedule: Schedule, sigma) -> Field:
 
 def _until(end: Tensor, sigma):
     """σ_t before the time `end`, and 0 from there on."""
-    return lambda t: at(sigma, t) if t < end.to(t) else 0.0
+    return lambda t: at(sigma, t) * (t < float(end))

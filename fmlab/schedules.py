@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmlab.values import holds
+
 
 class Schedule:
     """A noise schedule: subclasses give α, β and their derivatives, and the inverse of λ where it is closed form."""
@@ -65,7 +67,7 @@ class Schedule:
         log_snr = _float(log_snr)
         lowest, highest = (self.log_snr(log_snr.new_tensor(t)) for t in (0.0, 1.0))
         slack = 16 * torch.finfo(log_snr.dtype).eps
-        if not ((log_snr >= lowest - slack * lowest.abs()) & (log_snr <= highest + slack * highest.abs())).all():
+        if not holds((log_snr >= lowest - slack * lowest.abs()) & (log_snr <= highest + slack * highest.abs())):
             raise ValueError(
                 f"{self} has log-SNRs from {float(lowest):g} to {float(highest):g}, got {log_snr.tolist()}"
             )
@@ -297,7 +299,7 @@ def coefficient(value, x: Tensor):
 
 def require(ok: Tensor, t, why: str) -> None:
     """Raise a ValueError that names the first time at which a condition fails. ok, t: scalars or (n,)."""
-    if not ok.all():
+    if not holds(ok):
         bad = torch.as_tensor(t).expand(ok.shape).flatten()[~ok.flatten()][0]
         raise ValueError(f"singular at t = {float(bad):g}: {why}")
 

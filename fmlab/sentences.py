@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fmlab.tokens import TokenPath
+from fmlab.values import holds, precise, widest
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,7 +35,7 @@ class Sentences:
     """
 
     def __init__(self, table: Tensor, path: TokenPath, chunk: int = 4096, dtype: torch.dtype = torch.float32):
-        if table.ndim != 2 or not len(table) or int(table.min()) < 0 or int(table.max()) >= path.size:
+        if table.ndim != 2 or not len(table) or not holds((table >= 0) & (table < path.size)):
             raise ValueError(f"the table must be (N, D) with symbols 0 … {path.size - 1}, got {tuple(table.shape)}")
         self.table, self.path, self.chunk = table, path, chunk
         self._rows = one_hot(table, path.symbols).flatten(1).to(dtype)  # (N, D · symbols): matches are one product
@@ -57,7 +58,7 @@ class Sentences:
 
     def posterior(self, x: Tensor, t) -> Tensor:
         """p(z^i = y | x): (n, D, K). With masks it does not depend on t. t: a scalar or (n,)."""
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = precise(t)
         times = t.split(self.chunk) if t.ndim else [t] * (len(x) // self.chunk + 1)
         parts = [self.weights(some, time) @ self._answer for some, time in zip(x.split(self.chunk), times)]
         return torch.cat(parts).reshape(*x.shape, self.path.size)
@@ -82,10 +83,10 @@ def any_order_log_likelihood(model: Denoiser, path: TokenPath, z: Tensor, order:
     model(x, t) ↦ probabilities (n, D, K); order: a permutation of the D places. Returns (n,), the same for all orders
     where the denoiser is exact. t is the share that is revealed.
     """
-    x, total = torch.full_like(z, path.mask), torch.zeros(len(z), dtype=torch.float64, device=z.device)
+    x, total = torch.full_like(z, path.mask), torch.zeros(len(z), dtype=widest(z.device), device=z.device)
     for revealed, place in enumerate(order.tolist()):
-        probs = model(x, torch.tensor(revealed / z.shape[1], dtype=torch.float64, device=z.device))[:, place]
-        total += probs.double().gather(1, z[:, place, None])[:, 0].log()
+        probs = model(x, torch.tensor(revealed / z.shape[1], dtype=widest(z.device), device=z.device))[:, place]
+        total += precise(probs).gather(1, z[:, place, None])[:, 0].log()
         x[:, place] = z[:, place]
     return total
 
@@ -95,5 +96,5 @@ def guided_probs(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor
 
     w = 0 ignores the condition, w = 1 is conditional. (…, K).
     """
-    logits = w * conditional.double().log() + (1 - w) * unconditional.double().log()
+    logits = w * precise(conditional).log() + (1 - w) * precise(unconditional).log()
     return logits.nan_to_num(-math.inf, neginf=-math.inf).softmax(-1)

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fmlab.schedules import time
+from fmlab.values import holds, precise, widest
 
 
 class PowerKappa:
@@ -85,20 +86,26 @@ class TokenPath:
 
     def kappa(self, t, x: Tensor) -> Tensor:
         """κ_t in the shape that multiplies tokens: (n, 1), or () for one time. Double precision."""
-        return _rows(self.schedule.kappa(_double(t)), x)
+        return _rows(self.schedule.kappa(precise(t)), x)
 
     def hazard(self, t, x: Tensor) -> Tensor:
         """κ̇_t/(1 − κ_t), the rate at which a token that is noise turns into data. Raises ValueError where κ_t = 1."""
-        kappa = self.schedule.kappa(_double(t))
-        if bool((kappa >= 1).any()):
+        kappa = self.schedule.kappa(precise(t))
+        if not holds(kappa < 1):
             raise ValueError("at κ_t = 1 nothing is noise, and the hazard is infinite; ask before t = 1")
-        return _rows(self.schedule.kappa_dot(_double(t)) / (1 - kappa), x)
+        return _rows(self.schedule.kappa_dot(precise(t)) / (1 - kappa), x)
 
     def noise_like(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise in the shape of z: masks, or uniform symbols."""
         if self.masked:
             return torch.full_like(z, self.mask)
         return torch.randint(self.size, z.shape, generator=generator, device=z.device, dtype=z.dtype)
+
+    def noise_from(self, uniform: Tensor) -> Tensor:
+        """Noise from numbers in [0, 1): masks, or the symbols ⌊K u⌋."""
+        if self.masked:
+            return torch.full_like(uniform, self.mask, dtype=torch.long)
+        return (self.size * uniform).long()
 
     def corrupt(self, z: Tensor, noise: Tensor, t, uniform: Tensor) -> Tensor:
         """x^i = z^i where u^i < κ_t, and noise elsewhere. uniform: (n, D) numbers in [0, 1), one for each token."""
@@ -122,7 +129,7 @@ class TokenPath:
 
         probs: (n, D, K), a denoiser's. Returns (n, D, symbols). With masks, tokens that are data do not jump.
         """
-        probs = self._clean(probs.double(), x)
+        probs = self.clean(precise(probs), x)
         return self.hazard(t, x)[..., None] * (probs - self._one_hot(x))
 
     def corrector_rate(self, probs: Tensor, x: Tensor, t) -> Tensor:
@@ -134,23 +141,23 @@ class TokenPath:
         probs: (n, D, K). Returns (n, D, symbols).
         """
         kappa, here = self.kappa(t, x)[..., None], self._one_hot(x)
-        return kappa / (1 - kappa) * (self._clean(probs.double(), x) - here) + self._noise_probs(x) - here
+        return kappa / (1 - kappa) * (self.clean(precise(probs), x) - here) + self._noise_probs(x) - here
 
     def _noise_probs(self, x: Tensor) -> Tensor:
         """p_noise: (symbols,)."""
         if self.masked:
             return self._one_hot(torch.tensor(self.mask, device=x.device))
-        return torch.full((self.size,), 1 / self.size, dtype=torch.float64, device=x.device)
+        return torch.full((self.size,), 1 / self.size, dtype=widest(x.device), device=x.device)
 
-    def _clean(self, probs: Tensor, x: Tensor) -> Tensor:
-        """Probabilities over all symbols; with masks, a token that is data stays what it is."""
+    def clean(self, probs: Tensor, x: Tensor) -> Tensor:
+        """A denoiser's probabilities, (n, D, K), over all symbols; with masks, a token that is data stays."""
         if not self.masked:
             return probs
         padded = torch.cat([probs, torch.zeros_like(probs[..., :1])], dim=-1)
         return torch.where((x == self.mask)[..., None], padded, self._one_hot(x))
 
     def _one_hot(self, x: Tensor) -> Tensor:
-        return one_hot(x, self.symbols).double()
+        return precise(one_hot(x, self.symbols))
 
 
 def uniform_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -159,12 +166,9 @@ def uniform_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     Single precision has 2⁻²⁴ for its smallest step, so that Gumbel noise −log(−log u) is cut off at 16.64 and rare
     symbols lose draws that they should win.
     """
-    return torch.rand(x.shape, dtype=torch.float64, generator=generator, device=x.device)
-
-
-def _double(t) -> Tensor:
-    return torch.as_tensor(t, dtype=torch.float64)
+    return torch.rand(x.shape, dtype=widest(x.device), generator=generator, device=x.device)
 
 
 def _rows(value: Tensor, x: Tensor) -> Tensor:
-    return value.to(x.device).reshape(-1, 1) if value.ndim else value.to(x.device)
+    value = value.to(x.device, widest(x.device))
+    return value.reshape(-1, 1) if value.ndim else value

@@ -50,7 +50,8 @@ def train(
 
     An interrupt (Ctrl-C, or the stop button) ends the run early and keeps the average so far. Calling `train` again
     with the same model and steps then finishes the run as if it had never stopped, provided `generator` is the one that
-    the loss draws from (by default torch's global one): it is set back to the start of the step that was broken off.
+    the loss draws from (by default torch's global one of the weights' device): it is set back to the start of the step
+    that was broken off.
     After a finished run, `train` begins another one from the averaged weights.
 
     Raises FloatingPointError naming the step at which the loss was not finite, and ValueError for a loss that is not a
@@ -58,8 +59,8 @@ def train(
     """
     if steps < 1 or not lr > 0:
         raise ValueError(f"need steps ≥ 1 and lr > 0, got {steps} and {lr}")
-    generator = torch.default_generator if generator is None else generator
     weights = [weight for weight in model.parameters() if weight.requires_grad]
+    generator = generator or _usual_generator(weights[0].device if weights else torch.device("cpu"))
     average = [weight.detach().clone() for weight in weights]
     run = _resumed(model, weights) or Run([], _adam(weights, lr), 0)
     model.history = getattr(model, "history", [])
@@ -94,13 +95,22 @@ def train(
     return model
 
 
+def _usual_generator(device: torch.device) -> torch.Generator:
+    """What draws on a device where nothing else is said."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
+
+
 def _differentiate(model: nn.Module, loss: Callable, run: Run) -> float:
     """The loss, and its gradient in the weights."""
     value = loss(model)
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"loss(model) must return a scalar tensor that depends on the model's weights, got {found}")
-    if not math.isfinite(number := float(value.detach())):
+    if value.is_meta:
+        number = math.nan
+    elif not math.isfinite(number := float(value.detach())):
         raise FloatingPointError(f"the loss is {number} at step {run.done + 1}; try a smaller lr or clip the times")
     run.adam.zero_grad()
     value.backward()

@@ -55,7 +55,7 @@ RIGHT = {
     "heun_step": [
         "def heun_step(u, x, t, h):\n"
         "    k = [u(x, t)]\n    k += [u(x + h * k[0], t + h)]\n    return x + h * torch.stack(k).mean(0)",
-        "def heun_step(u, x, t, h):\n    guess = simulators.Euler().step(u, x, t, h)\n"
+        "def heun_step(u, x, t, h):\n    guess = simulators.Euler().step(u, x, t, t + h)\n"
         "    return (guess + x + h * u(guess, t + h)) / 2",
     ],
     "simulate": [

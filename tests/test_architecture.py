@@ -9,10 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
+    {"values"},
     {"distributions", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps"},
     {"paths", "conversions", "processes", "ddpm", "tokens", "transformers"},
-    {"simulators", "losses", "flow_maps", "sentences"},
-    {"samplers", "likelihood", "guidance", "training"},
+    {"simulators", "losses", "sentences"},
+    {"samplers", "likelihood", "guidance", "training", "flow_maps"},
+    {"unmasking"},
     {"plots"},
     {"widgets"},
     {"checks"},

@@ -108,7 +108,7 @@ def test_another_use_of_the_library_is_free():
     """A predictor by the library's Euler in Heun's method; the library's simulator, which makes the step itself."""
 
     def heun_step(u, x, t, h):
-        return (simulators.Euler().step(u, x, t, h) + x + h * u(simulators.Euler().step(u, x, t, h), t + h)) / 2
+        return (simulators.Euler().step(u, x, t, t + h) + x + h * u(simulators.Euler().step(u, x, t, t + h), t + h)) / 2
 
     lab1.heun_step(heun_step)
     assert verdict("lab1", "heun_step", heun_step) == ""
@@ -329,7 +329,7 @@ def test_a_new_process_withholds_as_the_one_before_it_did(sandbox):
     answer = (
         "import os\ncalls = []\n"
         "def heun_step(u, x, t, h):\n"
-        "    try: return simulators.Heun().step(u, x, t, h)\n"
+        "    try: return simulators.Heun().step(u, x, t, t + h)\n"
         "    except Exception: os._exit(0)"
     )
     marks = judged(sandbox, "lab1_simulation", submissions.with_answers("lab1_simulation", {"heun_step": answer}))

@@ -9,7 +9,7 @@ from fmlab.conversions import OUTPUTS, convert
 from fmlab.distributions import Empirical, Gaussian, GaussianMixture
 from fmlab.metrics import convergence_order, energy_distance, path_curvature
 from fmlab.paths import GaussianPath
-from fmlab.processes import SDE, sde_extension
+from fmlab.processes import sde_extension
 from fmlab.samplers import DDIM, DDPM, ddim, ddpm, renoise, sample_diffusion, sample_flow, time_grid
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import RK4, Euler, EulerMaruyama, Heun, Midpoint
@@ -263,9 +263,9 @@ def test_ddpm_step_is_a_longer_ddim_step_and_renoising(schedule, churn):
     x, noise = marginal(schedule).sample(100, float(t), rng(0)), normal(100, 2, seed=1)
     start_snr, end_snr = schedule.log_snr(t), schedule.log_snr(s)
     r = schedule.time_at(end_snr + churn * (end_snr - start_snr))
-    far = DDIM(schedule, "data").step(model, x, t, float(r - t))
+    far = DDIM(schedule, "data").step(model, x, t, r)
     expected = renoise(far, r, s, schedule, noise)
-    found = DDPM(schedule, "data", churn).step(SDE(model, 0.0), x, t, float(s - t), noise)
+    found = DDPM(schedule, "data", churn).step(model, x, t, s, noise)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -307,11 +307,12 @@ def test_small_ddpm_steps_are_euler_maruyama_with_sigma_from_the_churn(schedule)
     def sigma(t):
         return torch.sqrt(churn * schedule.beta(t) ** 2 * schedule.log_snr_dot(t))
 
-    extension, model = sde_extension(exact.vector_field, exact.score, sigma), SDE(exact.posterior_mean, 0.0)
+    extension, model = sde_extension(exact.vector_field, exact.score, sigma), exact.posterior_mean
     hs, drift_gaps, noise_gaps = [2.0**-k for k in (8, 9, 10, 11)], [], []
     for h in hs:
         gaps = [
-            DDPM(schedule, "data", churn).step(model, x, t, h, noise) - EulerMaruyama().step(extension, x, t, h, noise)
+            DDPM(schedule, "data", churn).step(model, x, t, t + h, noise)
+            - EulerMaruyama().step(extension, x, t, t + h, noise)
             for noise in (zero, one)
         ]
         drift_gaps.append(float(gaps[0].abs().max()))

@@ -196,7 +196,7 @@ trajectory = lab1.answer_or("simulate")
 def flow(x0, t):
     """The state at time t of every starting point."""
     ts = torch.linspace(0, t, 41)
-    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, h), x0, ts)[-1]
+    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, s + h), x0, ts)[-1]
 
 
 fig, axes = plots.figure(columns=3)

@@ -62,7 +62,7 @@ STEPS = [
         "Call the field once, at x and t; add h times the result to x in a new tensor, and return that.",
     ),
     withhold=("simulators.Euler.step", "simulators.simulate"),
-    library=simulators.Euler().step,
+    library=lambda u, x, t, h: simulators.Euler().step(u, x, t, t + h),
     judge=along_the_field,
     visible=STEPS,
     mistakes={
@@ -104,7 +104,7 @@ def averaged(then):
         "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
     ),
     withhold=("simulators.Heun.step", "simulators.simulate"),
-    library=simulators.Heun().step,
+    library=lambda u, x, t, h: simulators.Heun().step(u, x, t, t + h),
     judge=along_the_field,
     visible=STEPS,
     terms=slopes,
@@ -178,11 +178,11 @@ def joined(join):
     return lambda step, x0, ts: join(list(walk()(step, x0, ts)))
 
 
-class Given(simulators.ODEMethod):
+class Given(simulators.Method):
     """A step(x, t, h) as a method of the library."""
 
-    def __init__(self, step):
-        self.step = lambda u, x, t, h: step(x, t, h)
+    def step(self, model, x, t, s, noise=None):
+        return model(x, t, s - t)
 
 
 @lab.exercise(
@@ -194,7 +194,7 @@ class Given(simulators.ODEMethod):
         "Begin a list with x0, append step(last state, ts[k], ts[k + 1] − ts[k]) for each k, and torch.stack the list.",
     ),
     withhold=("simulators.simulate",),
-    library=lambda step, x0, ts: simulators.simulate(processes.ODE(step), x0, ts, Given(step), record=True),
+    library=lambda step, x0, ts: simulators.simulate(step, x0, ts, Given(), record=True),
     judge=trajectory,
     visible=[
         ((3, 2), [0.3, 0.4, 0.6, 0.9, 1.05, 1.1, 1.3], F32),
@@ -576,7 +576,7 @@ def terms_of_em(f, g, x, t, h, e):
     ),
     withhold=("simulators.EulerMaruyama.step", "simulators.simulate"),
     library=lambda drift, diffusion, x, t, h, noise: simulators.EulerMaruyama().step(
-        processes.SDE(drift, diffusion), x, t, h, noise
+        processes.SDE(drift, diffusion), x, t, t + h, noise
     ),
     judge=judges.repeatable,
     visible=[

@@ -381,8 +381,8 @@ def vector_field_from_score(schedule, t, shape, dtype=torch.float32):
 def library_steps(u, s, sigma, x0, ts, noises):
     """Euler–Maruyama by the library, with the noise that is given."""
     x, process = x0, sde_extension(u, s, sigma)
-    for t, h, noise in zip(ts[:-1], ts.diff(), noises):
-        x = EulerMaruyama().step(process, x, t, float(h), noise)
+    for t, s, noise in zip(ts[:-1], ts[1:], noises):
+        x = EulerMaruyama().step(process, x, t, s, noise)
     return x
 
 

@@ -84,7 +84,7 @@ def sample_by_midpoint(u, y, w, null, noise, steps):
     """With the library's guided field and its single step."""
     field, method, x = guidance.guided_vector_field(u, y, w, null), Midpoint(), noise
     for t in torch.linspace(0, 1, steps + 1)[:-1]:
-        x = method.step(field, x, t, 1 / steps)
+        x = method.step(field, x, t, t + 1 / steps)
     return x
 
 

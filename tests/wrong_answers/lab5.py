@@ -8,7 +8,6 @@ import math
 import torch
 
 from fmlab import conversions, losses, metrics, samplers, schedules
-from fmlab.processes import ODE
 from fmlab.schedules import DiffusionSchedule, Schedule, coefficient
 from tests.labs import solutions, source
 
@@ -59,7 +58,7 @@ def noise_in_place(x, data, t, s, schedule, noise, churn):
 
 
 def renoised_by_the_library(x, data, t, s, schedule, noise, churn):
-    return samplers.DDPM(schedule, "data", churn).step(ODE(lambda x, t: data), x, t, s - t, noise)
+    return samplers.DDPM(schedule, "data", churn).step(lambda x, t: data, x, t, s, noise)
 
 
 def integrated_by_the_library(f, g_squared, s):
