@@ -6,7 +6,8 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.measure import Rows, at_least, at_most, targets
-from fmlab.distributions import Empirical, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import GaussianMixture
 from fmlab.paths import GaussianPath
 
 T = 0.6  # the time of every field here; with CondOT, x = 0.6 z + 0.4 ε

@@ -7,7 +7,7 @@ import torch
 from benchmarks import grading
 from benchmarks.densities import random_mixture
 from benchmarks.measure import Numbers, costs, interleave
-from fmlab.distributions import Empirical
+from fmlab.datasets import Empirical
 from fmlab.metrics import convergence_order, energy_distance
 from fmlab.paths import GaussianPath
 from fmlab.processes import ornstein_uhlenbeck

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import Numbers, at_most, targets
 from course import build
-from fmlab.distributions import Checkerboard
+from fmlab.datasets import Checkerboard
 from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP
 from fmlab.paths import GaussianPath

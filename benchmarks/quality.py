@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 
 from benchmarks.measure import Numbers, at_most, targets
-from fmlab.distributions import Checkerboard
+from fmlab.datasets import Checkerboard
 from fmlab.losses import flow_matching_loss
 from fmlab.metrics import energy_distance
 from fmlab.models import MLP

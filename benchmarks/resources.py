@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.measure import Numbers, Rows, at_most, targets
 from benchmarks.simulation import eight_gaussians
-from fmlab.distributions import Checkerboard, Digits, Empirical
+from fmlab.datasets import Checkerboard, Digits, Empirical
 from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP, UNet
 from fmlab.paths import GaussianPath

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from benchmarks.measure import Numbers, at_least, at_most, targets
-from fmlab.distributions import Checkerboard, Circles, Digits, Moons
+from fmlab.datasets import Checkerboard, Circles, Digits, Moons
 from fmlab.guidance import guided_vector_field
 from fmlab.losses import flow_matching_loss, guided_flow_matching_loss
 from fmlab.metrics import energy_distance, fidelity, nearest_neighbour_distance

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
 from fmlab import widgets as explorers
-from fmlab.distributions import GaussianMixture, Word
+from fmlab.datasets import Word
+from fmlab.distributions import GaussianMixture
 
 CLASSES = [GaussianMixture([[-1.5, y], [0.5, y]], 0.12) for y in (1.0, 0.0, -1.0)]
 EXPLORERS = {

@@ -20,6 +20,10 @@ LONGEST = 100_000  # characters of a cell that is parsed; no answer is as long
 MOST_WORK = 200_000  # characters that IPython looks at, which it does anew for each magic of a cell
 FOR_ONE = 1000  # characters whose work each look is worth on top
 WORD = re.compile(r"[^\W\d]\w*")
+FOREIGN = re.compile(  # magics of cells that are not Python, or not this notebook's
+    r"%%(writefile|file|bash|sh|script|system|sx|cmd|html|javascript|js|latex|markdown|svg|perl|ruby|pypy|python[23]?)\b",
+    re.IGNORECASE,
+)
 INSERTED = re.compile(r"[${]\s*([^\W\d]\w*)")  # names whose values IPython puts into a command
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -40,6 +44,8 @@ def names(source: str) -> Names:
     """The names in a cell. What a magic is given may bind and use every word in it; so may a cell that is too long to
     look at, or a line that may be a magic without its sign."""
     text, parsed = _parsed(source)
+    if FOREIGN.match(source.lstrip()):
+        return Names(set(WORD.findall(source.lstrip().partition("\n")[0])), set(INSERTED.findall(source)))
     if parsed is None:
         words = set(WORD.findall(source))
         runs = len(source) > LONGEST or _is_much_work(source) or "\n" not in source.strip()
@@ -87,7 +93,7 @@ def _python(source: str) -> str:
     """A cell without IPython's syntax: what runs a whole cell makes way for the cell, other magics become calls."""
     head, _, body = source.lstrip().partition("\n")
     if head.startswith("%%"):
-        return _python(body)
+        return "" if FOREIGN.match(head) else _python(body)
     if _is_much_work(source):
         return source
     try:

@@ -12,7 +12,7 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-TIMED = ("time", "prun")  # magics of whole cells that run them as they are
+TIMED = ("time", "prun", "debug")  # magics of whole cells that run them as they are
 
 
 class Published(DisplayHook):

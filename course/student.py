@@ -67,6 +67,15 @@ def attend(notebook: Notebook, limits: dict[str, int], pipes: list[int], walled:
     Peer(*pipes, names=notebook.names, around=functools.partial(quietly, os.getpid())).serve()
 
 
+def come_home() -> None:
+    """Tensors are made where they can be, also for who made all of them on a GPU, which is not here."""
+    try:
+        torch.empty(0)
+    except Exception:  # of many kinds, for devices of many
+        with contextlib.suppress(Exception):
+            torch.set_default_device(None)
+
+
 def reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -112,6 +121,7 @@ class Notebook:
         self.error = []
         with capture_output() as captured:
             self.shell.run_cell(source)
+        come_home()
         streams = [("stdout", captured.stdout), ("stderr", captured.stderr)]
         outputs = [{"output_type": "stream", "name": name, "text": text} for name, text in streams if text]
         for rich in captured.outputs:

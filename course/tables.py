@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,19 +15,33 @@ Row = Mapping[str, str]  # by column
 
 
 def read(data: bytes) -> list[Row]:
-    """The rows of a table, in UTF-8 or Latin-1, with commas, semicolons or tabs. The first line names the columns.
+    """The rows of a table, with commas, semicolons or tabs, in any encoding that spreadsheets save.
+
+    The first line names the columns; above it may be one that tells Excel what is between them.
 
     Raises ValueError.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
+    text = re.sub(r"\Asep=.\s*?\n", "", _decoded(data), flags=re.IGNORECASE)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval=""))
     except csv.Error as error:
         raise ValueError(f"the table cannot be read: {error}") from None
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a table in UTF-8, UTF-16, Chinese or, if it is none of these, Latin-1."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data[:2]:
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le", "replace")
+    with contextlib.suppress(UnicodeDecodeError):
+        return data.decode("utf-8-sig")
+    with contextlib.suppress(UnicodeDecodeError):
+        text = data.decode("gb18030")
+        if re.match(r".*(姓|名|学号)", text):  # or else what is valid may be a few letters with accents
+            return text
+    return data.decode("cp1252", "replace")
 
 
 def columns(rows: Sequence[Row]) -> list[str]:

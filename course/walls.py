@@ -19,7 +19,7 @@ import select
 import signal
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +31,7 @@ MS_READONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 NOBODY = 65534
 READY = b"\0"  # what is said first, where nothing is amiss
+OF_A_SOCKET = 2**19  # bytes that wait in it, at most
 EVERY = 0.05  # seconds between two looks at the memory that a submission takes
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +44,7 @@ def lock_in(limits: Mapping[str, int], pipes: tuple[int, int]) -> None:
     _prctl(PR_SET_DUMPABLE, 1)  # for the files below; the process it was forked from stays out of reach
     separate()
     if inner := os.fork():
-        guard(inner, pipes[1], limits["memory"])
+        guard(inner, pipes[1], limits["memory"], sockets)
     die_with_parent()
     os.setsid()  # signals to a process group would reach its members outside
     close_all_but(pipes)
@@ -99,8 +100,12 @@ def only_small_things_to_write(disk: int) -> None:
         kept = (MS_NOSUID, "nosuid"), (MS_NODEV, "nodev"), (MS_NOEXEC, "noexec")
         flags = sum(flag for flag, name in kept if name in options)
         _checked(libc.mount(None, path, None, MS_REMOUNT | MS_BIND | MS_READONLY | flags, None))
+    if os.path.exists("/dev/zero"):  # memory that is shared and in no file could be had of it
+        _checked(libc.mount(b"/dev/null", b"/dev/zero", None, MS_BIND, None))
     if os.path.isdir("/dev/pts"):
-        _checked(libc.mount(b"devpts", b"/dev/pts", b"devpts", MS_NOSUID | MS_NOEXEC, b"newinstance,ptmxmode=0666"))
+        _checked(
+            libc.mount(b"devpts", b"/dev/pts", b"devpts", MS_NOSUID | MS_NOEXEC, b"newinstance,ptmxmode=0666,max=64")
+        )
     for folder, size in (b"/proc", 4096), (b"/dev/mqueue", 4096), (b"/dev/shm", disk), (b"/desk", disk):
         if os.path.isdir(folder):
             options = b"size=%d,nr_inodes=10000,mode=1777" % size
@@ -161,7 +166,8 @@ def without_power() -> None:
 
 
 # Calls of the kernel, and their numbers on the machines that are known. The first group are ways out or to another
-# process or into a key ring; the second keeps memory that is in no process and no file system.
+# process or into a key ring; the second keeps memory that is in no process and no file system; the third tells what
+# others do with files that all can read, or takes what there is only so much of on the whole machine.
 CALLS = {
     "x86_64": {
         **{"unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161},
@@ -171,6 +177,9 @@ CALLS = {
         **{"perf_event_open": 298, "userfaultfd": 323, "open_by_handle_at": 304},
         **{"memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68, "vmsplice": 278},
         **{"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427},
+        **{"semget": 64, "landlock_create_ruleset": 444},
+        **{"inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300, "mincore": 27, "cachestat": 451},
+        **{"syslog": 103, "io_setup": 206},
     },
     "aarch64": {
         **{"unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51},
@@ -180,13 +189,24 @@ CALLS = {
         **{"perf_event_open": 241, "userfaultfd": 282, "open_by_handle_at": 265},
         **{"memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186, "vmsplice": 75},
         **{"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427},
+        **{"semget": 190, "landlock_create_ruleset": 444},
+        **{"inotify_init1": 26, "fanotify_init": 262, "mincore": 232, "cachestat": 451},
+        **{"syslog": 116, "io_setup": 0},
     },
 }
-CLONE, CLONE3 = {"x86_64": 56, "aarch64": 220}, 435
+MISSING = {"x86_64": (435, 327), "aarch64": (435, 286)}  # clone3, whose flags cannot be seen; preadv2, which tells
+# what others have read; who gets "no such call" does without. Locks are granted without being taken: nobody else has
+# the files of a submission, and on those that all read, a lock would be a word to others and memory without a bound.
+GRANTED = {"x86_64": (73, 221), "aarch64": (32, 223)}  # flock; fadvise, which empties the cache
+FCNTL, LOCKS = {"x86_64": 72, "aarch64": 25}, (6, 7, 37, 38)
+NOTICES = (1024, 1026)  # calls of fcntl that tell what others do with a file
+PRCTL, MMAP, NOBODYS = {"x86_64": 157, "aarch64": 167}, {"x86_64": 9, "aarch64": 222}, 0x21  # shared and in no file
+SET_OPTION, BUFFERS = {"x86_64": 54, "aarch64": 208}, (7, 8)  # how much a socket keeps stays as it is
+CLONE = {"x86_64": 56, "aarch64": 220}
 SOCKET, FAMILIES = {"x86_64": 41, "aarch64": 198}, (1, 2, 10, 16)  # Unix, IPv4, IPv6, netlink: which namespaces hold
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 OTHER_ABI = 0x40000000  # where the numbers of x86-64's calls with short pointers begin
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # instructions of a filter
+LOAD, EQUAL, AT_LEAST, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06  # instructions of a filter
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
@@ -208,32 +228,41 @@ def filter_of(machine: str) -> bytes:
     def load(offset: int) -> bytes:
         return struct.pack("=HBBI", LOAD, 0, 0, offset)
 
+    def given(number: int, argument: int, *answers: bytes) -> bytes:
+        """Answers to a call by one of its arguments."""
+        inside = load(16 + 8 * argument) + b"".join(answers) + load(0)
+        return struct.pack("=HBBI", EQUAL, 0, len(inside) // 8, number) + inside
+
+    refused, granted = REFUSE | errno.EPERM, REFUSE  # with error 0
     code = load(4) + struct.pack("=HBBI", EQUAL, 1, 0, ARCHITECTURE[machine])
     code += struct.pack("=HBBI", RETURN, 0, 0, KILL) + load(0) + answer(AT_LEAST, OTHER_ABI, KILL)
-    for number in sorted(CALLS[machine].values()):
-        code += answer(EQUAL, number, REFUSE | errno.EPERM)
-    code += answer(EQUAL, CLONE3, REFUSE | errno.ENOSYS)  # whose flags cannot be seen; who gets this takes clone
-    code += struct.pack("=HBBI", EQUAL, 0, 3, CLONE[machine]) + load(16)
-    code += answer(ANY_BIT, ANY_NAMESPACE, REFUSE | errno.EPERM)
-    code += load(0) + struct.pack("=HBBI", EQUAL, 0, 2 * len(FAMILIES) + 2, SOCKET[machine]) + load(16)
-    code += b"".join(answer(EQUAL, family, ALLOW) for family in FAMILIES)
-    code += struct.pack("=HBBI", RETURN, 0, 0, REFUSE | errno.EAFNOSUPPORT)
+    code += b"".join(answer(EQUAL, number, refused) for number in sorted(CALLS[machine].values()))
+    code += b"".join(answer(EQUAL, number, REFUSE | errno.ENOSYS) for number in MISSING[machine])
+    code += b"".join(answer(EQUAL, number, granted) for number in GRANTED[machine])
+    code += given(CLONE[machine], 0, answer(ANY_BIT, ANY_NAMESPACE, refused))
+    code += given(FCNTL[machine], 1, *(answer(EQUAL, lock, granted) for lock in LOCKS))
+    code += given(FCNTL[machine], 1, *(answer(EQUAL, notice, refused) for notice in NOTICES))
+    code += given(PRCTL[machine], 0, answer(EQUAL, PR_SET_DUMPABLE, refused))  # the guard looks
+    code += given(MMAP[machine], 3, struct.pack("=HBBI", AND, 0, 0, NOBODYS), answer(EQUAL, NOBODYS, refused))
+    code += given(SET_OPTION[machine], 2, *(answer(EQUAL, buffer, granted) for buffer in BUFFERS))
+    other = struct.pack("=HBBI", RETURN, 0, 0, REFUSE | errno.EAFNOSUPPORT)
+    code += given(SOCKET[machine], 0, *(answer(EQUAL, family, ALLOW) for family in FAMILIES), other)
     return code + struct.pack("=HBBI", RETURN, 0, 0, ALLOW)
 
 
 # --- the guard --------------------------------------------------------------------------------------------------------
 
 
-def guard(inner: int, writing: int, memory: int) -> NoReturn:
+def guard(inner: int, writing: int, memory: int, more: Callable[[], int] = lambda: 0) -> NoReturn:
     """Wait for the submission's process, and kill it, with all that it started, when nobody listens any more or when
-    together they take more than this many bytes."""
+    together they take more than this many bytes. more(): what they take that is in no process."""
     out_of_sight()
     with contextlib.suppress(OSError):
         Path(f"/proc/{inner}/oom_score_adj").write_text("1000")  # if memory ends nevertheless, this is what ends
     listener, ordinary = select.poll(), _mapped(inner)
     listener.register(writing, 0)  # which reports errors alone
     while not os.waitpid(inner, os.WNOHANG)[0]:
-        if listener.poll(1000 * EVERY) or taken(tree(inner), ordinary, memory) > memory:
+        if listener.poll(1000 * EVERY) or taken(tree(inner), ordinary, memory) + more() > memory:
             os.kill(inner, signal.SIGKILL)
             os.waitpid(inner, 0)
             with contextlib.suppress(ProcessLookupError):
@@ -256,6 +285,11 @@ def taken(processes: Iterable[int], ordinary: int, enough: int) -> int:
     return sum(map(_share, processes)) + sum(shared.values())
 
 
+def sockets() -> int:
+    """Bytes that the sockets of this network may keep, also those that nobody has open any more."""
+    return OF_A_SOCKET * int(Path("/proc/net/sockstat").read_text().split()[2])
+
+
 def tree(root: int) -> list[int]:
     """A process, and all that it or one of those started."""
     children: dict[int, list[int]] = {}
@@ -271,11 +305,23 @@ def tree(root: int) -> list[int]:
 
 def _status(process: int, path: str = "status") -> dict[str, int]:
     """What the kernel says of a process in bytes; nothing once it has ended."""
-    try:
-        lines = [line.split() for line in Path(f"/proc/{process}/{path}").read_text(errors="replace").splitlines()]
-    except OSError:
-        return {}
+    lines = [line.split() for line in _lines(process, path)]
     return {line[0]: 1024 * int(line[1]) for line in lines if line[-1] == "kB"}
+
+
+def _lines(process: int, path: str) -> list[str]:
+    """Of a file of a process in /proc; of one whose first thread has ended, as another of its threads has it."""
+    for place in f"/proc/{process}", *(f"/proc/{process}/task/{thread}" for thread in _threads(process)):
+        with contextlib.suppress(OSError):
+            text = Path(place, path).read_text(errors="replace")
+            if text and (path != "status" or "VmSize" in text):
+                return text.splitlines()
+    return []
+
+
+def _threads(process: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        yield from os.listdir(f"/proc/{process}/task")
 
 
 def _own(process: int) -> int:
@@ -299,12 +345,11 @@ def _share(process: int) -> int:
 def _shared(process: int) -> Iterator[tuple[str, int]]:
     """What is shared on purpose and is in no file, each with its size in bytes; pages of it that are in no process's
     table are in memory as well."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
-            place, mode, _, _, number, *path = line.split(maxsplit=5)
-            if mode[3] == "s" and path and path[0].endswith("(deleted)"):
-                first, last = (int(end, 16) for end in place.split("-"))
-                yield number, last - first
+    for line in _lines(process, "maps"):
+        place, mode, _, _, number, *path = line.split(maxsplit=5)
+        if mode[3] == "s" and path and path[0].endswith("(deleted)"):
+            first, last = (int(end, 16) for end in place.split("-"))
+            yield number, last - first
 
 
 def _prctl(option: int, *args: int) -> int:

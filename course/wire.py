@@ -41,8 +41,10 @@ MOST_BYTES = 64 * 2**20  # of one message
 MOST_TEXT = 10 * 2**20  # of one message without its arrays
 MOST_ITEMS = 2**20  # in one message: each takes some hundred bytes once it is parsed
 MOST_ARRAYS = 2**16  # in one message
+MOST_NUMBERS = 2**20  # in an array of NumPy, which a check takes apart number by number
 MOST_KEPT = 2**28  # bytes of tensors that are kept because a gradient may be asked for
-OF_A_NODE = 2**12  # bytes that keeping any tensor takes beside its own
+OF_A_NODE, OF_AN_EDGE = 2**12, 2**7  # bytes that keeping any tensor takes beside its own, and for each it is made from
+MOST_ASKED = 2**29  # bytes that a grader is sent during one call, which may keep all of it
 DEEPEST = 40  # calls within calls
 WITHOUT_ARRAY = (torch.complex32, torch.qint8, torch.quint8, torch.qint32)  # dtypes of tensors that do not travel
 
@@ -111,11 +113,12 @@ class Peer:
         self.functions: list[Callable] = []
         self.sent: list[Tensor] = []
         self.received: dict[int, Tensor] = {}  # by the number that their owner gave them
-        self.cut, self.kept = False, 0
+        self.cut, self.kept, self.asked = False, 0, 0
 
     def close(self) -> None:
         """End the connection; the other end is told by its silence."""
         self.broken = True
+        self.forget()  # what is kept for gradients, which knows this end, would stay for ever
         for descriptor in (self.reading, self.writing):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -132,6 +135,7 @@ class Peer:
         if self.broken:
             raise Broken("the process with this function has ended")
         self.broken = True  # until an answer is complete
+        self.asked = self.asked if self.depth else 0
         result = self._call(target, args, options)
         self.broken = False
         if isinstance(result, Exception):
@@ -242,12 +246,12 @@ class Peer:
             lambda _: None if self.cut else self.call("accumulate", number, seen[-1])
         )
         made_from = [self.sent[k] for k in wanted]
-        self._keep(value)
+        self._keep(value, len(wanted))
         self.received[number] = Bridge.apply(self, number, wanted, seen, value, anchor, *made_from)
         return self.received[number]
 
-    def _keep(self, value: Tensor) -> None:
-        self.kept += value.nbytes + OF_A_NODE
+    def _keep(self, value: Tensor, edges: int = 0) -> None:
+        self.kept += value.nbytes + OF_A_NODE + OF_AN_EDGE * edges
         if self.kept > MOST_KEPT:
             raise Broken(f"tensors of {self.kept / 2**20:.0f} MB would have to be kept for their gradients")
 
@@ -277,6 +281,9 @@ class Peer:
         if sum(map(text.count, (b",", b"[", b"{"))) > MOST_ITEMS:
             raise Broken("a message with too many parts")
         blobs = [self._read(*struct.unpack("<Q", self._read(8, left)), left) for _ in range(count)]
+        self.asked += len(text) + sum(map(len, blobs))
+        if self.discreet and self.asked > MOST_ASKED:
+            raise Broken(f"{self.asked / 2**20:.0f} MB came during one call")
         try:
             message = self._decode(json.loads(text), blobs)
             kind, first, *others = message
@@ -358,6 +365,8 @@ class Peer:
             return {key: self._decode(item, blobs) for key, item in content.items()}
         if kind == "array":
             array = _array(blobs[content])
+            if self.discreet and array.size > MOST_NUMBERS:
+                raise Broken(f"a NumPy array of {array.size} numbers; at most {MOST_NUMBERS} are read")
             return array if array.ndim else array[()]
         if kind == "tensor":
             tensor = _tensor(_array(blobs[content]), value.get("bfloat16"))

@@ -21,11 +21,13 @@ A conversion is singular where D = 0 or the target is infinite: from data at β 
 import torch
 from torch import Tensor
 
-from fmlab.schedules import Schedule, coefficient, require, time, time_like
+from fmlab.schedules import Schedule
+from fmlab.values import coefficient, half_in_single, require, require_one_shape, time, time_like
 
 OUTPUTS = ("vector_field", "score", "noise", "data", "velocity")
 
 
+@half_in_single
 def convert(value: Tensor, x: Tensor, t, schedule: Schedule, *, source: str, target: str) -> Tensor:
     """The output `target` from the output `source` = value, at the state x and time t.
 
@@ -33,8 +35,7 @@ def convert(value: Tensor, x: Tensor, t, schedule: Schedule, *, source: str, tar
     Raises ValueError for unknown names, shapes that differ, or where the conversion is singular (naming t).
     """
     _known(source), _known(target)
-    if value.shape != x.shape:
-        raise ValueError(f"value and x must have one shape, got {tuple(value.shape)} and {tuple(x.shape)}")
+    require_one_shape(value=value, x=x)
     t = time_like(t, x)
     if source == target:
         return value

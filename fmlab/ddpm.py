@@ -18,13 +18,16 @@ and since both means differ only in ε̂ for ε, each KL is w_k ‖ε − ε̂�
 """
 
 import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fmlab.distributions import log_normal
 from fmlab.schedules import LinearVP, Schedule
+from fmlab.values import coefficient, holds, normal_like, require_precise, without_gradients
 
 NoiseModel = Callable[[Tensor, Tensor], Tensor]
 
@@ -79,9 +82,19 @@ class Chain:
         return math.sqrt(self.alphas[k]) * x + math.sqrt(self.betas[k]) * noise
 
     def noised(self, x0: Tensor, k: int, noise: Tensor) -> Tensor:
-        """x_k = √ᾱ_k x_0 + √(1 − ᾱ_k) ε at once, for 0 ≤ k ≤ K."""
+        """x_k = √ᾱ_k x_0 + √(1 − ᾱ_k) ε at once, for 0 ≤ k ≤ K. k: an integer, or one for each point, (n,)."""
+        if isinstance(k, Tensor) and k.ndim:
+            return self._noised_each(x0, k, noise)
         k = self._index(k, 0)
         return math.sqrt(self.alpha_bars[k]) * x0 + math.sqrt(1 - self.alpha_bars[k]) * noise
+
+    def _noised_each(self, x0: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+        """`noised` with a step for each point, k: (n,)."""
+        whole = not (k.is_floating_point() or k.is_complex() or k.dtype == torch.bool)
+        if not whole or k.shape != x0.shape[:1] or not holds((k >= 0) & (k <= self.n_steps)):
+            raise ValueError(f"k must be one or {len(x0)} whole numbers from 0 to {self.n_steps}, got {str(k)[:80]}")
+        kept = self.alpha_bars.to(x0.device)[k.long()]
+        return coefficient(kept.sqrt().to(x0), x0) * x0 + coefficient((1 - kept).sqrt().to(x0), x0) * noise
 
     def predicted_data(self, x: Tensor, noise: Tensor, k: int) -> Tensor:
         """x̂_0 = (x_k − √(1 − ᾱ_k) ε̂)/√ᾱ_k, the inverse of `noised`."""
@@ -132,7 +145,7 @@ class Chain:
         means = self.posterior_mean(x, x0, k), self.model_mean(x, noise, k)
         return gaussian_kl(means[0], self.posterior_variance(k), means[1], self.model_variance(k, variance))
 
-    @torch.no_grad()
+    @without_gradients
     def elbo_terms(
         self, x0: Tensor, model: NoiseModel, variance: str = "beta", generator: torch.Generator | None = None
     ) -> "ElboTerms":
@@ -140,14 +153,15 @@ class Chain:
 
         x0: (n, *shape). model: callable ε̂(x, t), at the library's time. To average over q, repeat x_0.
         """
+        require_precise(x0, "x0")
         prior = gaussian_kl(self.noised(x0, self.n_steps, torch.zeros_like(x0)), 1 - self.alpha_bars[-1], 0 * x0, 1.0)
         steps = x0.new_empty(self.n_steps - 1, len(x0))
         for k in range(1, self.n_steps + 1):
-            x = self.noised(x0, k, torch.empty_like(x0).normal_(generator=generator))
+            x = self.noised(x0, k, normal_like(x0, generator))
             noise = model(x, self.time(k).to(x))
             if k == 1:
                 mean, sigma2 = self.model_mean(x, noise, 1), self.model_variance(1, variance)
-                reconstruction = gaussian_log_prob(x0, mean, sigma2)
+                reconstruction = log_normal(x0, mean, sigma2**0.5)
             else:
                 steps[k - 2] = self.step_kl(x, x0, noise, k, variance)
         return ElboTerms(reconstruction, steps, prior)
@@ -159,10 +173,9 @@ class Chain:
         mean = self.model_mean(x, noise, k)
         if k == 1:
             return mean
-        fresh = torch.empty_like(x).normal_(generator=generator)
-        return mean + math.sqrt(self.model_variance(k, variance)) * fresh
+        return mean + math.sqrt(self.model_variance(k, variance)) * normal_like(x, generator)
 
-    @torch.no_grad()
+    @without_gradients
     def ancestral_sample(
         self,
         model: NoiseModel,
@@ -176,6 +189,7 @@ class Chain:
         model: callable ε̂(x, t), at the library's time. x: (n, *shape).
         Returns x_0: (n, *shape), or if record all states from x_K to x_0: (K + 1, n, *shape).
         """
+        require_precise(x, "x")
         states = [x]
         for k in range(self.n_steps, 0, -1):
             x = self.ancestral_step(x, model(x, self.time(k).to(x)), k, variance, generator)
@@ -183,6 +197,10 @@ class Chain:
         return torch.stack(states) if record else x
 
     def _index(self, k: int, lowest: int = 1) -> int:
+        try:
+            k = operator.index(k)
+        except (TypeError, RuntimeError):
+            raise TypeError(f"k must be a whole number, one for all points, got {str(k)[:80]}") from None
         if not lowest <= k <= self.n_steps:
             raise ValueError(f"k must be from {lowest} to {self.n_steps}, got {k}")
         return k
@@ -207,14 +225,8 @@ def gaussian_kl(mean: Tensor, variance, other_mean: Tensor, other_variance) -> T
     means: (n, *shape); variances: positive numbers. Returns (n,).
     """
     ratio = float(variance / other_variance)
-    spread = mean[0].numel() * (ratio - 1 - math.log(ratio))
+    spread = math.prod(mean.shape[1:]) * (ratio - 1 - math.log(ratio))
     return ((mean - other_mean).flatten(1).square().sum(1) / float(other_variance) + spread) / 2
-
-
-def gaussian_log_prob(x: Tensor, mean: Tensor, variance: float) -> Tensor:
-    """log N(x; mean, variance I) of x: (n, *shape). Returns (n,)."""
-    square = (x - mean).flatten(1).square().sum(1)
-    return -(square / variance + x[0].numel() * math.log(2 * math.pi * variance)) / 2
 
 
 def _checked(betas: Tensor) -> Tensor:

@@ -29,15 +29,16 @@ A map X(x, s, t), an average velocity v(x, s, t) and a field u(x, t) are callabl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fmlab.distributions import GaussianMixture
 from fmlab.processes import Field
-from fmlab.schedules import CondOT, Schedule, coefficient, time_like
+from fmlab.schedules import CondOT, Schedule
 from fmlab.simulators import Method, like, simulate, span
-from fmlab.values import precise
+from fmlab.values import coefficient, half_in_single, precise, time_like, without_gradients
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -53,6 +54,7 @@ class GaussianFlowMap:
             raise ValueError(f"std must be positive, got {std}")
         self.mean, self.std, self.schedule = torch.as_tensor(mean), float(std), schedule or CondOT()
 
+    @half_in_single
     def __call__(self, x: Tensor, s, t) -> Tensor:
         (a, spread), (a_later, spread_later) = self._law(s, x), self._law(t, x)
         mean = self.mean.to(x)
@@ -105,12 +107,20 @@ class LineFlowMap:
 
 def map_of(v: Map) -> Map:
     """The map X_{s,t}(x) = x + (t − s) v_{s,t}(x) of an average velocity."""
-    return lambda x, s, t: x + _gap(s, t, x) * v(x, s, t)
+    return partial(_moved, v)
 
 
 def average_velocity(flow_map: Map) -> Map:
     """v_{s,t}(x) = (X_{s,t}(x) − x)/(t − s) of a map, for s ≠ t."""
-    return lambda x, s, t: (flow_map(x, s, t) - x) / _gap(s, t, x)
+    return partial(_average_velocity, flow_map)
+
+
+def _moved(v: Map, x: Tensor, s, t) -> Tensor:
+    return x + _gap(s, t, x) * v(x, s, t)
+
+
+def _average_velocity(flow_map: Map, x: Tensor, s, t) -> Tensor:
+    return (flow_map(x, s, t) - x) / _gap(s, t, x)
 
 
 # --- the three equations ----------------------------------------------------------------------------------------------
@@ -213,13 +223,13 @@ class Consistency(Method):
         return coefficient(s, x) * data + coefficient(1 - s, x) * noise
 
 
-@torch.no_grad()
+@without_gradients
 def sample_map(v: Map, x0: Tensor, times: Sequence[float] | Tensor = (0.0, 1.0)) -> Tensor:
     """States at the last time, by the map from each of the times to the next: one call each. Returns (n, *shape)."""
     return simulate(v, x0, times, FlowMap())
 
 
-@torch.no_grad()
+@without_gradients
 def sample_consistency(
     v: Map, x0: Tensor, times: Sequence[float] = (0.0,), generator: torch.Generator | None = None
 ) -> Tensor:

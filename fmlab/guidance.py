@@ -7,10 +7,11 @@ less. For a Gaussian path the same holds for scores, since field and score are a
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
-from fmlab.losses import drop_labels
+from fmlab.losses import drop_labels, null_label
 
 __all__ = ["drop_labels", "guided_vector_field"]
 
@@ -20,12 +21,9 @@ def guided_vector_field(model: Callable[..., Tensor], y, w: float = 1.0, null: i
 
     model: callable u(x, t, y). y: one label, or one for each point (n,). null: by default `model.null_label`.
     """
-    null = model.null_label if null is None else null
-    if null is None:
-        raise ValueError("guidance needs a model with labels; build it with labels=… (the number of classes)")
+    return partial(_guided, model, y, w, null_label(model, null))
 
-    def field(x: Tensor, t) -> Tensor:
-        guided = model(x, t, y)
-        return guided if w == 1 else (1 - w) * model(x, t, null) + w * guided
 
-    return field
+def _guided(model: Callable[..., Tensor], y, w: float, null: int, x: Tensor, t) -> Tensor:
+    guided = model(x, t, y)
+    return guided if w == 1 else (1 - w) * model(x, t, null) + w * guided

@@ -13,14 +13,13 @@ E[v vᵀ] = I.
 import torch
 from torch import Tensor
 
-from fmlab.ddpm import gaussian_log_prob
+from fmlab.distributions import log_normal
 from fmlab.processes import ODE, Field
-from fmlab.schedules import coefficient
 from fmlab.simulators import Midpoint, ODEMethod, simulate
-from fmlab.values import holds
+from fmlab.values import coefficient, holds, require_precise, transformed, without_gradients
 
 
-@torch.no_grad()
+@without_gradients
 def log_likelihood(
     x: Tensor,
     vector_field: Field,
@@ -45,6 +44,7 @@ def log_likelihood(
     """
     if not 0 < t_end <= 1:
         raise ValueError(f"t_end must be in (0, 1], got {t_end}")
+    _require_states(x)
     v = None if probes is None else draw_probes(probes, x, noise, generator)
 
     def joint_field(state, t):  # of (X_t, ∫ div u dt)
@@ -55,7 +55,7 @@ def log_likelihood(
     ts = torch.linspace(t_end, 0, steps + 1, dtype=torch.float64)
     start = simulate(ODE(joint_field), end, ts, method or Midpoint())
     x0, minus_integral = start[:, :-1].reshape(x.shape), start[:, -1]
-    log_p0 = gaussian_log_prob(x0, torch.zeros_like(x0), 1.0) if p_init is None else p_init.log_prob(x0)
+    log_p0 = log_normal(x0, torch.zeros_like(x0), 1.0) if p_init is None else p_init.log_prob(x0)
     return log_p0 + minus_integral
 
 
@@ -67,8 +67,7 @@ def divergence(vector_field: Field, x: Tensor, t, probes: Tensor | None = None) 
     Returns (n,), without gradients.
     Raises ValueError if shapes differ, or if x is not floating point.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
-        raise ValueError("x must be a floating-point tensor of shape (n, *shape)")
+    _require_states(x)
     return _field_and_divergence(vector_field, x, torch.as_tensor(t, dtype=x.dtype, device=x.device), probes)[1]
 
 
@@ -78,9 +77,11 @@ def continuity_residual(density: Field, vector_field: Field, x: Tensor, t) -> Te
     density: callable p(x, t) → (n,). vector_field: callable u(x, t). Both are differentiable, and treat each row on its
     own. x: (n, *shape); t: a scalar or (n,). Returns (n,), without gradients.
     """
-    with torch.enable_grad():
+    _require_states(x)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone()
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach().expand(len(x)).clone().requires_grad_()
-        (change,) = torch.autograd.grad(density(x, t).sum(), t)
+        (change,) = torch.autograd.grad(density(x, t).sum() + 0 * t.sum(), t)
     return change + divergence(lambda x, t: coefficient(density(x, t), x) * vector_field(x, t), x, t.detach())
 
 
@@ -99,6 +100,7 @@ def draw_probes(m: int, x: Tensor, noise: str = "rademacher", generator: torch.G
     "rademacher" draws ±1, and is exact where ∂u/∂x is diagonal; "gaussian" draws N(0, 1).
     Raises ValueError for m < 1 or another kind of noise.
     """
+    require_precise(x, "x")
     if m < 1:
         raise ValueError(f"need at least one probe, got {m}")
     v = x.new_empty(m, *x.shape)
@@ -116,7 +118,7 @@ def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Ten
         if not isinstance(u, Tensor) or u.shape != x.shape:
             shape = tuple(u.shape) if isinstance(u, Tensor) else type(u).__name__
             raise ValueError(f"the field must return a tensor of the shape of x, {tuple(x.shape)}, got {shape}")
-        if not u.requires_grad and not t.ndim and not holds(u == u[:1]):
+        if not u.requires_grad and not holds(u == vector_field(x + 1, t.clone())):
             raise ValueError(
                 "the field depends on x, but not differentiably: is it computed under torch.no_grad(), or detached?"
             )
@@ -127,6 +129,16 @@ def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Ten
             raise ValueError(f"probes must have shape (m, *{tuple(x.shape)}), got {tuple(probes.shape)}")
         terms = [(_pulled_back(u * v, x) * v).flatten(1).sum(1) for v in probes]
         return u.detach(), torch.stack(terms).mean(0)
+
+
+def _require_states(x: Tensor) -> None:
+    """Raise unless x has the shape (n, *shape), in a precision that derivatives can be taken in, and outside of
+    torch.func."""
+    require_precise(x, "x")
+    if x.ndim < 2:
+        raise ValueError(f"x must have shape (n, *shape), got {tuple(x.shape)}; n numbers are x[:, None]")
+    if transformed(x):
+        raise ValueError("divergences take derivatives of their own, row by row; they do not work within torch.func")
 
 
 def _pulled_back(value: Tensor, x: Tensor) -> Tensor:

@@ -16,14 +16,17 @@ A model is any callable model(x, t), z: (n, *shape) a batch of data. All return 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from fmlab.conversions import coefficient, time_like, x_mse_weight
-from fmlab.distributions import Empirical, GaussianMixture
-from fmlab.paths import GaussianPath, LinearPath
+from fmlab.conversions import x_mse_weight
+from fmlab.datasets import Empirical
+from fmlab.distributions import GaussianMixture
+from fmlab.paths import GaussianPath, LinearPath, Path
 from fmlab.schedules import Schedule
+from fmlab.values import coefficient, normal_like, require_precise, time_like
 
 Model = Callable[..., Tensor]
 Times = Callable[[int, torch.Generator | None], Tensor]
@@ -33,16 +36,16 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Times:
     """The draw of n times uniform on [low, high)."""
     if not 0 <= low < high <= 1:
         raise ValueError(f"need 0 ≤ low < high ≤ 1, got {low} and {high}")
+    return partial(_uniform, low, high)
 
-    def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator, device=generator.device if generator else None)
 
-    return draw
+def _uniform(low: float, high: float, n: int, generator: torch.Generator | None = None) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=generator, device=generator.device if generator else None)
 
 
 def flow_matching_loss(
     model: Model,
-    path: GaussianPath | LinearPath,
+    path: Path,
     z: Tensor,
     x0: Tensor | None = None,
     times: Times = uniform(),
@@ -53,7 +56,7 @@ def flow_matching_loss(
     x0: the starting points ε, such as a batch of another data set for a `LinearPath`; standard normal if not given.
     """
     t = _times(times, z, generator)
-    noise = _noise(z, generator) if x0 is None else x0
+    noise = normal_like(z, generator) if x0 is None else x0
     return _square(_predict(model, path.interpolate(z, noise, t), t) - path.velocity(z, noise, t)).mean()
 
 
@@ -70,7 +73,7 @@ def score_matching_loss(
     weight: w(t), 1 if not given. The target then grows like 1/β² as t → 1, so that with uniform times on [0, 1) the
     expectation is infinite: clip the times, uniform(0, 0.99), or weigh with β², which gives the noise prediction loss.
     """
-    t, noise = _times(times, z, generator), _noise(z, generator)
+    t, noise = _times(times, z, generator), normal_like(z, generator)
     beta = coefficient(path.schedule.beta(t), z)
     errors = _square(_predict(model, path.interpolate(z, noise, t), t) + noise / beta)
     return _weighted(errors, weight, t)
@@ -84,7 +87,7 @@ def ddpm_loss(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Noise prediction loss E‖ε_θ(x, t) − ε‖²: score matching with ε_θ = −β s_θ and weight β².    [slides]"""
-    t, noise = _times(times, z, generator), _noise(z, generator)
+    t, noise = _times(times, z, generator), normal_like(z, generator)
     return _square(_predict(model, path.interpolate(z, noise, t), t) - noise).mean()
 
 
@@ -102,19 +105,35 @@ def guided_flow_matching_loss(
 
     y: (n,) labels of z, each replaced by the null label with probability `drop`; null: by default `model.null_label`.
     """
-    y = drop_labels(y, drop, model.null_label if null is None else null, generator)
+    y = drop_labels(y, drop, null_label(model, null), generator)
     if len(y) != len(z):
         raise ValueError(f"need one label for each of the {len(z)} points, got {len(y)}")
     return flow_matching_loss(lambda x, t: model(x, t, y), path, z, times=times, generator=generator)
 
 
+def null_label(model: Model, null: int | None = None) -> int:
+    """The label that says none: `null`, or the one that the model names. Raises ValueError where there is neither."""
+    null = getattr(model, "null_label", None) if null is None else null
+    if null is None:
+        raise ValueError(
+            "guidance needs a model with labels: build a network with labels=… (the number of classes), or say with "
+            "null=… which label a function takes for none"
+        )
+    return null
+
+
 def drop_labels(y: Tensor, p: float, null: int, generator: torch.Generator | None = None) -> Tensor:
-    """The labels y: (n,), each replaced by `null` with probability p. Leaves y as it is."""
+    """The labels y: (n,), each replaced by `null` with probability p. Leaves y as it is.
+
+    They keep their dtype where it has room for `null`, and else become int64.
+    """
     if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.ndim != 1:
         raise ValueError(f"labels must be a tensor of whole numbers (n,), got {_describe(y)}")
     if not 0 <= p <= 1:
         raise ValueError(f"the probability of dropping a label must be in [0, 1], got {p}")
     dropped = torch.rand(len(y), generator=generator, device=y.device) < p
+    room = torch.iinfo(y.dtype)
+    y = y if room.min <= null <= room.max else y.long()
     return torch.where(dropped, torch.full_like(y, null), y)
 
 
@@ -130,7 +149,7 @@ def marginal_flow_matching_loss(
 
     With z from p_data and a generator in the same state, the same x and t are drawn as by `flow_matching_loss`.
     """
-    t, noise = _times(times, z, generator), _noise(z, generator)
+    t, noise = _times(times, z, generator), normal_like(z, generator)
     x = path.interpolate(z, noise, t)
     return _square(_predict(model, x, t) - path.marginal(p_data).vector_field(x, t)).mean()
 
@@ -148,7 +167,7 @@ def marginal_score_matching_loss(
 
     With z from p_data and a generator in the same state, the same x and t are drawn as by `score_matching_loss`.
     """
-    t, noise = _times(times, z, generator), _noise(z, generator)
+    t, noise = _times(times, z, generator), normal_like(z, generator)
     x = path.interpolate(z, noise, t)
     errors = _square(_predict(model, x, t) - path.marginal(p_data).score(x, t))
     return _weighted(errors, weight, t)
@@ -162,7 +181,11 @@ def reflow_loss(sample: Callable[[Tensor], Tensor], x0: Tensor) -> Callable[[Mod
     """
     with torch.no_grad():
         x1 = sample(x0)
-    return lambda model, k, t: flow_matching_loss(model, LinearPath(), x1[k], x0[k], times=lambda n, generator: t)
+    return partial(_reflow_loss, x0, x1)
+
+
+def _reflow_loss(x0: Tensor, x1: Tensor, model: Model, k: Tensor, t: Tensor) -> Tensor:
+    return flow_matching_loss(model, LinearPath(), x1[k], x0[k], times=lambda n, generator: t)
 
 
 def loss_over_log_snr(
@@ -179,8 +202,9 @@ def loss_over_log_snr(
     λ is drawn uniform on [low, high) and t is the time at which the schedule has it. The schedule enters only there:
     for one denoiser, seen through each schedule's scale, the value depends on w and the end points alone.
     """
+    _require_data(z)
     log_snr = low + (high - low) * torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device)
-    t, noise = path.schedule.time_at(log_snr), _noise(z, generator)
+    t, noise = path.schedule.time_at(log_snr), normal_like(z, generator)
     errors = _square(_predict(model, path.interpolate(z, noise, t), t) - noise)
     return (high - low) * _weighted(errors, weight, log_snr)
 
@@ -197,16 +221,17 @@ def effective_weight(output: str, log_snr: Tensor, schedule: Schedule) -> Tensor
 
 def _times(times: Times, z: Tensor, generator: torch.Generator | None) -> Tensor:
     """One time for each point of z, after a check of both."""
-    if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2:
-        raise ValueError(f"z must be floating point of shape (n, *shape), got {_describe(z)}")
+    _require_data(z)
     t = times(len(z), generator)
-    if t.shape != z.shape[:1]:
-        raise ValueError(f"times must draw one for each of the {len(z)} points, got shape {tuple(t.shape)}")
+    if not isinstance(t, Tensor) or t.shape != z.shape[:1]:
+        raise ValueError(f"times must draw one for each of the {len(z)} points, got {_describe(t)}")
     return time_like(t, z)
 
 
-def _noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.empty_like(z).normal_(generator=generator)
+def _require_data(z: Tensor) -> None:
+    if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
+        raise ValueError(f"z must be floating point of shape (n, *shape), n ≥ 1, got {_describe(z)}")
+    require_precise(z, "z")
 
 
 def _predict(model: Model, x: Tensor, t: Tensor) -> Tensor:

@@ -6,49 +6,61 @@ states with exact ones, path by path (strong) or in the mean (weak). Samples wit
 classifier knows them, how much they differ within a class, and how far they are from the data that were learned.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fmlab.values import holds, precise
+from fmlab.values import half_in_single, holds, precise, require_floating, require_tensor, tracked, transformed
 
 CHUNK = 512  # rows and columns of the distance matrix held at a time
+EXACT, EXPANDED = "donot_use_mm_for_euclid_dist", "use_mm_for_euclid_dist"  # how torch computes distances
 
 
+@half_in_single
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """Squared energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖ between the two empirical distributions.
 
     x: (n, *shape), y: (m, *shape). Returns a scalar ≥ 0 (up to rounding).
     Cost (n + m)²/2 distances, held in tiles of `CHUNK` rows and columns. Squares are expanded around the mean of x,
-    ‖x‖² + ‖y‖² − 2xᵀy: of a distance near 0 that loses digits, of a mean distance none that matter.
+    ‖x‖² + ‖y‖² − 2xᵀy: of a distance near 0 that loses digits, of a mean distance none that matter, unless many
+    distances are near 0, as in clusters far from each other. Then, and where gradients are tracked, distances are those
+    of the differences.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
     x, y = _points(x, y)
     centre = x.mean(0)
-    x, y = (x - centre).split(CHUNK), (y - centre).split(CHUNK)
-    return (2 * _mean_distance(x, y) - _mean_distance(x) - _mean_distance(y)).to(centre)
+    x, y = x - centre, y - centre
+    exact = tracked(x, y) or _clustered(torch.cat([_some(x), _some(y)]))
+    x, y = x.split(CHUNK), y.split(CHUNK)
+    return (2 * _mean_distance(x, y, exact) - _mean_distance(x, x, exact) - _mean_distance(y, y, exact)).to(centre)
 
 
+@half_in_single
 def sliced_wasserstein(
     x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None
 ) -> Tensor:
     """Sliced 2-Wasserstein distance (E_v W₂²(vᵀX, vᵀY))^½ over random unit directions v.
 
-    x: (n, *shape), y: (m, *shape). Returns a scalar. On a line, W₂ pairs equal quantiles, so each direction costs
-    one sort.
+    x: (n, *shape), y: (m, *shape). Returns a scalar. On a line, W₂ pairs equal quantiles: between two of the levels
+    i/n and j/m each set stands at one point, so each direction costs one sort, and the distance is exact for any sizes.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
     x, y = _points(x, y)
+    if projections < 1:
+        raise ValueError(f"need at least one direction, got {projections}")
     directions = torch.randn(x.shape[1], projections, dtype=x.dtype, device=x.device, generator=generator)
     directions /= directions.norm(dim=0)
     x, y = (x @ directions).sort(0).values, (y @ directions).sort(0).values
-    if len(x) != len(y):
-        levels = (torch.arange(max(len(x), len(y))).to(x) + 0.5) / max(len(x), len(y))
-        x, y = (points[(levels * len(points)).long()] for points in (x, y))
-    return (x - y).square().mean().sqrt()
+    if len(x) == len(y):
+        return _root((x - y).square().mean())
+    of_x, of_y, share = _couplings(len(x), len(y))
+    squares = (x[of_x.to(x.device)] - y[of_y.to(x.device)]).square().mean(1)
+    return _root(squares @ share.to(x))
 
 
+@half_in_single
 def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.Generator | None = None) -> float:
     """p-value of the two-sample test that x and y come from one distribution, by their energy distance.
 
@@ -61,7 +73,7 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.
     """
     x, y = _points(x, y)
     pooled = torch.cat([x, y])
-    distances = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(pooled, pooled, compute_mode=EXACT)
     labels = torch.cat([x.new_full((len(x),), 1 / len(x)), x.new_full((len(y),), -1 / len(y))])
     order = torch.rand(permutations, len(pooled), device=x.device, generator=generator).argsort(1)
     divisions = torch.cat([labels[None], labels[order]])  # each row w has −wᵀ D w = its energy distance
@@ -70,18 +82,21 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.
     return (1 + int(at_least.sum())) / (1 + permutations)
 
 
+@half_in_single
 def strong_error(x: Tensor, y: Tensor) -> Tensor:
     """Strong error E‖X − Y‖ of states x against exact states y on the same paths, both (n, *shape)."""
     _same_shape(x, y)
     return (x - y).reshape(len(x), -1).norm(dim=1).mean()
 
 
+@half_in_single
 def weak_error(x: Tensor, y: Tensor) -> Tensor:
     """Weak error ‖E X − E Y‖ of states x against exact states y, both (n, *shape)."""
     _same_shape(x, y)
     return (x - y).mean(0).norm()
 
 
+@half_in_single
 def path_curvature(states: Tensor) -> Tensor:
     """How far trajectories are from straight: mean length over mean distance between the ends, minus 1.
 
@@ -89,8 +104,9 @@ def path_curvature(states: Tensor) -> Tensor:
     line run through in one direction, at any speed. Chords cut corners: record finely.
     Raises ValueError for fewer than two times, or where no trajectory moves.
     """
-    if states.ndim < 3 or len(states) < 2:
-        raise ValueError(f"states must have shape (T, n, *shape) with T ≥ 2, got {tuple(states.shape)}")
+    require_floating(states, "states")
+    if states.ndim < 3 or len(states) < 2 or not states.shape[1]:
+        raise ValueError(f"states must have shape (T, n, *shape) with T ≥ 2 and n ≥ 1, got {tuple(states.shape)}")
     length = states.diff(dim=0).flatten(2).norm(dim=2).sum(0).mean()
     distance = (states[-1] - states[0]).flatten(1).norm(dim=1).mean()
     if not holds(distance > 0):
@@ -110,23 +126,29 @@ def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:
     return (log_h @ log_error) / (log_h @ log_h)
 
 
+@half_in_single
 def fidelity(logits: Tensor, y: Tensor) -> Tensor:
     """Share of points whose label the classifier finds most likely. logits: (n, labels), y: (n,), whole numbers."""
+    require_floating(logits, "logits"), require_tensor(y, "y")
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not len(y):
         raise ValueError(f"need logits (n, labels) and labels (n,), got {tuple(logits.shape)} and {tuple(y.shape)}")
     return (logits.argmax(1) == y).to(logits).mean()
 
 
+@half_in_single
 def diversity(x: Tensor, y: Tensor) -> Tensor:
     """Mean Euclidean distance between two different points of one class, averaged over the classes.
 
     x: (n, *shape), y: (n,). Raises ValueError where a class has one point only.
     """
+    require_floating(x, "x"), require_tensor(y, "y")
     if y.shape != x.shape[:1] or not len(y) or y.unique(return_counts=True)[1].min() < 2:
         raise ValueError(f"need two points of each class at least, got {tuple(x.shape)} and labels {tuple(y.shape)}")
-    return torch.stack([torch.pdist(x[y == label].flatten(1)).mean() for label in y.unique()]).mean()
+    classes = [x[y == label].flatten(1) for label in y.unique()]
+    return torch.stack([distances(z, z).sum() / (len(z) * (len(z) - 1)) for z in classes]).mean()
 
 
+@half_in_single
 def nearest_neighbour_distance(x: Tensor, data: Tensor) -> Tensor:
     """Euclidean distance from each point to the nearest of the data. x: (n, *shape), data: (N, *shape). Returns (n,).
 
@@ -134,28 +156,83 @@ def nearest_neighbour_distance(x: Tensor, data: Tensor) -> Tensor:
     """
     x, data = _points(x, data)
     rows = max(1, 16 * CHUNK**2 // len(data))
-    exact = "donot_use_mm_for_euclid_dist"
-    return torch.cat([torch.cdist(chunk, data, compute_mode=exact).amin(1) for chunk in x.split(rows)])
+    return torch.cat([distances(chunk, data).amin(1) for chunk in x.split(rows)])
+
+
+def distances(x: Tensor, y: Tensor, exact: bool = True) -> Tensor:
+    """Euclidean distances ‖x_i − y_j‖ of x: (n, d) and y: (m, d), with all derivatives. Returns (n, m).
+
+    exact: whether they are those of the differences, or of expanded squares, which is faster.
+    """
+    if transformed(x, y):
+        return _root((x[:, None] - y).square().sum(2))
+    return _Distances.apply(x, y, EXACT if exact else EXPANDED)
+
+
+class _Distances(torch.autograd.Function):
+    """torch's own distances, whose gradient is a function of distances again: ∂‖x − y‖/∂x = (x − y)/‖x − y‖, or 0."""
+
+    @staticmethod
+    def forward(ctx, x, y, mode):
+        d = torch.cdist(x, y, compute_mode=mode)
+        ctx.save_for_backward(x, y, d)
+        return d
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, y, d = ctx.saved_tensors
+        w = torch.where(d > 0, gradient / torch.where(d > 0, d, 1), 0)
+        return w.sum(1)[:, None] * x - w @ y, w.sum(0)[:, None] * y - w.mT @ x, None
+
+
+def _root(square: Tensor) -> Tensor:
+    """√v, with the derivative 0 at 0, where it has none."""
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def _couplings(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of n and of m sorted points stand at the levels between all breakpoints i/n and j/m, and for how long."""
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # in units of 1/(nm)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    return starts // m, starts // n, (ends - starts).double() / (n * m)
 
 
 def _same_shape(x: Tensor, y: Tensor) -> None:
-    if x.shape != y.shape or not x.ndim:
+    require_floating(x, "x"), require_floating(y, "y")
+    if x.shape != y.shape or not x.ndim or not len(x):
         raise ValueError(f"states must match one to one, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
 
 
 def _points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets flattened to (n, d), after a check that they can be compared."""
+    """Both sets flattened to (n, d) in the finer of their dtypes, after a check that they can be compared."""
+    require_floating(x, "x"), require_floating(y, "y")
+    if x.device != y.device:
+        raise ValueError(f"both sets must be on one device, got {x.device} and {y.device}")
     if x.shape[1:] != y.shape[1:] or not x.ndim or not len(x) or not len(y):
         raise ValueError(f"need two non-empty sets of points of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    return x.reshape(len(x), -1), y.reshape(len(y), -1)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    return x.reshape(len(x), -1).to(dtype), y.reshape(len(y), -1).to(dtype)
 
 
-def _mean_distance(x: Sequence[Tensor], y: Sequence[Tensor] | None = None) -> Tensor:
-    """Mean distance over all pairs of points, given in parts; of x with itself without y. Returns float64."""
-    within = y is None
-    y = x if within else y
+def _some(x: Tensor) -> Tensor:
+    """Up to `CHUNK` points, from all parts of the set."""
+    return x[:: math.ceil(len(x) / CHUNK)]
+
+
+def _clustered(x: Tensor) -> bool:
+    """Whether more than a twentieth of the distances of centred points would lose digits where squares are expanded."""
+    x = x.detach()
+    lost = 1e4 * torch.finfo(x.dtype).eps * x.square().sum(1).amax()  # d² below it keeps less than four digits
+    near = torch.cdist(x, x, compute_mode=EXACT).square() < lost
+    return not holds(near.to(lost).mean() - 1 / len(x) <= 0.05, unseen=False)
+
+
+def _mean_distance(x: Sequence[Tensor], y: Sequence[Tensor], exact: bool) -> Tensor:
+    """Mean distance over all pairs of points, given in parts. Returns double precision."""
+    within = y is x
     total = sum(
-        (1 + (within and j < i)) * precise(torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist").sum(1)).sum()
+        (1 + (within and j < i)) * precise(distances(a, b, exact).sum(1)).sum()
         for i, a in enumerate(x)
         for j, b in enumerate(y[: i + 1] if within else y)
     )

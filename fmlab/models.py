@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from fmlab.values import holds
+from fmlab.values import HALF, holds, require_floating
 
 
 def time_embedding(t: Tensor, size: int) -> Tensor:
@@ -23,8 +23,9 @@ def time_embedding(t: Tensor, size: int) -> Tensor:
 
     t: (n,) in [0, 1]. Returns (n, size). Frequencies are low: fields change smoothly in t.
     """
-    angles = math.pi * torch.arange(1, size // 2 + 1).to(t) * t[:, None]
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    exact = t.float() if t.dtype in HALF else t  # many half turns are lost in half precision
+    angles = math.pi * torch.arange(1, size // 2 + 1).to(exact) * exact[:, None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1).to(t.dtype)
 
 
 class Network(nn.Module):
@@ -45,8 +46,10 @@ class Network(nn.Module):
 
     def _times(self, t, x: Tensor) -> Tensor:
         """t like x, (n,) or (1,)."""
-        if not x.is_floating_point():
-            raise ValueError(f"x must be floating point, got {x.dtype}")
+        require_floating(x, "x")
+        own = self.time.weight.dtype
+        if x.dtype != own and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"this network computes in {own}, but x is {x.dtype}; use x.to({own}) or network.to(x)")
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
         if t.ndim and t.shape != x.shape[:1]:
             raise ValueError(f"t must be a scalar or have shape ({len(x)},), got {tuple(t.shape)}")
@@ -101,7 +104,7 @@ class MLP(Network):
         self.last = nn.Linear(width, dim)
 
     def field(self, x, c):
-        if x[0].numel() != self.dim:
+        if math.prod(x.shape[1:]) != self.dim:
             raise ValueError(f"x must have {self.dim} coordinates per point, got shape {tuple(x.shape)}")
         h = torch.relu(self.first(x.flatten(1) / self.scale) + c)
         for layer in self.hidden:

@@ -5,12 +5,13 @@
 
 A process only states its equation; `fmlab.simulators` solves it. A field is any callable u(x, t) with x: (n, *shape)
 and t a 0-dimensional tensor; it returns a tensor of the shape and dtype of x. A diffusion coefficient is a number or a
-callable σ(x, t) that returns a number or a tensor broadcastable to x; it multiplies the noise coordinate by coordinate.
-σ = 0 gives back the ODE.
+callable σ(x, t) that returns a number or a tensor broadcastable to x; it multiplies the noise coordinate by coordinate,
+with its sign: the law is that of |σ|, the path is mirrored. σ = 0 gives back the ODE.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,7 +54,14 @@ class LinearSDE(SDE):
     def __init__(self, rate: float | Callable, sigma: float | Callable):
         self.rate = rate if callable(rate) else _number(rate, "rate")
         self.sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
-        super().__init__(lambda x, t: at(self.rate, t) * x, lambda x, t: at(self.sigma, t))
+
+    def drift(self, x: Tensor, t) -> Tensor:
+        """a_t x."""
+        return at(self.rate, t) * x
+
+    def diffusion(self, x: Tensor, t) -> float | Tensor:
+        """σ_t."""
+        return at(self.sigma, t)
 
     def moments(self, x0: Tensor, t) -> tuple[Tensor, Tensor]:
         """Mean and variance of X_t given X_0 = x_0, for constant coefficients.    [notes, ex. 6]
@@ -111,7 +119,14 @@ class GeometricBrownianMotion(SDE):
 
     def __init__(self, mu: float, sigma: float):
         self.mu, self.sigma = _number(mu, "mu"), _nonnegative(sigma, "sigma")
-        super().__init__(lambda x, t: self.mu * x, lambda x, t: self.sigma * x)
+
+    def drift(self, x: Tensor, t) -> Tensor:
+        """μ x."""
+        return self.mu * x
+
+    def diffusion(self, x: Tensor, t) -> Tensor:
+        """σ x."""
+        return self.sigma * x
 
     def solution(self, x0: Tensor, t, w: Tensor) -> Tensor:
         """X_t for the Brownian motion that stands at w = W_t. x0, t, w broadcast."""
@@ -125,7 +140,7 @@ def langevin(score: Callable[[Tensor], Tensor], sigma: float | Callable = math.s
     """
     _callable(score, "score")
     sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
-    return SDE(lambda x, t: 0.5 * at(sigma, t) ** 2 * score(x), lambda x, t: at(sigma, t))
+    return SDE(partial(_langevin_drift, score, sigma), partial(_noise_of_time, sigma))
 
 
 def sde_extension(vector_field: Field, score: Field, sigma: float | Callable) -> SDE:
@@ -138,7 +153,7 @@ def sde_extension(vector_field: Field, score: Field, sigma: float | Callable) ->
     sigma = sigma if callable(sigma) else _nonnegative(sigma, "sigma")
     if sigma == 0:
         return ODE(vector_field)
-    return SDE(lambda x, t: vector_field(x, t) + 0.5 * at(sigma, t) ** 2 * score(x, t), lambda x, t: at(sigma, t))
+    return SDE(partial(_extended_drift, vector_field, score, sigma), partial(_noise_of_time, sigma))
 
 
 def forward_sde(schedule: Schedule) -> LinearSDE:
@@ -147,9 +162,7 @@ def forward_sde(schedule: Schedule) -> LinearSDE:
     From p_1 (the data, where β_1 = 0) at s = 0 it has the path's marginals, X_s ~ p_{1−s}. Where α_0 = 0 its rates are
     infinite at s = 1.
     """
-    return LinearSDE(
-        lambda s: diffusion_coefficients(schedule, 1 - s)[0], lambda s: diffusion_coefficients(schedule, 1 - s)[1]
-    )
+    return LinearSDE(partial(_noising_rate, schedule, 0), partial(_noising_rate, schedule, 1))
 
 
 def reverse_sde(schedule: Schedule, score: Field, eta: float = 1.0) -> SDE:
@@ -162,12 +175,7 @@ def reverse_sde(schedule: Schedule, score: Field, eta: float = 1.0) -> SDE:
     """
     _callable(score, "score")
     eta = _nonnegative(eta, "eta")
-
-    def drift(x, t):
-        f, g = diffusion_coefficients(schedule, t)
-        return -f * x + 0.5 * (1 + eta**2) * g**2 * score(x, t)
-
-    return SDE(drift, lambda x, t: eta * diffusion_coefficients(schedule, t)[1])
+    return SDE(partial(_reversed_drift, schedule, score, eta), partial(_reversed_noise, schedule, eta))
 
 
 def probability_flow(schedule: Schedule, score: Field) -> ODE:
@@ -183,6 +191,38 @@ def at(coefficient: float | Callable, t):
     return coefficient(t) if callable(coefficient) else coefficient
 
 
+# What processes are made of: functions of the module, with what they need, so that a process can be pickled and copied.
+
+
+def _constant(value: float, x: Tensor, t) -> float:
+    return value
+
+
+def _noise_of_time(sigma: float | Callable, x: Tensor, t) -> float | Tensor:
+    return at(sigma, t)
+
+
+def _langevin_drift(score: Callable[[Tensor], Tensor], sigma: float | Callable, x: Tensor, t) -> Tensor:
+    return 0.5 * at(sigma, t) ** 2 * score(x)
+
+
+def _extended_drift(vector_field: Field, score: Field, sigma: float | Callable, x: Tensor, t) -> Tensor:
+    return vector_field(x, t) + 0.5 * at(sigma, t) ** 2 * score(x, t)
+
+
+def _noising_rate(schedule: Schedule, which: int, s) -> Tensor:
+    return diffusion_coefficients(schedule, 1 - s)[which]
+
+
+def _reversed_drift(schedule: Schedule, score: Field, eta: float, x: Tensor, t) -> Tensor:
+    f, g = diffusion_coefficients(schedule, t)
+    return -f * x + 0.5 * (1 + eta**2) * g**2 * score(x, t)
+
+
+def _reversed_noise(schedule: Schedule, eta: float, x: Tensor, t) -> Tensor:
+    return eta * diffusion_coefficients(schedule, t)[1]
+
+
 def _callable(field, name: str):
     if not callable(field):
         raise TypeError(f"{name} must be a callable of (x, t), got {type(field).__name__}")
@@ -192,8 +232,7 @@ def _callable(field, name: str):
 def _coefficient(value: float | Field, name: str) -> Field:
     if callable(value):
         return value
-    value = _nonnegative(value, name)
-    return lambda x, t: value
+    return partial(_constant, _nonnegative(value, name))
 
 
 def _nonnegative(value: float, name: str) -> float:

@@ -32,12 +32,13 @@ from fmlab.conversions import convert
 from fmlab.processes import ODE, SDE, Field, at, sde_extension
 from fmlab.schedules import Schedule
 from fmlab.simulators import Method, Midpoint, ODEMethod, like, simulate
+from fmlab.values import half_in_single, holds, tracked, without_gradients
 
 Steps = int | Sequence[float] | Tensor
 ROUNDING = 1e-6  # of a time
 
 
-@torch.no_grad()
+@without_gradients
 def sample_flow(
     vector_field: Field,
     x0: Tensor,
@@ -55,7 +56,7 @@ def sample_flow(
     return simulate(ODE(vector_field), x0, time_grid(steps), method or Midpoint(), record)
 
 
-@torch.no_grad()
+@without_gradients
 def sample_diffusion(
     vector_field: Field,
     score: Field | None,
@@ -92,7 +93,7 @@ def sample_diffusion(
     return simulate(process, x0, ts, record=record, generator=generator)
 
 
-@torch.no_grad()
+@without_gradients
 def ddim(
     model: Field,
     x0: Tensor,
@@ -112,7 +113,7 @@ def ddim(
     return simulate(model, x0, time_grid(steps), DDIM(schedule, output), record)
 
 
-@torch.no_grad()
+@without_gradients
 def ddpm(
     model: Field,
     x0: Tensor,
@@ -169,6 +170,7 @@ class DDPM(DDIM):
         return alpha * data + beta * (kept * predicted + torch.sqrt(1 - kept**2) * noise)
 
 
+@half_in_single
 def renoise(x: Tensor, t, s, schedule: Schedule, noise: Tensor) -> Tensor:
     """The forward diffusion from t back to s ≤ t: x_s = (α_s/α_t) x + √(β_s² − (α_s/α_t)² β_t²) ξ.    [meet, sampling]
 
@@ -177,7 +179,7 @@ def renoise(x: Tensor, t, s, schedule: Schedule, noise: Tensor) -> Tensor:
     """
     ratio = schedule.alpha(s) / schedule.alpha(t)
     missing = schedule.beta(s) ** 2 - (ratio * schedule.beta(t)) ** 2
-    if torch.as_tensor(s) > torch.as_tensor(t):
+    if not holds(torch.as_tensor(s) <= torch.as_tensor(t)):
         raise ValueError(f"renoising goes towards noise: need s ≤ t, got s = {float(s):g}, t = {float(t):g}")
     return ratio * x + torch.sqrt(missing.clamp(min=0)) * noise
 
@@ -200,7 +202,12 @@ def time_grid(steps: Steps) -> Tensor:
         if steps < 1:
             raise ValueError(f"need at least one step, got {steps}")
         return torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
-    ts = torch.as_tensor(steps, dtype=torch.float64, device="cpu").detach()
+    if tracked(steps):
+        raise ValueError("gradients do not flow through the times, which are kept as numbers; use steps.detach()")
+    try:
+        ts = torch.as_tensor(steps, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"steps must be a number of steps, or times in [0, 1], got {str(steps)[:80]}") from None
     if ts.ndim != 1 or len(ts) < 2:
         raise ValueError(f"steps must be a number of steps or at least two times in [0, 1], got {str(steps)[:80]}")
     ts = torch.where((ts - ts.round()).abs() < ROUNDING, ts.round(), ts)

@@ -17,13 +17,12 @@ s = 1 − t it is dX_s = f X_s ds + g dW_s with
 
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fmlab.values import holds
+from fmlab.values import coefficient, floating, half_in_single, holds, require, time, time_like
 
 
 class Schedule:
@@ -64,7 +63,7 @@ class Schedule:
 
     def time_at(self, log_snr) -> Tensor:
         """The time t at which λ_t = log_snr. Raises ValueError for values outside [λ_0, λ_1]."""
-        log_snr = _float(log_snr)
+        log_snr = floating(log_snr)
         lowest, highest = (self.log_snr(log_snr.new_tensor(t)) for t in (0.0, 1.0))
         slack = 16 * torch.finfo(log_snr.dtype).eps
         if not holds((log_snr >= lowest - slack * lowest.abs()) & (log_snr <= highest + slack * highest.abs())):
@@ -257,6 +256,7 @@ def diffusion_coefficients(schedule: Schedule, t) -> tuple[Tensor, Tensor]:
     return -growth, (2 * (schedule.beta(t) ** 2 * growth - schedule.beta_beta_dot(t))).sqrt()
 
 
+@half_in_single
 def to_variance_preserving(x: Tensor, t, schedule: Schedule) -> Tensor:
     """States of a schedule, rescaled to the variance-preserving one with the same λ.    [meet, noise schedule]
 
@@ -264,49 +264,3 @@ def to_variance_preserving(x: Tensor, t, schedule: Schedule) -> Tensor:
     """
     t = time_like(t, x)
     return x / coefficient(torch.hypot(schedule.alpha(t), schedule.beta(t)), x)
-
-
-def time(t) -> Tensor:
-    """t as a floating-point tensor in [0, 1], of which rounding may miss the ends. Raises ValueError outside."""
-    t = _float(t)
-    slack = 1e-6  # eight roundings in single precision, from which a time may come whatever it is now
-    try:
-        first, last = map(float, torch.aminmax(t.detach())) if t.numel() else (0.0, 1.0)
-    except RuntimeError:  # within torch.func.vmap no tensor has numbers to look at
-        return t.clamp(0, 1)
-    if not (-slack <= first and last <= 1 + slack):
-        raise ValueError(f"times must be in [0, 1], got values from {first:g} to {last:g}")
-    return t.clamp(0, 1)
-
-
-def time_like(t, x: Tensor) -> Tensor:
-    """t as a tensor of the dtype and device of x.
-
-    Raises ValueError unless x is floating point and t a scalar or (n,), in [0, 1].
-    """
-    if not x.is_floating_point():
-        raise ValueError(f"states must be floating point, got {x.dtype}; use x.float() or x.double()")
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    if t.ndim and t.shape != x.shape[:1]:
-        raise ValueError(f"t must be a scalar or have shape {tuple(x.shape[:1])}, got {tuple(t.shape)}")
-    return time(t)
-
-
-def coefficient(value, x: Tensor):
-    """A coefficient of time, a number or (n,), in the shape that multiplies x: (n, *shape)."""
-    return value.reshape(-1, *[1] * (x.ndim - 1)) if getattr(value, "ndim", 0) else value
-
-
-def require(ok: Tensor, t, why: str) -> None:
-    """Raise a ValueError that names the first time at which a condition fails. ok, t: scalars or (n,)."""
-    if not holds(ok):
-        bad = torch.as_tensor(t).expand(ok.shape).flatten()[~ok.flatten()][0]
-        raise ValueError(f"singular at t = {float(bad):g}: {why}")
-
-
-def _float(value) -> Tensor:
-    """As a floating-point tensor. A number keeps all its digits, and still takes the dtype of what it multiplies."""
-    if isinstance(value, Real):
-        return torch.tensor(float(value), dtype=torch.float64)
-    value = torch.as_tensor(value)
-    return value if value.is_floating_point() else value.to(torch.get_default_dtype())

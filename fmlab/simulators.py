@@ -14,7 +14,8 @@ solves dX = u_t(X) dt + σ_t(X) dW in the Itô sense with strong order ½ (1 for
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -23,8 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmlab.processes import ODE, SDE, Field, LinearSDE, at
-from fmlab.schedules import coefficient
-from fmlab.values import holds
+from fmlab.values import HALF, coefficient, holds, normal_like, tracked, transformed
 
 Time = float | Tensor  # a number; or a tensor, of no dimension or with one time for each state
 
@@ -41,7 +41,7 @@ class Method:
 
     def noise_like(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The random numbers of one step from x: standard normal ones in its shape, whatever its layout in memory."""
-        return torch.empty(x.shape, dtype=x.dtype, device=x.device).normal_(generator=generator)
+        return normal_like(x, generator)
 
     def checked(self, model: Any, x0: Tensor) -> Any:
         """The model, whose answers are looked at as they come.
@@ -139,7 +139,7 @@ class EulerMaruyama(Method):
             return self._linear(model, x, t, s, generator)
         now, h = like(t, x), s - t
         drift, sigma, noise = model.drift(x, now), model.diffusion(x, now), self.noise_like(x, generator)
-        if _tracked(x, drift, sigma):
+        if tracked(x, drift, sigma):
             return _shaken(x, drift, sigma, h, noise)
         if isinstance(sigma, Tensor):
             moved = torch.addcmul(x, noise, sigma, value=h**0.5, out=noise)
@@ -152,10 +152,10 @@ class EulerMaruyama(Method):
         shown the state, the memory of the one before serves for the next."""
         now, h = like(t, x), s - t
         rate, sigma = _number(at(model.rate, now), "the rate"), _number(at(model.sigma, now), "sigma")
-        if _tracked(x, rate, sigma) or x.is_meta:
+        if tracked(x, rate, sigma) or x.is_meta or sigma < 0:
             return self.step(model, x, t, s, self.noise_like(x, generator))
         noise = torch.empty(x.shape, dtype=x.dtype, device=x.device) if model.spare is None else model.spare
-        noise.normal_(0, h**0.5 * abs(float(sigma)), generator=generator).add_(x, alpha=1 + h * float(rate))
+        noise.normal_(0, h**0.5 * float(sigma), generator=generator).add_(x, alpha=1 + h * float(rate))
         model.spare, model.made = x if x is model.made else None, noise
         return noise
 
@@ -179,7 +179,7 @@ def simulate(
     generator: source of the noise. progress: whether a bar shows how far it is.
 
     Times are kept as numbers in double precision, and handed to fields like x. Gradients are tracked where x_0 or a
-    field requires them.
+    field requires them, not through ts. In half precision fields see and return half, and steps are in single.
 
     Raises TypeError if process, method or generator is not one, ValueError for times, shapes, dtypes or devices that
     do not fit together, and FloatingPointError naming the time at which a state is found not to be finite.
@@ -189,6 +189,8 @@ def simulate(
         raise ValueError("x0 must be a tensor of shape (n, *shape)")
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if x0.dtype in HALF:
+        return simulate(_seeing_half(process, x0), x0.float(), ts, method, record, generator, progress).to(x0.dtype)
     if generator is not None and generator.device.type != x0.device.type:
         raise ValueError(f"mixed devices: x0 is on {x0.device}, the generator on {generator.device}")
     model, times = method.checked(process, x0), _time_grid(ts, backwards=not method.draws)
@@ -258,6 +260,8 @@ def _floating(x0: Tensor) -> Tensor:
 
 def _time_grid(ts, backwards: bool) -> list[float]:
     """Times as numbers."""
+    if tracked(ts):
+        raise ValueError("gradients do not flow through ts, whose times are kept as numbers; use ts.detach()")
     try:
         times = torch.as_tensor(ts, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
@@ -288,6 +292,28 @@ def _kept_times(record: bool | Sequence[int], n_times: int) -> list[int]:
     if any(a >= b for a, b in zip(kept, kept[1:], strict=False)):
         raise ValueError(f"record must list each time once, in increasing order, got {record!r}")
     return kept
+
+
+def _seeing_half(process: Any, x0: Tensor) -> Any:
+    """A process or model that is shown states and times in the half precision of x0, and answers in single."""
+    if isinstance(process, LinearSDE) or not (isinstance(process, SDE) or callable(process)):
+        return process
+    if not isinstance(process, SDE):
+        return partial(_in_half, process, x0.dtype)
+    process = copy.copy(process)
+    process.drift = partial(_in_half, process.drift, x0.dtype)
+    process.diffusion = partial(_in_half, process.diffusion, x0.dtype)
+    return process
+
+
+def _in_half(function: Callable, dtype: torch.dtype, *args):
+    def floats(value):
+        return isinstance(value, Tensor) and value.is_floating_point()
+
+    value = function(*(arg.to(dtype) if floats(arg) else arg for arg in args))
+    if floats(value) and value.dtype != dtype:
+        raise ValueError(f"the field returned dtype {value.dtype}, but the state has {dtype}")
+    return value.float() if floats(value) else value
 
 
 def _checked(field: Field, x0: Tensor) -> Field:
@@ -333,12 +359,8 @@ def _show(x: Tensor, name: str) -> str:
 def _finite(x: Tensor) -> bool:
     """A finite sum has finite terms, and costs less than a look at each. (Finite terms may have an infinite sum.)
 
-    Whole numbers are finite, and tensors without data are nothing else.
+    Whole numbers are finite; tensors without data, and those within `torch.func`, are not looked at.
     """
-    if not x.is_floating_point() or x.is_meta:
+    if not x.is_floating_point() or x.is_meta or transformed(x):
         return True
     return math.isfinite(x.detach().sum()) or holds(x.isfinite())
-
-
-def _tracked(*values) -> bool:
-    return any(isinstance(value, Tensor) and value.requires_grad for value in values)

@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fmlab.schedules import time
-from fmlab.values import holds, precise, widest
+from fmlab.values import holds, precise, time, widest
 
 
 class PowerKappa:

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fmlab import plots
-from fmlab.distributions import Empirical, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import GaussianMixture
 from fmlab.guidance import guided_vector_field
 from fmlab.metrics import energy_distance
 from fmlab.paths import GaussianPath

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fmlab.distributions import Empirical, Gaussian, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.paths import GaussianPath
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 

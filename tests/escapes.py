@@ -221,6 +221,65 @@ def take():
 for _ in range(40): tried(child, take)
 time.sleep(5)
 """,
+    "it shares memory that it maps no more": """
+libc.mmap.restype = ctypes.c_void_p
+for _ in range(40):
+    place = libc.mmap(None, ctypes.c_size_t(2**28), 3, 0x21, -1, ctypes.c_long(0))
+    if place != 2**64 - 1:
+        ctypes.memset(place, 1, 2**28)
+        libc.munmap(ctypes.c_void_p(place + 4096), ctypes.c_size_t(2**28 - 4096))
+""",
+    "its processes end, and their threads take memory": """
+def take():
+    def more():
+        held = [bytearray(b'x' * 2**26) for _ in range(40)]
+        time.sleep(60)
+    threading.Thread(target=more).start()
+    kernel(60, 0)
+for _ in range(20): tried(child, take)
+time.sleep(8)
+""",
+    "it makes semaphores": """
+for _ in range(3000): libc.semget(0, 32000, 0o1600)
+""",
+    "it fills what nobody accepts": r"""
+def fill(name):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(name), listener.listen(4096)
+    for _ in range(4000):
+        s = socket.socket(socket.AF_UNIX)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10**7), s.setblocking(False)
+        s.connect(name), tried(lambda: [s.send(bytes(2**18)) for _ in range(99)]), s.close()
+    time.sleep(60)
+for k in range(3): child(lambda: fill(f'\0{k}'))
+time.sleep(8)
+""",
+    "it has others notified": """
+watches = [libc.inotify_init1(0o4000) for _ in range(128)]
+for fd in watches: libc.inotify_add_watch(fd, b'/desk', 0xfff), libc.inotify_add_watch(fd, b'/usr/lib', 0xfff)
+for k in range(9000): tried(write, f"/desk/{'n' * 240}{k % 7}"), tried(os.remove, f"/desk/{'n' * 240}{k % 7}")
+kernel(300, 0, 0), tried(fcntl.fcntl, tried(os.open, '/usr/lib', os.O_RDONLY), 1026, 1)
+""",
+    "it locks every byte": """
+held = [tried(os.open, f'/desk/{k}', os.O_RDWR | os.O_CREAT) for k in range(200)]
+for fd in held:
+    for k in range(2000): tried(fcntl.lockf, fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 4000 - 2 * k)
+""",
+    "it makes rules": """
+for _ in range(200):
+    fd = kernel(444, struct.pack('<QQ', 0, 3), 16, 0)
+    for port in range(20000 * (fd >= 0)): kernel(445, fd, 2, struct.pack('<QQ', 1, port), 0)
+""",
+    "it takes what there is only so much of": """
+held = [ctypes.c_ulong(0) for _ in range(70)]
+for context in held: kernel(206, 1000, ctypes.byref(context))
+ends = [tried(os.openpty) for _ in range(4000)]
+""",
+    "it reads the machine's log": """
+text = ctypes.create_string_buffer(10**6)
+kernel(157, 15, WORD.encode()[:15], 0, 0, 0), kernel(103, 3, text, 10**6)
+child(lambda: ctypes.string_at(0))
+""",
     "it fills its disks": """
 for folder in ('/desk', '/dev/shm', '/proc', '/dev/mqueue'):
     for n in range(40): tried(write, f'{folder}/{n}', 'x' * 2**24)

@@ -300,6 +300,14 @@ FUNCTIONS = {
         "    print(words, flush=True)\n    os._exit(0)",
         "the other process has ended",
     ),
+    "it asks about much that is kept": ("y = torch.zeros(2**23)\n    while True: u(y, t)", "came during one call"),
+    "it is made of much": (
+        "from course import wire\n    y = u(torch.ones(1, requires_grad=True), t)\n"
+        "    wire._crossings = lambda value: [0] * 500_000\n"
+        "    while True: u(torch.ones(1, requires_grad=True), t)",
+        "would have to be kept",
+    ),
+    "it returns numbers of NumPy": ("import numpy\n    return numpy.zeros(2**25 - 4000, numpy.float16)", "NumPy array"),
     "it overwrites what it is given": ("x.zero_()\n    return x", "changed a tensor"),
 }
 

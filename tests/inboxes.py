@@ -198,6 +198,56 @@ CASES: dict[str, str] = {
         submission_metadata.yml | metadata | | N | program
         Numerics/ada/lab1.ipynb | solved | ada | G
         Numerics/bo/lab1.ipynb | blank | bo | G""",
+    "Canvas without names": """
+        anon_x4k9s_501_lab0.ipynb | solved@1 | anon x4k9s | S | newest
+        anon_x4k9s_503_lab0-1.ipynb | blank@9 | anon x4k9s | G
+        anon_LATE_Zk92b_502_lab0.ipynb | blank | anon Zk92b | G""",
+    "Moodle without names": """
+        Lab 0/Teilnehmerin_7001_assignsubmission_file_/lab0.ipynb | solved | Teilnehmerin 7001 | G
+        Lab 0/Teilnehmerin_7002_assignsubmission_file_/lab0.ipynb | solved | Teilnehmerin 7002 | G
+        Lab 1/Teilnehmerin_7003_assignsubmission_file_/lab1.ipynb | other | Teilnehmerin 7003 | G""",
+    "Blackboard": """
+        gradebook_Lab200_ada_attempt_2026-11-01-12-00-00_lab0.ipynb | solved@1 | ada | S | newest
+        gradebook_Lab200_ada_attempt_2026-11-03-12-00-00_lab0.ipynb | blank@9 | ada | G
+        gradebook_Lab200_bo_attempt_2026-11-01-12-00-00.txt | text | bo | N | no notebook
+        gradebook_Lab200_cy_attempt_2026-11-01-12-00-00_lab0.ipynb | solved | cy | G""",
+    "Blackboard with two assignments": """
+        Lab 0_ada_attempt_2026-11-01-12-00-00_lab0.ipynb | solved | ada | G
+        Lab 1_ada_attempt_2026-11-01-12-00-00_lab1.ipynb | other | ada | G
+        Lab 1_bo_attempt_2026-11-01-12-00-00_lab1.ipynb | other | bo | G""",
+    "Blackboard with logins in two parts": """
+        Lab 0_ada_ek_attempt_2026-11-01-12-00-00_lab0.ipynb | solved | ada_ek | G
+        Lab 0_bo_ek_attempt_2026-11-01-12-00-00_lab0.ipynb | blank | bo_ek | G""",
+    "Brightspace": """
+        7001-99 - Ada Ek - Nov 1, 2026 1200 PM/lab0.ipynb | solved | Ada Ek | G
+        7002-99 - Bo Ek - Nov 1, 2026 1200 PM/lab0.ipynb | solved@1 | Bo Ek | S | newest
+        7002-99 - Bo Ek - Nov 2, 2026 900 AM/lab0.ipynb | blank@9 | Bo Ek | G
+        index.html | text | | N | web page""",
+    "nbgrader's exchange": """
+        inbound/ada+lab0_welcome+2026-11-01 12:00:00.0 UTC+a1/lab0_welcome.ipynb | solved@1 | ada | S | newest
+        inbound/ada+lab0_welcome+2026-11-02 12:00:00.0 UTC+b2/lab0_welcome.ipynb | blank@9 | ada | G
+        inbound/bo+lab0_welcome+2026-11-01 12:00:00.0 UTC+c3/lab0_welcome.ipynb | solved | bo | G""",
+    "GitHub Classroom": """
+        lab0-ada/lab0_welcome.ipynb | solved | ada | G
+        lab0-ada/README.md | text | ada | N | no notebook
+        lab1-ada/labs/lab1_simulation/lab1_simulation.ipynb | other | ada | G
+        lab0-bo/lab0_welcome.ipynb | solved | bo | G""",
+    "Google Classroom": """
+        Lab 0/Ada Ek - lab0_welcome.ipynb | solved | Ada Ek | G
+        Lab 0/Bo Ek - Copy of lab0_welcome.ipynb | blank | Bo Ek | G""",
+    "files named by lab and student": """
+        lab0_ada.ipynb | solved | ada | G
+        lab1_ada.ipynb | other | ada | G
+        bo_lab0.ipynb | solved | bo | G
+        Cy-Dam_lab0_welcome.ipynb | solved | Cy-Dam | G""",
+    "files that may be of namesakes by lab and student": """
+        lab0_ada.ipynb | solved | ada~lab0_ada | G
+        ada_lab0.ipynb | blank | ada~ada_lab0 | G""",
+    "archives that are not opened": """
+        ada.ipynb | solved | ada | G
+        bo.7z | text | bo | N | archive
+        cy.tar.gz | text | cy | N | archive
+        di/lab1.ipynb.gz | text | di | N | archive""",
     "ILIAS": """
         Übung 1/Abgaben/Ek_Ada_aek_7001/lab1.ipynb | solved | Ek_Ada_aek_7001 | G
         Übung 1/Abgaben/Ek_Bo_bek_7002/lab1.ipynb | solved | Ek_Bo_bek_7002 | G""",
@@ -383,7 +433,7 @@ def lines(text: str, tag: str = "") -> list[Line]:
 
 
 def _tagged(text: str, tag: str) -> str:
-    text = re.sub(r"\b([Aa]da|[Bb]o|[Cc]y|[Dd]i|ed|flo|ek(?:ada|bo|cy))(?![a-z])", rf"\1{tag}", text)
+    text = re.sub(r"(?<![^\W_])([Aa]da|[Bb]o|[Cc]y|[Dd]i|ed|flo|ek(?:ada|bo|cy))(?![a-z])", rf"\1{tag}", text)
     return re.sub(r"\b70(\d\d)\b|(?<=_)70(\d\d)", lambda found: f"70{found[0][2:]}{_number(tag)}", text)
 
 

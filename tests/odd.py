@@ -42,6 +42,7 @@ IN_FRONT = {
     "%%capture": "%%capture",
     "%%capture into a name": "%%capture shown",
     "%%prun": "%%prun -q",
+    "%%debug": "%%debug",
     "two magics": "%%capture\n%%time",
     "a magic of a package": "%%wandb",
     "%%cython": "%%cython -a",
@@ -88,6 +89,8 @@ OF_THEIR_OWN = {
     "%%bash": "%%bash\nls",
     "%%latex": "%%latex\n$x_t$",
     "%%sql": "%%sql\nSELECT * FROM runs",
+    "%%javascript of a name": "%%js\ninterpolate = 1",
+    "%%python3": "%%python3\ndef interpolate():\n    pass",
     "%%writefile": "%%writefile helper.py\ndef double(x):\n    return 2 * x",
     "prose": "Here I tried torch and draw_noise first.",
     "half a cell": "for interpolate in",
@@ -110,6 +113,12 @@ def magics() -> Iterator[tuple[str, Odd]]:
         if cell.id.endswith("-answer"):
             cell.source = f"%%time\n{cell.source}"
     yield "%%time in each answer of lab 1", Odd(every, LAB1)
+    module, every = "%%writefile mine.py\nimport torch\n", submissions.solved(LAB1)
+    for cell in every.cells:
+        if cell.id.endswith("-answer") and cell.cell_type == "code":
+            module += f"{cell.source}\n\n"
+            cell.source = f"from mine import {cell.id.removesuffix('-answer')}"
+    yield "each answer of lab 1 in a module", Odd(added(every, module), LAB1)
     helper = "%%time\ndef towards(a, b, t):\n    return a + t * (b - a)"
     use = {"interpolate": "def interpolate(noise, data, t):\n    return towards(noise, data, t)"}
     yield "a helper timed", Odd(added(submissions.with_answers(LAB0, use), helper))
@@ -137,6 +146,7 @@ FIRST = {
     "logging in": "import wandb\nwandb.login()",
     "a folder": "import os\nos.chdir('/home/me/course')",
     "a GPU": "import torch\ntorch.cuda.set_device(0)",
+    "a GPU for all": "import torch\ntorch.set_default_device('cuda')",
     "a syntax error": "import torch as",
     "leaving": "import os\nos._exit(0)",
 }

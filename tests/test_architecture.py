@@ -10,9 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values"},
-    {"distributions", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps"},
-    {"paths", "conversions", "processes", "ddpm", "tokens", "transformers"},
-    {"simulators", "losses", "sentences"},
+    {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"},
+    {"distributions", "conversions", "transformers", "sentences"},
+    {"marginals", "processes", "ddpm"},
+    {"paths", "simulators"},
+    {"losses"},
     {"samplers", "likelihood", "guidance", "training", "flow_maps"},
     {"unmasking"},
     {"plots"},

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits, make_moons
 
-from fmlab.distributions import Checkerboard, Circles, Digits, Labelled, Moons, mnist
+from fmlab.datasets import Checkerboard, Circles, Digits, Labelled, Moons, mnist
 from tests.cases import gradient, rng
 
 PLANE = [Checkerboard(), Moons(), Circles(), Circles(radii=(1.0,), noise=0.3)]
@@ -110,7 +110,7 @@ def test_labels_stay_with_their_images():
 
 
 def test_digits_load_without_touching_sklearn_before():
-    code = "import sys, fmlab.distributions; print('sklearn' in sys.modules, 'torchvision' in sys.modules)"
+    code = "import sys, fmlab.datasets; print('sklearn' in sys.modules, 'torchvision' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "False False\n"
 

@@ -8,8 +8,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from fmlab.conversions import convert
-from fmlab.ddpm import Chain, betas_of, gaussian_kl, gaussian_log_prob, vp_betas
-from fmlab.distributions import Gaussian, GaussianMixture
+from fmlab.ddpm import Chain, betas_of, gaussian_kl, vp_betas
+from fmlab.distributions import Gaussian, GaussianMixture, log_normal
 from fmlab.metrics import convergence_order, energy_distance
 from fmlab.paths import GaussianPath
 from fmlab.samplers import ddpm
@@ -47,7 +47,7 @@ def test_the_posterior_is_bayes_rule(k):
         + Normal(bars[k - 1].sqrt() * x0, (1 - bars[k - 1]).sqrt()).log_prob(before)
         - Normal(bars[k].sqrt() * x0, (1 - bars[k]).sqrt()).log_prob(now)
     )
-    found = gaussian_log_prob(before, CHAIN.posterior_mean(now, x0, k), CHAIN.posterior_variance(k))
+    found = log_normal(before, CHAIN.posterior_mean(now, x0, k), CHAIN.posterior_variance(k) ** 0.5)
     torch.testing.assert_close(found, bayes[:, 0])
 
 
@@ -179,7 +179,7 @@ def closed_form_elbo(chain, x0, variance):
         x = chain.noised(x0, k, NODES[:, None])
         noise = exact_noise(chain, k)(x)
         if k == 1:
-            term = gaussian_log_prob(x0, chain.model_mean(x, noise, 1), chain.model_variance(1, variance))
+            term = log_normal(x0, chain.model_mean(x, noise, 1), chain.model_variance(1, variance) ** 0.5)
         else:
             term = -chain.step_kl(x, x0, noise, k, variance)
         total += float(WEIGHTS @ term)

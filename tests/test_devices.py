@@ -32,7 +32,8 @@ from fmlab import (
     unmasking,
     values,
 )
-from fmlab.distributions import Checkerboard, Circles, Empirical, Gaussian, GaussianMixture
+from fmlab.datasets import Checkerboard, Circles, Empirical
+from fmlab.distributions import Gaussian, GaussianMixture, log_normal
 from fmlab.paths import GaussianPath, GeneralGaussianPath, LinearPath
 from fmlab.processes import (
     ODE,
@@ -50,14 +51,30 @@ from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.training import train
 
 OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
-    "distributions": {"natural_form", "floored", "mnist", "Digits", "Word", "Moons", "Labelled", "Empirical"},
+    "datasets": {"mnist", "Digits", "Word", "Moons", "Labelled", "Empirical"},
+    "natural": {"natural_form", "floored", "short"},
+    "marginals": {"Marginal"},
+    "paths": {"Path"},
     "processes": {"at"},
-    "schedules": {"require", "time"},
     "samplers": {"time_grid"},
     "training": {"interrupts_held", "progress_bar", "Run"},
-    "values": {"holds", "widest"},
+    "values": {
+        "holds",
+        "widest",
+        "floating",
+        "time",
+        "require",
+        "require_floating",
+        "require_one_shape",
+        "require_precise",
+        "require_tensor",
+        "tracked",
+        "transformed",
+        "half_in_single",
+        "without_gradients",
+    },  # fmt: skip
     "ddpm": {"vp_betas", "betas_of", "ElboTerms"},
-    "losses": {"uniform"},
+    "losses": {"uniform", "null_label"},
     "glyphs": {"Glyphs"},
 }
 BY_VALUES = {"jumps.simulate_chain", "metrics.energy_test", "metrics.diversity"}  # which have to look at numbers
@@ -123,12 +140,12 @@ CALLS = {
     "conversions.x_mse_weight": lambda w: conversions.x_mse_weight("noise", w.t, w.schedule),
     "ddpm.Chain": lambda w: chain(w),
     "ddpm.gaussian_kl": lambda w: ddpm.gaussian_kl(w.x, 1.0, w.noise, 2.0),
-    "ddpm.gaussian_log_prob": lambda w: ddpm.gaussian_log_prob(w.x, w.noise, 2.0),
     "distributions.GaussianMixture": lambda w: [w.mixture.log_prob(w.x), w.mixture.score(w.x)],
     "distributions.Gaussian": lambda w: Gaussian(w.randn(2), 0.7).score(w.x),
-    "distributions.NaturalForm": lambda w: w.mixture.score(values.precise(w.x)),
-    "distributions.Checkerboard": lambda w: Checkerboard().log_prob(w.x),
-    "distributions.Circles": lambda w: Circles().log_prob(w.x),
+    "distributions.log_normal": lambda w: log_normal(w.x, w.noise, 2.0),
+    "natural.NaturalForm": lambda w: w.mixture.score(values.precise(w.x)),
+    "datasets.Checkerboard": lambda w: Checkerboard().log_prob(w.x),
+    "datasets.Circles": lambda w: Circles().log_prob(w.x),
     "flow_maps.GaussianFlowMap": lambda w: flow_maps.GaussianFlowMap([1.0, 2.0], 0.5)(w.x, w.t, w.s),
     "flow_maps.LineFlowMap": lambda w: flow_maps.LineFlowMap(GaussianMixture(w.randn(3, 1), 0.5))(w.x[:, :1], 0.1, w.s),
     "flow_maps.map_of": lambda w: flow_maps.map_of(v)(w.x, w.t, w.s),
@@ -176,6 +193,7 @@ CALLS = {
     "losses.effective_weight": lambda w: losses.effective_weight("noise", w.t, w.schedule),
     "metrics.energy_distance": lambda w: metrics.energy_distance(w.x, w.noise),
     "metrics.sliced_wasserstein": lambda w: metrics.sliced_wasserstein(w.x, w.noise, 8, w.generator),
+    "metrics.distances": lambda w: metrics.distances(w.x, w.noise),
     "metrics.energy_test": lambda w: metrics.energy_test(w.x, w.noise, 9, w.generator),
     "metrics.strong_error": lambda w: metrics.strong_error(w.x, w.noise),
     "metrics.weak_error": lambda w: metrics.weak_error(w.x, w.noise),
@@ -196,8 +214,8 @@ CALLS = {
         LinearPath().interpolate(w.x, w.noise, w.t),
         LinearPath().velocity(w.x, w.noise, w.t),
     ],
-    "paths.MixtureMarginal": lambda w: marginal(w, w.path.marginal(w.mixture)),
-    "paths.EmpiricalMarginal": lambda w: marginal(w, w.path.marginal(Empirical(w.randn(20, 2)))),
+    "marginals.MixtureMarginal": lambda w: marginal(w, w.path.marginal(w.mixture)),
+    "marginals.EmpiricalMarginal": lambda w: marginal(w, w.path.marginal(Empirical(w.randn(20, 2)))),
     "processes.SDE": lambda w: simulators.simulate(SDE(field, 0.3), w.x, [0.0, 0.5], generator=w.generator),
     "processes.ODE": lambda w: simulators.simulate(ODE(field), w.x, torch.tensor([0.0, 0.5])),
     "processes.LinearSDE": lambda w: ornstein_uhlenbeck(1.0, 0.5).moments(w.x, w.t[:, None]),
@@ -239,8 +257,8 @@ CALLS = {
     ).alpha(w.t),
     "schedules.diffusion_coefficients": lambda w: schedules.diffusion_coefficients(LinearVP(), w.t),
     "schedules.to_variance_preserving": lambda w: schedules.to_variance_preserving(w.x, w.t, w.schedule),
-    "schedules.time_like": lambda w: schedules.time_like(0.3, w.x),
-    "schedules.coefficient": lambda w: schedules.coefficient(w.t, w.x),
+    "values.time_like": lambda w: values.time_like(0.3, w.x),
+    "values.coefficient": lambda w: values.coefficient(w.t, w.x),
     "sentences.Sentences": lambda w: sentences.Sentences(w.tokens, PATH).posterior(w.masks, 0.3),
     "sentences.masked_cross_entropy": lambda w: sentences.masked_cross_entropy(
         denoiser, PATH, w.tokens, values.precise(w.t), w.uniform(6, 2)
@@ -273,6 +291,7 @@ CALLS = {
     "transformers.modulate": lambda w: transformers.modulate(w.randn(2, 5, 8), w.randn(2, 1, 8), w.randn(2, 1, 8)),
     "transformers.DiT": lambda w: w.on(transformers.DiT((1, 8, 8)))(w.image, 0.3),
     "values.precise": lambda w: values.precise(w.x),
+    "values.normal_like": lambda w: values.normal_like(w.x, w.generator),
     "unmasking.Unmasking": lambda w: unmasking.Unmasking(PATH, 0.5).advance(denoiser, w.masks, 0.1, 0.3, w.generator),
     "unmasking.sample_tokens": lambda w: unmasking.sample_tokens(denoiser, PATH, w.masks, 4, generator=w.generator),
 }
@@ -280,7 +299,7 @@ RATES = torch.tensor([[-1.0, 0.6, 0.4], [0.5, -0.9, 0.4], [0.1, 0.2, -0.3]])
 
 
 def row_field(x, t):
-    return -x * (1 + schedules.coefficient(torch.as_tensor(t), x))
+    return -x * (1 + values.coefficient(torch.as_tensor(t), x))
 
 
 def density(x, t):

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmlab.distributions import Gaussian, GaussianMixture, floored
+from fmlab.distributions import Gaussian, GaussianMixture
+from fmlab.natural import floored
 from tests.cases import rng
 
 
@@ -77,12 +78,12 @@ def test_narrow_components_keep_their_digits_in_single_precision():
 @pytest.mark.parametrize(("k", "d"), [(2, 1), (3, 2), (8, 2), (40, 3)])
 def test_the_natural_form_is_the_whitened_one(k, d, dtype, monkeypatch):
     """Far from the origin too, and in blocks of any size. Expanding a square costs the precision that was let go."""
-    monkeypatch.setattr("fmlab.distributions.LOST", 1e4)
+    monkeypatch.setattr("fmlab.natural.LOST", 1e4)
     p = random_mixture(k, d, seed=9, dtype=dtype)
     p = GaussianMixture(p.means + 50, p.covs, p.weights)
     x = p.sample(300, generator=torch.Generator().manual_seed(0))
     log_prob, score = p.log_prob(x), p.score(x)
-    monkeypatch.setattr("fmlab.distributions.BLOCK", 7 * k)
+    monkeypatch.setattr("fmlab.natural.BLOCK", 7 * k)
     lost = torch.finfo(dtype).eps * 2000
     torch.testing.assert_close(p.log_prob(x), log_prob, rtol=lost, atol=lost)
     torch.testing.assert_close(p.score(x), score, rtol=10 * lost, atol=10 * lost)

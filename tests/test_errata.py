@@ -9,7 +9,8 @@ import torch
 from scipy.integrate import quad
 
 from fmlab.conversions import convert
-from fmlab.distributions import Empirical, Gaussian, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.paths import GaussianPath
 from fmlab.processes import SDE, ornstein_uhlenbeck
 from fmlab.samplers import sample_flow

@@ -5,7 +5,8 @@ import torch
 
 from fmlab import conversions, guidance, models, paths, processes
 from fmlab.checks.inputs import Bent, Field, Powers, Weighted
-from fmlab.distributions import Empirical, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import GaussianMixture
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP, Schedule, coefficient
 from tests.cases import normal
 

@@ -6,14 +6,15 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from fmlab.distributions import Digits, Gaussian, GaussianMixture
+from fmlab.datasets import Digits
+from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.guidance import drop_labels, guided_vector_field
 from fmlab.losses import guided_flow_matching_loss
 from fmlab.models import MLP
 from fmlab.paths import GaussianPath
 from fmlab.processes import ODE
 from fmlab.schedules import CondOT, Cosine
-from fmlab.simulators import Midpoint, simulate
+from fmlab.simulators import RK4, Midpoint, simulate
 from fmlab.training import train
 from tests.cases import gradient, normal, rng
 
@@ -65,6 +66,38 @@ def test_samples_of_the_guided_field_at_one_are_the_class():
         error = 5 * math.sqrt(float(VARIANCES[y]) / len(x))
         assert ((x.mean(0) - MEANS[y]).abs() < error).all()
         assert float(x.var(0).mean() / VARIANCES[y]) == pytest.approx(1, abs=0.1)
+
+
+def test_guidance_of_gaussians_samples_a_law_in_closed_form():
+    """The spread s^w S^{1−w} for a class N(m, s²) among all, N(M, S²), which is not that of p(x | y)^w p(x)^{1−w}. Of
+    an interval only what both flows do within it counts. A worse model of the same class moves no mean."""
+    s, big, a, b, w, schedule = 0.5, 1.2, 0.3, 0.7, 2.0, CondOT()
+
+    def model(mean):
+        laws = [Gaussian(torch.tensor([m], dtype=torch.float64), std**2) for m, std in ((0.8, s), (mean, big))]
+        fields = [GaussianPath(schedule).marginal(law).vector_field for law in laws]
+        return lambda x, t, y: fields[y](x, t)
+
+    def ends(mean, scales):
+        """Where −1 and 1 end, of flows with a scale of guidance for each part of [0, 1]."""
+        x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+        for (start, end), scale in scales.items():
+            ts = torch.linspace(start, end, 101, dtype=torch.float64)
+            x = simulate(ODE(guided_vector_field(model(mean), 0, scale, null=1)), x, ts, RK4())
+        return x
+
+    def spread(std, t):
+        return math.hypot(float(schedule.alpha(t)) * std, float(schedule.beta(t)))
+
+    found = ends(-0.3, {(0, 1): w})
+    product = (w / s**2 + (1 - w) / big**2) ** -0.5
+    assert float(found.diff(dim=0)) / 2 == pytest.approx(s**w * big ** (1 - w), rel=1e-7)
+    assert s**w * big ** (1 - w) < 0.7 * product
+    assert float(found.mean()) > 0.85
+    within = float(ends(-0.3, {(0, a): 1.0, (a, b): w, (b, 1): 1.0}).diff(dim=0)) / 2
+    ratio = spread(s, b) / spread(s, a) * spread(big, a) / spread(big, b)
+    assert within == pytest.approx(s * ratio ** (w - 1), rel=1e-7)
+    assert float(ends(0.8, {(0, 1): w}).mean()) == pytest.approx(0.8, abs=1e-9)
 
 
 def test_labels_may_differ_from_point_to_point_and_the_model_knows_its_null_label():

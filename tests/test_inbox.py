@@ -212,6 +212,13 @@ def test_a_table_that_cannot_be_right_is_refused_with_its_line(tmp_path, text, w
         find([tmp_path / "class.csv"])
 
 
+def test_a_notebook_and_a_link_to_a_folder_are_places(tmp_path):
+    write_folder(tmp_path / "inbox", lines("Ada Ek.ipynb | solved | Ada Ek | G"))
+    (tmp_path / "link").symlink_to(tmp_path / "inbox")
+    for place in (tmp_path / "inbox" / "Ada Ek.ipynb", tmp_path / "link"):
+        assert seen(outcomes(place)) == [("Ada Ek.ipynb", "Ada Ek", "graded")]
+
+
 def test_a_place_that_is_nothing_known_is_refused(tmp_path):
     (tmp_path / "class.zip").write_text("no zip")
     with pytest.raises(NotFound, match="neither a folder, nor a zip, nor a table"):

@@ -212,7 +212,7 @@ def test_images_and_dtypes():
         (lambda x: log_likelihood(x, lambda x, t: x[:, :1]), "shape"),
         (lambda x: divergence(lambda x, t: x.sum(1), x, 0.0), "shape"),
         (lambda x: divergence(linear, x, 0.0, torch.ones(4, 2)), "probes must have shape"),
-        (lambda x: divergence(linear, x.long(), 0.0), "floating-point"),
+        (lambda x: divergence(linear, x.long(), 0.0), "floating point"),
     ],
 )
 def test_wrong_use_gets_a_clear_error(call, message):

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as td
 
-from fmlab.distributions import Empirical, Gaussian, GaussianMixture
-from fmlab.paths import GaussianPath, GeneralGaussianPath, LinearPath
+from fmlab.datasets import Empirical
+from fmlab.distributions import Gaussian, GaussianMixture
+from fmlab.marginals import Marginal
+from fmlab.paths import GaussianPath, GeneralGaussianPath, LinearPath, Path
 from fmlab.processes import ODE
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
-from fmlab.simulators import RK4, Heun, simulate
+from fmlab.simulators import RK4, Euler, Heun, simulate
 from tests.cases import KINDS, SCHEDULES, distribution, divergence, gradient, normal, points_on, rate, rng, uniform
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -398,7 +400,7 @@ def test_results_do_not_depend_on_the_chunks(monkeypatch):
     marginal, x = GaussianPath(CondOT()).marginal(p_data), normal(31, 2, seed=2)
     functions = (marginal.log_prob, marginal.score, marginal.vector_field, marginal.posterior_weights)
     whole = [f(x, t) for f in functions]
-    monkeypatch.setattr("fmlab.paths.CHUNK", 40)
+    monkeypatch.setattr("fmlab.marginals.CHUNK", 40)
     for f, expected in zip(functions, whole):
         torch.testing.assert_close(f(x, t), expected)
 
@@ -406,7 +408,7 @@ def test_results_do_not_depend_on_the_chunks(monkeypatch):
 @pytest.mark.parametrize("t", [0.5, torch.linspace(0.1, 0.9, 100)])
 def test_a_large_data_set_takes_little_memory(monkeypatch, t):
     """No table of n × N numbers, and none of n × N × d: at most CHUNK at a time, with a time for all or for each."""
-    import fmlab.paths
+    import fmlab.marginals
 
     sizes = []
 
@@ -416,11 +418,11 @@ def test_a_large_data_set_takes_little_memory(monkeypatch, t):
             sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
             return result
 
-    monkeypatch.setattr("fmlab.paths.CHUNK", 2**20)
+    monkeypatch.setattr("fmlab.marginals.CHUNK", 2**20)
     marginal = GaussianPath().marginal(Empirical(torch.randn(100_000, 2, generator=rng(1))))
     with Spy():
         field = marginal.vector_field(torch.randn(100, 2, generator=rng(2)), t)
-    assert torch.isfinite(field).all() and max(sizes) <= fmlab.paths.CHUNK
+    assert torch.isfinite(field).all() and max(sizes) <= fmlab.marginals.CHUNK
 
 
 @every_schedule
@@ -435,6 +437,16 @@ def test_images_are_vectors_in_another_shape(schedule):
     assert marginal.sample(7, 0.5, rng(1)).shape == (7, 1, 3, 4)
 
 
+@every_kind
+def test_one_step_from_noise_draws_the_mean(kind):
+    """At t = 0 the noise says nothing of z, so that u_0(x) = E z − x: one step of Euler's method ends at E z."""
+    p_data = distribution(kind)
+    mean = p_data.z.mean(0) if kind == "empirical" else p_data.mean
+    field, x0 = GaussianPath(CondOT()).marginal(p_data).vector_field, normal(6, 2, seed=1)
+    ends = simulate(ODE(field), x0, [0.0, 1.0], Euler())
+    torch.testing.assert_close(ends, mean.expand(6, 2), rtol=1e-12, atol=1e-12)
+
+
 # the path between two data sets
 
 
@@ -444,6 +456,13 @@ def test_linear_path():
     assert torch.equal(path.interpolate(x1, x0, 0.0), x0) and torch.equal(path.interpolate(x1, x0, 1.0), x1)
     torch.testing.assert_close(path.velocity(x1, x0, t), rate(lambda t: path.interpolate(x1, x0, t), t))
     torch.testing.assert_close(path.interpolate(x1, x0, t), GaussianPath(CondOT()).interpolate(x1, x0, t))
+
+
+def test_paths_and_marginals_keep_their_protocols():
+    for path in (GaussianPath(), ADAPTED, LinearPath()):
+        assert isinstance(path, Path) and not isinstance(path, Marginal)
+    for kind in KINDS:
+        assert isinstance(GaussianPath().marginal(distribution(kind)), Marginal)
 
 
 # wrong use

@@ -84,6 +84,66 @@ def test_a_person_is_found_as_every_system_calls_them(system, number, name, key,
     assert found.rows == ({Known(name, key): number} if system in where else {}) and not found.doubts
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_roster_as_excel_saves_unicode_is_read(encoding):
+    made = Roster(tables.read(("sep=;\n" + GERMAN).encode(encoding)))
+    assert [person.name for person in made] == CLASS
+
+
+# Moodle's participants and other lists in more languages: the row of somebody with this address and name.
+LANGUAGES = {
+    "German": "Vorname;Nachname;ID-Nummer;E-Mail-Adresse;Gruppen\nAda;Ek;s1;a@x.org;Mo",
+    "French": "Prénom,Nom de famille,Numéro d'identification,Adresse de courriel,Groupes\nAda,Ek,s1,a@x.org,Mo",
+    "Spanish": "Nombre,Apellido(s),Número de ID,Dirección de correo,Grupos\nAda,Ek,s1,a@x.org,Mo",
+    "Italian": "Nome,Cognome,Codice identificativo,Indirizzo email,Gruppi\nAda,Ek,s1,a@x.org,Mo",
+    "Chinese": "学号,姓名,电子邮件地址,小组\ns1,Ada Ek,a@x.org,Mo",
+    "of Gradescope": "First Name,Last Name,SID,Email,Role,Sections\nAda,Ek,s1,a@x.org,Student,Mo\nT,A,s2,t@x.org,TA,",
+    "of Blackboard": "Last Name,First Name,Username,Email,Group\nEk,Ada,s1,a@x.org,Mo\nEk_PreviewUser,T,p,,",
+    "of Brightspace": "OrgDefinedId,Username,Last Name,First Name,Email,Groups\n#s1,#aek,Ek,Ada,a@x.org,Mo",
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"), [*((name, "utf-8") for name in LANGUAGES), ("French", "cp1252"), ("Chinese", "gb18030")]
+)
+def test_headers_in_other_languages_are_known_and_teachers_are_left_out(language, encoding):
+    text = LANGUAGES[language]
+    (person,) = made = read(text, encoding)
+    assert (person.name, person.section) == ("Ada Ek", "Mo")
+    for name in ("s1", "a@x.org", "Ada Ek <a@x.org>", "Ek, Ada", "Ek_Ada_s1", "Ek, Ada(s1)", "s1_Ada_Ek"):
+        assert match(made, [Known(name, name)]).rows == {Known(name, name): 0}
+    assert not match(made, [Known("Ada Other", "Other, Ada(s9)")]).rows
+
+
+def test_rows_that_differ_by_the_section_alone_are_one_person_and_a_dash_is_nothing():
+    made = read("name,login,e-mail,section\nAda Ek,aek,-,Mo\nAda Ek,aek,-,Tu\nBo Ek,bek,-,Mo\nCy,,-,\nCy,,-,\n")
+    assert [(person.name, person.key, person.section) for person in made] == [
+        ("Ada Ek", "aek", "Mo, Tu"),
+        ("Bo Ek", "bek", "Mo"),
+        ("Cy", "Cy", ""),
+        ("Cy", "Cy", ""),
+    ]
+
+
+def test_accents_are_found_as_they_are_written_without_them():
+    made = read("name\nJörg Müller\nJorg Muller\nZoë Østby\n")
+    assert match(made, [Known("Mueller_Joerg", "Mueller_Joerg")]).rows == {Known("Mueller_Joerg", "Mueller_Joerg"): 0}
+    assert match(made, [Known("jorgmuller", "canvas:1")]).rows == {Known("jorgmuller", "canvas:1"): 1}
+    assert match(made, [Known("Zoe Ostby", "moodle:1")]).rows == {Known("Zoe Ostby", "moodle:1"): 2}
+
+
+@pytest.mark.parametrize("number", ["Participant 31", "Teilnehmer/in31", "Teilnehmer/in 31"])
+def test_who_has_no_name_in_moodle_is_found_by_the_number(number):
+    made = read(f"ID,Vollständiger Name\n{number},Ada Ek\n")
+    assert match(made, [Known("Teilnehmerin 31", "moodle:31")]).rows == {Known("Teilnehmerin 31", "moodle:31"): 0}
+
+
+def test_a_login_of_the_roster_is_found_behind_what_all_folders_begin_with(tmp_path):
+    text = "\n".join(f"flow-{name}/lab0.ipynb | solved | {name} | G" for name in ("aek", "bo.bd", "stranger"))
+    found = find([write_folder(tmp_path, lines(text))], read(CANVAS), {LAB: jobs.release(LAB)})
+    assert [one.student for one in found] == ["aek", "bo.bd", "flow-stranger"]
+
+
 def test_of_two_rows_for_one_and_of_two_students_in_one_row_neither_is_taken():
     twice = read("name,login\nAda Ek,ada1\nEk Ada,ada2\nBo,bo\n")
     found = match(twice, [Known("ekada", "canvas:1"), Known("bo", "bo")])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fmlab.conversions import OUTPUTS, convert
-from fmlab.distributions import Empirical, Gaussian, GaussianMixture
+from fmlab.datasets import Empirical
+from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.metrics import convergence_order, energy_distance, path_curvature
 from fmlab.paths import GaussianPath
 from fmlab.processes import sde_extension

@@ -204,7 +204,7 @@ def test_who_looks_for_what_others_left_would_find_it(student):
 
 
 TOGETHER = """
-import mmap, os, time
+import ctypes, os, threading, time
 for _ in range(8):
     if os.fork() == 0:
         held = [{take} for _ in range(6)]
@@ -213,8 +213,10 @@ time.sleep(60)
 """
 TAKE = {
     "of their own": "bytearray(b'x' * 2**26)",
-    "shared": "(m := mmap.mmap(-1, 2**26), m.write(b'x' * 2**26))",
-    "shared and out of sight": "(m := mmap.mmap(-1, 2**26), m.write(b'x' * 2**26), m.madvise(mmap.MADV_DONTNEED))",
+    "of threads whose process ended": (
+        "[threading.Thread(target=lambda: (bytearray(b'x' * 2**28), time.sleep(60))).start(),"
+        " ctypes.CDLL(None).syscall(60, 0)]"
+    ),
 }
 
 

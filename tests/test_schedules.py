@@ -17,9 +17,9 @@ from fmlab.schedules import (
     LinearVP,
     Schedule,
     diffusion_coefficients,
-    time,
     to_variance_preserving,
 )
+from fmlab.values import time
 from tests.cases import SCHEDULES, gradient
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)

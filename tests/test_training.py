@@ -14,7 +14,7 @@ from jupyter_client.manager import start_new_kernel
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fmlab.distributions import Checkerboard, Circles, Moons
+from fmlab.datasets import Checkerboard, Circles, Moons
 from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP
 from fmlab.paths import GaussianPath

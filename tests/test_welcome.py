@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from fmlab.checks import lab0, lab1
-from fmlab.distributions import Word
+from fmlab.datasets import Word
 from tests import submissions
 from tests.cases import rng
 from tests.labs import SOURCES

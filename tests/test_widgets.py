@@ -13,7 +13,8 @@ import torch
 from matplotlib import image
 
 from fmlab import plots, widgets
-from fmlab.distributions import Gaussian, Word
+from fmlab.datasets import Word
+from fmlab.distributions import Gaussian
 
 
 def guidance_scale():

@@ -2,8 +2,9 @@
 
     places ── came_in ──> items ── kind ──> files ── layout ──> owners ── names ──> submissions ── choose ──> choices
 
-    a folder or a zip    as Moodle, Canvas, Gradescope, ILIAS and nbgrader name what is in it, or with a folder or a
-                         file for each student, within whatever folders; zips within are opened
+    a folder or a zip    as Moodle, Canvas, Gradescope, ILIAS, Blackboard, Brightspace and nbgrader name what is in it,
+                         or with a folder or a file for each student, within whatever folders; zips within are opened
+    a notebook           whose name is the student's
     a table (.csv)       with columns "student" and "path"; paths are relative to the table
 
 Every file and every empty folder that came in is a submission, if only with a reason why it is not graded, so that

@@ -12,10 +12,11 @@ from nbformat import NotebookNode
 from course.inbox.places import Item
 from course.repair import Unrepairable, read, recognise
 
+ARCHIVES = (".7z", ".rar", ".gz", ".tgz", ".tar", ".xz", ".bz2")
 OTHERS = {
     (".pdf",): "It is a PDF, no notebook.",
     (".html", ".htm"): "It is a web page, no notebook.",
-    (".7z", ".rar", ".gz", ".tgz", ".tar", ".xz", ".bz2"): "It is an archive that is not opened; hand in a zip.",
+    ARCHIVES: "It is an archive that is not opened; hand in a zip.",
     (".py",): "It is a program, no notebook.",
     (".doc", ".docx", ".odt", ".rtf", ".pages"): "It is a document, no notebook.",
     (".png", ".jpg", ".jpeg", ".gif", ".heic", ".webp", ".svg"): "It is a picture, no notebook.",
@@ -42,8 +43,8 @@ class File(NamedTuple):
 def kind(item: Item, releases: Mapping[str, NotebookNode], graded: Mapping[str, str]) -> File:
     """What an item is. graded: the labs of notebooks that were graded before, by their digests."""
     name = item.path[-1]
-    called = ".ipynb" in name.lower()
     suffix = PurePath(name).suffix.lower()
+    called = ".ipynb" in name.lower() and suffix not in ARCHIVES
     if item.problem:
         return File(item, called, item.problem)
     if not called and suffix not in ALSO:

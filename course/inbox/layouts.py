@@ -1,5 +1,5 @@
-"""Whose the files are, by how they lie: as Moodle, Canvas, Gradescope, ILIAS or nbgrader name them, or with a folder or
-a file for each student, within whatever folders.
+"""Whose the files are, by how they lie: as Moodle, Canvas, Gradescope, ILIAS, Blackboard, Brightspace or nbgrader name
+them, or with a folder or a file for each student, within whatever folders.
 
 Not the name of a folder decides what it is but what is in it, so that a class does not become one student. A name that
 the roster has is a student's wherever it stands.
@@ -16,12 +16,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from course.inbox.kinds import File, is_document
+from course.inbox.kinds import ARCHIVES, File, is_document
 from course.inbox.places import LEFT_OUT
-from course.inbox.words import file_stem, nobody, related, somebody, stem, without_copy
+from course.inbox.words import file_stem, nobody, related, shared_start, somebody, stem, without_copy, without_lab
 
 MOODLE = re.compile(r"(.+?)_(\d+)_assignsubmission_[a-z]+(?:_.*)?", re.DOTALL)
-CANVAS = re.compile(r"([^_]+)(?:_LATE)?_(\d+)_(?:\d+|text)[_.].+", re.DOTALL)
+CANVAS = re.compile(r"(?:([^_]+)(?:_LATE)?_(\d+)|anon(?:_LATE)?_([^\W_]{5}))_(?:\d+|text)[_.].+", re.DOTALL)
+BLACKBOARD = re.compile(r"(.+)_attempt_\d{4}(?:-\d\d){5}(?:[_.].*)?", re.DOTALL)
+BRIGHTSPACE = re.compile(r"(\d+)-\d+ - (.+?) - .*\b\d{4}\b.*", re.DOTALL)
+EXCHANGE = re.compile(r"([^+]+)\+[^+]+\+\d{4}-\d\d-\d\d .+", re.DOTALL)
+# What Moodle calls everybody in a language, where names are hidden.
+UNNAMED = re.compile(r"(participant|teilnehm|partecipant|deelnem|deltag|anonym|参与|参加)[^\W\d]*", re.IGNORECASE)
 METADATA = "submission_metadata.yml"
 
 
@@ -72,21 +77,22 @@ class Layout:
 
     def _within(self, folder: Folder, trail: tuple[str, ...]) -> Iterator[Owned]:
         members = _members(folder)
-        canvas = _is_canvas(folder)
-        each = not canvas and any(self._is_somebodys(file) for file in folder.files if file.notebook)
+        by = self._system(folder)
+        each = not _is_canvas(folder) and any(self._is_somebodys(file) for file in folder.files if file.notebook)
         for file in folder.files:
             name = file.item.path[-1]
-            owner = _by_system(name, canvas) or self._of_loose(file, trail, each)
+            owner = by(name) or self._of_loose(file, trail, each)
             yield file, [owner] if owner else []
-        own = {name: sub for name, sub in folder.folders.items() if not (members.get(name) or _by_system(name, canvas))}
+        own = {name: sub for name, sub in folder.folders.items() if not (members.get(name) or by(name))}
         students = self._students(own)
+        shared = _shared(students)
         for name, sub in folder.folders.items():
             if members.get(name):
                 owners = members[name]
-            elif owner := _by_system(name, canvas):
+            elif owner := by(name):
                 owners = [owner]
             elif name in students:
-                owners = [named(stem(name), trail)]
+                owners = [self._named(stem(name), trail, shared)]
             else:
                 yield from self._within(sub, (*trail, name))
                 continue
@@ -101,10 +107,33 @@ class Layout:
         bare = without_copy(file_stem(name))
         if _left_out(file):
             return None
-        handed_in = file.notebook or name.lower().endswith(".zip") or (each and is_document(name))
-        if self.known(bare) or (handed_in and self._is_somebodys(file)):
-            return named(bare, trail)
+        handed_in = file.notebook or name.lower().endswith((".zip", *ARCHIVES)) or (each and is_document(name))
+        if self._has(bare) or (handed_in and self._is_somebodys(file)):
+            return self._named(bare, trail)
         return named(stem(name), trail) if file.notebook else None
+
+    def _named(self, name: str, trail: Sequence[str], shared: str = "") -> Owner:
+        """The owner of a folder or file by its name, in which that of a lab may stand, or what all of them share."""
+        found = (one for one in (name, without_lab(name, self.more), name.removeprefix(shared)) if self.known(one))
+        return named(name, trail, next(found, without_lab(name, self.more)))
+
+    def _has(self, name: str) -> bool:
+        """Whether the roster has a name, in which that of a lab may stand."""
+        return self.known(name) or self.known(without_lab(name, self.more))
+
+    def _system(self, folder: Folder) -> Callable[[str], Owner | None]:
+        """What tells whose a file or folder in this one is, if a system named it."""
+        canvas, heads = _is_canvas(folder), _heads(folder)
+        start = shared_start(heads).rfind("_") + 1
+
+        def by(name: str) -> Owner | None:
+            if found := BLACKBOARD.fullmatch(name):
+                login = without_lab(found[1][start:], self.more)
+                login = login.rpartition("_")[2] if login == found[1] else login
+                return Owner(login, unicodedata.normalize("NFC", login), "blackboard", (found[1],))
+            return _by_system(name, canvas)
+
+        return by
 
     # --- which folders are students' ----------------------------------------------------------------------------------
 
@@ -120,7 +149,7 @@ class Layout:
 
         def is_student(name: str) -> bool:
             sub, found = siblings[name], people[name]
-            if self.known(stem(name)):
+            if self._has(stem(name)):
                 return True
             if self._knows(sub) or nobody(name, self.more) or (_has_system(sub) and not plain - {name}):
                 return False
@@ -154,15 +183,21 @@ class Layout:
 
     def _knows(self, folder: Folder) -> bool:
         """Whether a name of the roster stands within a folder."""
-        return any(self.known(stem(name)) or self._knows(sub) for name, sub in folder.folders.items()) or any(
-            self.known(without_copy(file_stem(file.item.path[-1]))) for file in folder.files if file.item.path[-1]
+        return any(self._has(stem(name)) or self._knows(sub) for name, sub in folder.folders.items()) or any(
+            self._has(without_copy(file_stem(file.item.path[-1]))) for file in folder.files if file.item.path[-1]
         )
 
 
-def named(name: str, trail: Sequence[str] = ()) -> Owner:
-    """The owner of a folder or file by its name."""
+def _shared(names: Collection[str]) -> str:
+    """What stands before a hyphen in each of many names, as GitHub Classroom puts an assignment before logins."""
+    shared = shared_start(names) if len(names) > 2 else ""
+    return shared[: shared.rfind("-") + 1]
+
+
+def named(name: str, trail: Sequence[str] = (), bare: str = "") -> Owner:
+    """The owner of a folder or file by its name. bare: what of the name is the person's."""
     above = trail if nobody(name) else [part for part in trail if not nobody(part)]
-    return Owner(name, unicodedata.normalize("NFC", name), home=(*above, name))
+    return Owner(bare or name, unicodedata.normalize("NFC", bare or name), home=(*above, name))
 
 
 def _tree(files: Iterable[File]) -> Folder:
@@ -183,12 +218,23 @@ def _left_out(file: File) -> bool:
 
 
 def _by_system(name: str, canvas: bool) -> Owner | None:
-    """Whose a file or folder is that Moodle or Canvas named."""
+    """Whose a file or folder is that Moodle, Canvas, Brightspace or nbgrader's exchange named."""
     if found := MOODLE.fullmatch(name):
-        return Owner(found[1], f"moodle:{found[2]}", "moodle")
+        who = f"{found[1]} {found[2]}" if UNNAMED.fullmatch(found[1]) else found[1]
+        return Owner(who, f"moodle:{found[2]}", "moodle")
     if canvas and (found := CANVAS.fullmatch(name)):
-        return Owner(found[1], f"canvas:{found[2]}", "canvas")
+        return Owner(found[1] or f"anon {found[3]}", f"canvas:{found[2] or found[3]}", "canvas")
+    if found := BRIGHTSPACE.fullmatch(name):
+        return Owner(found[2], f"brightspace:{found[1]}", "brightspace")
+    if found := EXCHANGE.fullmatch(name):
+        return Owner(found[1], unicodedata.normalize("NFC", found[1]), "nbgrader")
     return None
+
+
+def _heads(folder: Folder) -> set[str]:
+    """The assignments and logins that Blackboard put before the names of files."""
+    names = [*folder.folders, *(file.item.path[-1] for file in folder.files)]
+    return {found[1] for name in names if (found := BLACKBOARD.fullmatch(name))}
 
 
 def _is_canvas(folder: Folder) -> bool:
@@ -204,7 +250,7 @@ def _has_system(folder: Folder) -> bool:
     names = [*folder.folders, *(file.item.path[-1] for file in folder.files)]
     return (
         METADATA in names
-        or any(MOODLE.fullmatch(name) for name in names)
+        or any(known.fullmatch(name) for name in names for known in (MOODLE, BLACKBOARD, BRIGHTSPACE, EXCHANGE))
         or (_is_canvas(folder) and len(names) > 1)
         or any(_has_system(sub) for sub in folder.folders.values())
     )

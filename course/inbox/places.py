@@ -76,13 +76,15 @@ def came_in(place: Path) -> list[Item]:
             items = list(_in_folder(place, place.as_posix()))
         elif place.suffix.lower() == ".csv":
             return list(_listed(place))
+        elif place.suffix.lower() == ".ipynb":
+            items = list(_file(Where(place), place.as_posix(), (place.name,), place.stat().st_mtime))
         else:
             opened(Where(place))
             items = list(_in_zip(Where(place), place.as_posix(), ()))
     except NotFound:
         raise
     except (zipfile.BadZipFile, ValueError, RuntimeError, struct.error) as error:
-        words = "neither a folder, nor a zip, nor a table (.csv) of submissions"
+        words = "neither a folder, nor a zip, nor a table (.csv) of submissions, nor a notebook"
         raise NotFound(f"{place}: {words} ({error}).") from None
     except OSError as error:
         raise NotFound(f"{place}: it cannot be read: {error.strerror or error}.") from None

@@ -22,13 +22,31 @@ from course.tables import Row
 IDS = {
     *("id", "sis user id", "sis login id", "integration id", "login", "login id", "user", "username", "user name"),
     *("identifier", "id number", "student id", "student number", "sid", "uid", "number", "kennung", "benutzername"),
-    *("matrikelnummer", "anmeldename"),
+    *("matrikelnummer", "anmeldename", "nutzername", "id-nummer", "orgdefinedid", "github username", "github_username"),
+    *("identifiant", "numéro d'identification", "numéro d’identification", "nom d'utilisateur", "número de id"),
+    *("identificador", "número de identificación", "codice identificativo", "学号", "标识符", "标识号", "用户名"),
 }
-EMAILS = {"email", "e-mail", "email address", "e-mail address", "mail", "e-mail-adresse", "mailadresse"}
-NAMES = {"name", "full name", "student", "student name", "display name", "vollständiger name", "last name, first name"}
-FIRST = {"first name", "firstname", "given name", "vorname", "prénom", "nombre"}
-LAST = {"last name", "lastname", "surname", "family name", "nachname", "name", "nom", "apellidos"}
-SECTIONS = {"section", "sections", "group", "groups", "gruppe", "gruppen", "class", "tutorial"}
+EMAILS = {
+    *("email", "e-mail", "email address", "e-mail address", "mail", "e-mail-adresse", "mailadresse", "courriel"),
+    *("adresse de courriel", "adresse e-mail", "dirección de correo", "correo electrónico", "indirizzo email"),
+    *("endereço de e-mail", "邮箱", "电子邮件", "电子邮件地址", "email地址"),
+}
+NAMES = {
+    *("name", "full name", "student", "student name", "display name", "vollständiger name", "last name, first name"),
+    *("nom complet", "nombre completo", "nome completo", "nombre", "nome", "姓名", "全名"),
+}
+FIRST = {"first name", "firstname", "given name", "vorname", "prénom", "nombre", "nome", "名", "名字"}
+LAST = {
+    *("last name", "lastname", "surname", "family name", "nachname", "name", "nom", "nom de famille", "apellidos"),
+    *("apellido(s)", "apellido", "cognome", "apelido", "sobrenome", "姓", "姓氏"),
+}
+SECTIONS = {
+    *("section", "sections", "group", "groups", "gruppe", "gruppen", "class", "tutorial", "groupe", "groupes"),
+    *("grupo", "grupos", "gruppo", "gruppi", "小组", "班级"),
+}
+ROLES, TEACHERS = {"role", "roles", "rolle", "rollen"}, {"instructor", "teacher", "ta", "teaching assistant", "reader"}
+NOTHING = {"", "-", "--", "–", "—", "n/a", "#n/a"}
+BLIND = re.compile(r"(?:participant|teilnehm|partecipant|deelnem|deltag|参与|参加)\D*(\d+)", re.IGNORECASE)
 
 
 class Known(NamedTuple):
@@ -49,10 +67,20 @@ class Person(NamedTuple):
 
 
 class Roster(Sequence):
-    """The people of a class, and the sentences about those who cannot be told apart."""
+    """The people of a class. Rows that say the same of somebody but for the section are one."""
 
     def __init__(self, rows: Iterable[Row] = ()):
-        self.rows = [row for row in rows if _is_person(row)]
+        self.rows: list[Row] = []
+        self._sections: list[list[str]] = []
+        seen: dict[tuple[str, ...], int] = {}
+        for row in rows:
+            if _is_person(row):
+                who = tuple(sorted(value.casefold() for value, _ in _ids(row))) or (str(len(self.rows)),)
+                number = seen.setdefault((*_names(row)[:1], *who), len(self.rows))
+                if number == len(self.rows):
+                    self.rows.append(row)
+                    self._sections.append([])
+                self._sections[number] += _values(row, SECTIONS)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,7 +91,7 @@ class Roster(Sequence):
         emails = _values(row, EMAILS)
         name = next(iter(_names(row)), "")
         key = next(iter([*_values(row, {"sis login id", "login", "username"}), *emails, *ids]), name)
-        return Person(name or key, key, ", ".join(_values(row, SECTIONS)), row)
+        return Person(name or key, key, ", ".join(dict.fromkeys(self._sections[number])), row)
 
     @cached_property
     def _sure(self) -> dict[str, set[int]]:
@@ -74,7 +102,8 @@ class Roster(Sequence):
                 found[value.casefold()].add(number)
                 if column == "id":
                     found[f"canvas:{value}"].add(number)
-                if column == "identifier" and (moodle := re.fullmatch(r"\D*(\d+)", value)):
+                plain = column == "identifier" and re.fullmatch(r"\D*(\d+)", value)
+                if moodle := plain or BLIND.fullmatch(value):
                     found[f"moodle:{moodle[1]}"].add(number)
         return found
 
@@ -98,6 +127,10 @@ class Roster(Sequence):
             if len(set(values)) == len(values) and not all(value.isdecimal() for value in values):
                 for number, row in enumerate(self.rows):
                     found[squeezed(row[column])].add(number)
+        for number, row in enumerate(self.rows):
+            for name in _names(row):
+                for spelled in _without_accents(name):
+                    found[spelled].add(number)
         found.pop("", None)
         return found
 
@@ -106,11 +139,24 @@ class Roster(Sequence):
         sure = self._sure.get(known.key.casefold()) or self._sure.get(known.student.casefold())
         if sure:
             return sure
-        ilias = re.fullmatch(r"(.+)_([^_]+)_(\d+)", known.key)
-        if ilias and (rows := self._sure.get(ilias[2].casefold(), set()) & self._likely.get(squeezed(ilias[1]), set())):
+        address = re.search(r"[^\s<>()]+@[^\s<>()]+", known.key)
+        if rows := self._sure.get(address[0].casefold()) if address else self._by_both(known.key):
             return rows
         names = [squeezed(name) for name in (known.key, known.student) if ":" not in name]
-        return next((found[name] for found in (self._likely, self._other) for name in names if name in found), set())
+        spelled = [name for known in names for name in _without_accents(known)]
+        among = ((self._likely, names), (self._other, names), (self._other, spelled))
+        return next((found[name] for found, wanted in among for name in wanted if name in found), set())
+
+    def _by_both(self, name: str) -> set[int]:
+        """The rows in which both a number or login and the name stand that are parts of a name, as ILIAS, OLAT and
+        Sakai put them together: Ek_Ada_aek_7001, "Ek, Ada(aek)"."""
+        parts = [part for part in re.split(r"[\s_,()]+", name) if part]
+        found: set[int] = set()
+        for at, part in enumerate(parts):
+            if rows := self._sure.get(part.casefold()):
+                for rest in (parts[:at], parts[at + 1 :], parts[:at] + parts[at + 1 :]):
+                    found |= rows & self._likely.get(squeezed("".join(rest)), set())
+        return found
 
     def has(self, name: str) -> bool:
         """Whether a name is that of one person."""
@@ -168,7 +214,7 @@ def system(known: Known) -> str:
     prefix, colon, _ = known.key.partition(":")
     return (
         prefix
-        if colon and prefix in ("canvas", "moodle")
+        if colon and prefix in ("canvas", "moodle", "brightspace")
         else "address"
         if "@" in (known.key or known.student)
         else "folder"
@@ -178,6 +224,16 @@ def system(known: Known) -> str:
 def squeezed(name: str) -> str:
     """A name as it is in a file's: ekanna for "Ek, Anna" and oneill for "O'Neill" and for "O_Neill"."""
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae"})
+PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae"})
+
+
+def _without_accents(name: str) -> list[str]:
+    """A squeezed name in the letters of ASCII: joerg and jorg for "Jörg"."""
+    letters = [squeezed(name).translate(table) for table in (GERMAN, PLAIN)]
+    return [re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFKD", text)) for text in letters]
 
 
 class Register:
@@ -217,22 +273,30 @@ class Register:
 def _is_person(row: Row) -> bool:
     """Whether a row is that of a person, other than Canvas's rows of points and of a student for tests."""
     first = next((value.strip() for value in row.values() if isinstance(value, str)), "")
+    if any(value.casefold() in TEACHERS for value in _values(row, ROLES)) or "_PreviewUser" in " ".join(_names(row)):
+        return False
     if {"Student", "ID"} <= row.keys():
         return bool(row["ID"].strip()) and first not in ("Student, Test", "Points Possible")
     return bool(_names(row) or _ids(row))
 
 
 def _values(row: Row, columns: Iterable[str]) -> list[str]:
-    found = [value.strip() for column, value in row.items() if column and column.strip().lower() in columns]
+    found = [_value(value) for column, value in row.items() if column and column.strip().lower() in columns]
     return [value for value in found if value]
+
+
+def _value(text: str) -> str:
+    """What a field says: nothing if it is a dash; without the # that Brightspace puts before it."""
+    value = text.strip()
+    return "" if value.casefold() in NOTHING else value.removeprefix("#")
 
 
 def _ids(row: Row) -> list[tuple[str, str]]:
     """Numbers, logins and addresses, each with its column."""
     return [
-        (value.strip(), column.strip().lower())
+        (_value(value), column.strip().lower())
         for column, value in row.items()
-        if column and column.strip().lower() in IDS | EMAILS and value.strip()
+        if column and column.strip().lower() in IDS | EMAILS and _value(value)
     ]
 
 

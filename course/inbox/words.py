@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 # Of folders and files that hold many people's work, or a part of one's.
@@ -22,6 +23,11 @@ WORDS = set(
     """.split()
 )
 NUMBERED = re.compile(r"(candidate|group|participant|student|submission|team|user)[ _-]*\d+", re.IGNORECASE)
+# A lab's name and number beside that of a person: lab0_ada, "Ada Ek - lab0_welcome", lab0-ada.
+KIND = "lab|homework|hw|assignment|exercise|ex|project|ps|sheet|week|aufgabe|blatt|übung|uebung|praktikum|tp|td|tarea"
+LABEL = (
+    rf"((copy|kopie|copie|copia) (of|von|de) )?({KIND}|实验|作业)[ _-]*\d+([ _-]+({{more}}final|solution|solved|v\d+))*"
+)
 COPY = re.compile(r"([ _-]*\(\d+\)|[ _-]+(copy|kopie|copie)[ _-]*\(?\d*\)?)+$", re.IGNORECASE)
 
 
@@ -47,15 +53,31 @@ def _words(name: str) -> set[str]:
     return {word for word in re.findall(r"\w{2,}", name.casefold().replace("_", " ")) if word not in WORDS}
 
 
+def shared_start(names: Collection[str]) -> str:
+    """What all of several names begin with; nothing of one alone."""
+    if len(names) < 2:
+        return ""
+    pairs = zip(min(names), max(names))
+    return "".join(letter for letter, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def stem(name: str) -> str:
     """The name of a file without its suffixes, or of a folder that a zip was."""
-    return re.sub(r"(\.ipynb.*|\.(txt|json|zip))$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"(\.ipynb.*|\.(txt|json|zip)|\.tar\.\w+)$", "", name, flags=re.IGNORECASE)
 
 
 def file_stem(name: str) -> str:
     """The name of any file without its suffixes."""
     bare = stem(name)
     return bare if bare != name else PurePath(name).stem
+
+
+def without_lab(name: str, more: Iterable[str] = ()) -> str:
+    """ada for lab0_ada and ada_lab0; the name itself where nobody is left. more: words of the names of labs."""
+    text = unicodedata.normalize("NFC", name)
+    label = LABEL.format(more="".join(f"{re.escape(word)}|" for word in sorted(more)))
+    bare = re.sub(rf"^{label}[ _-]+|[ _-]+{label}$", "", text, flags=re.IGNORECASE)
+    return bare if bare != text and somebody(bare, more) else name
 
 
 def without_copy(name: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fmlab.schedules import Schedule, coefficient, time
+from fmlab.schedules import Schedule
+from fmlab.values import coefficient, time
 
 
 def states(seed: int, *shape: int, dtype=torch.float32) -> Tensor:

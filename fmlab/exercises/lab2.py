@@ -19,7 +19,7 @@ from fmlab.checks.compare import Look, fail, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Bent, Field, Powers, states, times
 from fmlab.checks.lab import Lab
-from fmlab.distributions import Empirical
+from fmlab.datasets import Empirical
 from fmlab.paths import GaussianPath, GeneralGaussianPath
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
 
@@ -421,7 +421,7 @@ def likely(x: Tensor, data: Tensor, t, schedule) -> tuple:
         "The exponents are minus the squared distances of x and α z_i, over 2 β². Their softmax is what you want.",
         "Make a table (n, N) of exponents: differences by x[:, None], flatten(2), squares, sum(2). Softmax in dim=1.",
     ),
-    withhold=("paths.EmpiricalMarginal.posterior_weights",),
+    withhold=("marginals.EmpiricalMarginal.posterior_weights",),
     library=lambda x, data, t, schedule: GaussianPath(schedule).marginal(Empirical(data)).posterior_weights(x, t),
     visible=[*PATHS, (CondOT(), torch.tensor(0.999), (3, 2), torch.float32, 4, 1.0)],
     terms=likely,
@@ -480,7 +480,7 @@ def velocities(field, x, data, t) -> Tensor:
         "For each data point, ask the field about all states paired with it: field(x, z.expand_as(x), t).",
         "Multiply that by column i of the weights, brought into shape with coefficient(…, x), and add up over i.",
     ),
-    withhold=("paths.EmpiricalMarginal.vector_field",),
+    withhold=("marginals.EmpiricalMarginal.vector_field",),
     library=lambda x, data, t, weights, field: (of_pairs(weights, x) * velocities(field, x, data, t)).sum(1),
     visible=[
         (times(4), (4, 2), 3),
@@ -721,7 +721,7 @@ def averages(x, data, t, weights, schedule) -> tuple:
         "The score is linear in z: average the data points instead, and ask for the score at their average.",
         "weights @ data.flatten(1), in the shape of x, is the denoised point. Put it into the conditional score for z.",
     ),
-    withhold=("paths.EmpiricalMarginal.score",),
+    withhold=("marginals.EmpiricalMarginal.score",),
     library=lambda x, data, t, weights, schedule: GaussianPath(schedule).marginal(Empirical(data)).score(x, t),
     visible=PATHS,
     terms=averages,

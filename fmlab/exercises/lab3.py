@@ -206,7 +206,7 @@ class Line:
         "With y = z − ε and x_t = t z + (1 − t) ε: E y = m, E x_t = t m. In Cov(y, x_t) the noise has a minus.",
         "Var(x_t) is the sum of two squared weights times the variances s² and 1. Shape t with coefficient first.",
     ),
-    withhold=("paths.MixtureMarginal.vector_field",),
+    withhold=("marginals.MixtureMarginal.vector_field",),
     library=lambda x, t, mean, std: (
         GaussianPath().marginal(Gaussian(mean.flatten(), std**2)).vector_field(x.flatten(1), t).reshape(x.shape)
     ),
