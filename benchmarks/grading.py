@@ -14,7 +14,9 @@ from pathlib import Path
 
 from benchmarks.measure import Rows, at_least, at_most, targets
 from course import build, hidden
-from course.judge import Desk, Patience, examine
+from course.desk import Desk
+from course.jobs import Patience
+from course.judge import examine
 from course.sandbox import Sandbox
 from fmlab.checks import lab1
 from tests import submissions

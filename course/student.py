@@ -24,7 +24,7 @@ import torch
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from course import walls
+from course import inner_walls, kernel
 from course.shell import Shell
 from course.wire import Peer, without_compilers
 from fmlab.checks import lab as labs
@@ -38,10 +38,10 @@ ROOM = 4 * PICTURE  # for all that a cell shows
 def main(control: socket.socket, walled: bool) -> None:
     """Fork a process for each request until the grader is gone."""
     if walled:
-        walls.become_nobody()
-    walls.out_of_sight()
+        inner_walls.become_nobody()
+    kernel.out_of_sight()
     notebook = warm_up()
-    control.sendall(walls.READY)
+    control.sendall(inner_walls.READY)
     signal.signal(signal.SIGCHLD, lambda *_: reap())
     while True:
         request, descriptors, *_ = socket.recv_fds(control, 65536, 2)
@@ -59,11 +59,11 @@ def main(control: socket.socket, walled: bool) -> None:
 def attend(notebook: Notebook, limits: dict[str, int], pipes: list[int], walled: bool) -> None:
     """Lock this process in, say so, and serve the grader; where a wall cannot be made, say why, and serve nobody."""
     try:
-        (walls.lock_in if walled else walls.keep_in)(limits, pipes)
+        (inner_walls.lock_in if walled else inner_walls.keep_in)(limits, pipes)
     except OSError as error:
         os.write(pipes[1], str(error.strerror).encode())
         return
-    os.write(pipes[1], walls.READY)
+    os.write(pipes[1], inner_walls.READY)
     Peer(*pipes, names=notebook.names, around=functools.partial(quietly, os.getpid())).serve()
 
 

@@ -16,7 +16,7 @@ from pebble import ProcessPool
 
 from course.early import sandbox, starting
 from course.jobs import Job, Settings, ungraded
-from course.sandbox import attempts, found
+from course.outer_walls import attempts, found
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -11,22 +11,28 @@ error s² and ½ log(λ/s²) nats; the others die. That is reverse water-filling
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, silu
+
+from fmlab.values import require_floating, require_one_shape, squares
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     """z = μ + e^{ℓ/2} ε, a sample of N(μ, diag e^ℓ) through which gradients flow."""
+    require_one_shape(mean=mean, log_var=log_var, noise=noise)
     return mean + (log_var / 2).exp() * noise
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(μ, diag e^ℓ) ‖ N(0, I)) = ½ Σ (μ² + e^ℓ − 1 − ℓ), one number for each image. mean, log_var: (n, *shape)."""
-    return _nats(mean, log_var).flatten(1).sum(1)
+    return _nats(mean, log_var).reshape(len(mean), math.prod(mean.shape[1:])).sum(1)
 
 
 def _nats(mean: Tensor, log_var: Tensor) -> Tensor:
     """The KL of each latent alone, ½ (μ² + e^ℓ − 1 − ℓ)."""
+    require_one_shape(mean=mean, log_var=log_var)
     return (mean.square() + log_var.exp() - 1 - log_var) / 2
 
 
@@ -35,7 +41,10 @@ def vae_loss(x: Tensor, decoded: Tensor, mean: Tensor, log_var: Tensor, beta: fl
 
     A mean over pixels beside a sum over latents is β times the number of pixels, and kills every latent.
     """
-    return ((x - decoded).flatten(1).square().sum(1) + beta * gaussian_kl(mean, log_var)).mean()
+    require_one_shape(x=x, decoded=decoded)
+    if not len(x):
+        raise ValueError("a mean over no images is no number; give one at least")
+    return (squares(x - decoded) + beta * gaussian_kl(mean, log_var)).mean()
 
 
 def linear_rate(eigenvalues: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -43,12 +52,16 @@ def linear_rate(eigenvalues: Tensor, beta: float) -> tuple[Tensor, Tensor]:
 
     rate = Σ_{λ > s²} ½ log(λ/s²),   error = Σ min(λ, s²)                                  [Cover & Thomas, thm. 13.3.3]
     """
+    require_floating(eigenvalues, "eigenvalues")
     level = beta / 2
     return (eigenvalues / level).clamp(min=1).log().sum() / 2, eigenvalues.clamp(max=level).sum()
 
 
 def latent_scale(latents: Tensor) -> Tensor:
     """One number, the standard deviation over all entries: divide latents by it before a flow learns them."""
+    require_floating(latents, "latents")
+    if not latents.numel():
+        raise ValueError(f"a scale needs latents to be taken from, got none, of shape {tuple(latents.shape)}")
     return latents.std(correction=0)
 
 

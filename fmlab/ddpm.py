@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fmlab.distributions import log_normal
 from fmlab.schedules import LinearVP, Schedule
-from fmlab.values import coefficient, holds, normal_like, require_precise, without_gradients
+from fmlab.values import coefficient, holds, normal_like, require_one_shape, require_precise, squares, without_gradients
 
 NoiseModel = Callable[[Tensor, Tensor], Tensor]
 
@@ -224,9 +224,10 @@ def gaussian_kl(mean: Tensor, variance, other_mean: Tensor, other_variance) -> T
 
     means: (n, *shape); variances: positive numbers. Returns (n,).
     """
+    require_one_shape(mean=mean, other_mean=other_mean)
     ratio = float(variance / other_variance)
     spread = math.prod(mean.shape[1:]) * (ratio - 1 - math.log(ratio))
-    return ((mean - other_mean).flatten(1).square().sum(1) / float(other_variance) + spread) / 2
+    return (squares(mean - other_mean) / float(other_variance) + spread) / 2
 
 
 def _checked(betas: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fmlab.datasets import Checkerboard, Circles, Digits, Empirical, Labelled, Moons, Word, mnist  # noqa: F401  for labs
 from fmlab.natural import floored, natural_form, short
-from fmlab.values import floating, half_in_single, holds, precise, require_floating, require_precise
+from fmlab.values import floating, half_in_single, holds, precise, require_floating, require_one_shape, require_precise
 
 CHUNK = 2**20  # numbers in the largest table of factors that samples are made with
 
@@ -161,6 +161,7 @@ def log_normal(x: Tensor, mean: Tensor, scale) -> Tensor:
 
     scale: a positive number, or a tensor that broadcasts with x.
     """
+    require_one_shape(x=x, mean=mean)
     scale = _like(scale, x)
     logs = -(((x - mean) / scale) ** 2) / 2 - (scale.log() + math.log(2 * math.pi) / 2)
     return logs.reshape(len(x), math.prod(x.shape[1:])).sum(1)

@@ -28,6 +28,7 @@ A map X(x, s, t), an average velocity v(x, s, t) and a field u(x, t) are callabl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -38,7 +39,16 @@ from fmlab.distributions import GaussianMixture
 from fmlab.processes import Field
 from fmlab.schedules import CondOT, Schedule
 from fmlab.simulators import Method, like, simulate, span
-from fmlab.values import coefficient, half_in_single, precise, time_like, without_gradients
+from fmlab.values import (
+    coefficient,
+    half_in_single,
+    precise,
+    require_floating,
+    squares,
+    time_like,
+    tracked,
+    without_gradients,
+)
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -71,7 +81,7 @@ class LineFlowMap:
     """X_{s,t} = F_t⁻¹ ∘ F_s on a line, F_t the distribution function of p_t: flows keep the order of points.
 
     mixture: of Gaussians in one dimension, as data. Called as X(x, s, t) with x: (n, 1). F_t⁻¹ is found by bisection,
-    in double precision.
+    in double precision, and has a first and a second derivative.
     """
 
     def __init__(self, mixture: GaussianMixture, schedule: Schedule | None = None):
@@ -84,6 +94,13 @@ class LineFlowMap:
         means, stds = self._components(x, t)
         return (precise(self.mixture.weights) * torch.special.ndtr((precise(x) - means) / stds)).sum(1, keepdim=True)
 
+    def density(self, x: Tensor, t) -> Tensor:
+        """p_t(x) = Σ_k w_k N(x; α m_k, α² C_k + β²). Returns (n, 1)."""
+        means, stds = self._components(x, t)
+        of_each = torch.exp(-(((precise(x) - means) / stds) ** 2) / 2) / (stds * math.sqrt(2 * math.pi))
+        return (precise(self.mixture.weights) * of_each).sum(1, keepdim=True)
+
+    @half_in_single
     def __call__(self, x: Tensor, s, t) -> Tensor:
         share = self.cdf(x, s)
         means, stds = self._components(x, t)
@@ -93,7 +110,14 @@ class LineFlowMap:
             middle = (low + high) / 2
             below = self.cdf(middle, t) < share
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return ((low + high) / 2).to(x)
+        found = ((low + high) / 2).detach()
+        if tracked(x, s, t):
+            for _ in range(2):  # a step of Newton's method adds the next derivative, and nothing to the value
+                density = self.density(found, t)
+                somewhere = density > 0
+                step = torch.where(somewhere, (share - self.cdf(found, t)) / torch.where(somewhere, density, 1), 0)
+                found = found + step - step.detach()
+        return found.to(x)
 
     def _components(self, x: Tensor, t) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of the components of p_t: (1, K) or (n, K), double precision."""
@@ -128,6 +152,7 @@ def _average_velocity(flow_map: Map, x: Tensor, s, t) -> Tensor:
 
 def semigroup_residual(flow_map: Map, x: Tensor, s, m, t) -> Tensor:
     """X_{m,t}(X_{s,m}(x)) − X_{s,t}(x)."""
+    require_floating(x, "x")
     return flow_map(flow_map(x, s, m), m, t) - flow_map(x, s, t)
 
 
@@ -141,7 +166,8 @@ def lagrangian_residual(flow_map: Map, u: Field, x: Tensor, s, t) -> Tensor:
 def eulerian_residual(flow_map: Map, u: Field, x: Tensor, s, t) -> Tensor:
     """∂_s X_{s,t}(x) + ∇X_{s,t}(x) u_s(x)."""
     s, t = _times(s, t, x)
-    return torch.func.jvp(lambda x, s: flow_map(x, s, t), (x, s), (u(x, s), torch.ones_like(s)))[1]
+    x = x.contiguous()
+    return torch.func.jvp(lambda x, s: flow_map(x, s, t), (x, s), (u(x, s).contiguous(), torch.ones_like(s)))[1]
 
 
 # --- targets: one signature, target(v, u, x, s, t), no gradient -------------------------------------------------------
@@ -176,7 +202,8 @@ def eulerian_target(v: Map, u: Field, x: Tensor, s, t) -> Tensor:
     has the same mean.
     """
     s, t = _times(s, t, x)
-    velocity = u(x, s)
+    x = x.contiguous()
+    velocity = u(x, s).contiguous()
     change = torch.func.jvp(lambda x, s: v(x, s, t), (x, s), (velocity, torch.ones_like(s)))[1]
     return velocity + _gap(s, t, x) * change
 
@@ -197,7 +224,10 @@ def consistency_target(v: Map, u: Field, x: Tensor, s, h) -> Tensor:
 
 def target_loss(v: Map, target: Tensor, x: Tensor, s, t) -> Tensor:
     """E ‖v_{s,t}(x) − target‖², the sum over coordinates averaged over the batch; the target carries no gradient."""
-    return (v(x, s, t) - target.detach()).flatten(1).square().sum(1).mean()
+    require_floating(x, "x")
+    if not len(x):
+        raise ValueError("a mean over no states is no number; give one at least")
+    return squares(v(x, s, t) - target.detach()).mean()
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -242,9 +272,17 @@ def sample_consistency(
 
 def _times(s, t, x: Tensor) -> tuple[Tensor, Tensor]:
     """Two times as tensors like x, one for each state, which derivatives need."""
-    return tuple(torch.as_tensor(time, dtype=x.dtype, device=x.device).expand(len(x)).clone() for time in (s, t))
+    require_floating(x, "x")
+    s, t = (torch.as_tensor(time, dtype=x.dtype, device=x.device) for time in (s, t))
+    for time in (s, t):
+        if time.ndim and time.shape != x.shape[:1]:
+            raise ValueError(f"times must be scalars or have shape ({len(x)},), got {tuple(time.shape)}")
+    return s.expand(len(x)).clone(), t.expand(len(x)).clone()
 
 
 def _gap(s, t, x: Tensor):
     """t − s in the shape that multiplies x."""
-    return coefficient(t - s, x)
+    gap = t - s
+    if isinstance(gap, Tensor) and gap.ndim and gap.shape != x.shape[:1]:
+        raise ValueError(f"times must be scalars or have shape ({len(x)},), got {tuple(gap.shape)}")
+    return coefficient(gap, x)

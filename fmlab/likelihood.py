@@ -16,7 +16,7 @@ from torch import Tensor
 from fmlab.distributions import log_normal
 from fmlab.processes import ODE, Field
 from fmlab.simulators import Midpoint, ODEMethod, simulate
-from fmlab.values import coefficient, holds, require_precise, transformed, without_gradients
+from fmlab.values import coefficient, holds, require_precise, transformed, transforming, without_gradients
 
 
 @without_gradients
@@ -137,7 +137,7 @@ def _require_states(x: Tensor) -> None:
     require_precise(x, "x")
     if x.ndim < 2:
         raise ValueError(f"x must have shape (n, *shape), got {tuple(x.shape)}; n numbers are x[:, None]")
-    if transformed(x):
+    if transforming() or transformed(x):
         raise ValueError("divergences take derivatives of their own, row by row; they do not work within torch.func")
 
 

@@ -26,7 +26,7 @@ from fmlab.datasets import Empirical
 from fmlab.distributions import GaussianMixture
 from fmlab.paths import GaussianPath, LinearPath, Path
 from fmlab.schedules import Schedule
-from fmlab.values import coefficient, normal_like, require_precise, time_like
+from fmlab.values import coefficient, normal_like, require_precise, squares, time_like
 
 Model = Callable[..., Tensor]
 Times = Callable[[int, torch.Generator | None], Tensor]
@@ -57,7 +57,7 @@ def flow_matching_loss(
     """
     t = _times(times, z, generator)
     noise = normal_like(z, generator) if x0 is None else x0
-    return _square(_predict(model, path.interpolate(z, noise, t), t) - path.velocity(z, noise, t)).mean()
+    return squares(_predict(model, path.interpolate(z, noise, t), t) - path.velocity(z, noise, t)).mean()
 
 
 def score_matching_loss(
@@ -75,7 +75,7 @@ def score_matching_loss(
     """
     t, noise = _times(times, z, generator), normal_like(z, generator)
     beta = coefficient(path.schedule.beta(t), z)
-    errors = _square(_predict(model, path.interpolate(z, noise, t), t) + noise / beta)
+    errors = squares(_predict(model, path.interpolate(z, noise, t), t) + noise / beta)
     return _weighted(errors, weight, t)
 
 
@@ -88,7 +88,7 @@ def ddpm_loss(
 ) -> Tensor:
     """Noise prediction loss E‖ε_θ(x, t) − ε‖²: score matching with ε_θ = −β s_θ and weight β².    [slides]"""
     t, noise = _times(times, z, generator), normal_like(z, generator)
-    return _square(_predict(model, path.interpolate(z, noise, t), t) - noise).mean()
+    return squares(_predict(model, path.interpolate(z, noise, t), t) - noise).mean()
 
 
 def guided_flow_matching_loss(
@@ -151,7 +151,7 @@ def marginal_flow_matching_loss(
     """
     t, noise = _times(times, z, generator), normal_like(z, generator)
     x = path.interpolate(z, noise, t)
-    return _square(_predict(model, x, t) - path.marginal(p_data).vector_field(x, t)).mean()
+    return squares(_predict(model, x, t) - path.marginal(p_data).vector_field(x, t)).mean()
 
 
 def marginal_score_matching_loss(
@@ -169,7 +169,7 @@ def marginal_score_matching_loss(
     """
     t, noise = _times(times, z, generator), normal_like(z, generator)
     x = path.interpolate(z, noise, t)
-    errors = _square(_predict(model, x, t) - path.marginal(p_data).score(x, t))
+    errors = squares(_predict(model, x, t) - path.marginal(p_data).score(x, t))
     return _weighted(errors, weight, t)
 
 
@@ -205,7 +205,7 @@ def loss_over_log_snr(
     _require_data(z)
     log_snr = low + (high - low) * torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device)
     t, noise = path.schedule.time_at(log_snr), normal_like(z, generator)
-    errors = _square(_predict(model, path.interpolate(z, noise, t), t) - noise)
+    errors = squares(_predict(model, path.interpolate(z, noise, t), t) - noise)
     return (high - low) * _weighted(errors, weight, log_snr)
 
 
@@ -248,11 +248,6 @@ def _weighted(errors: Tensor, weight: Callable[[Tensor], Tensor] | None, t: Tens
     if w.ndim and w.shape != errors.shape:
         raise ValueError(f"weight must return one number for each of the {len(t)} times, got shape {tuple(w.shape)}")
     return (w * errors).mean()
-
-
-def _square(x: Tensor) -> Tensor:
-    """‖x‖² of each point: (n,)."""
-    return x.flatten(1).square().sum(1)
 
 
 def _describe(value) -> str:

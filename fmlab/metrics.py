@@ -25,14 +25,14 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     x: (n, *shape), y: (m, *shape). Returns a scalar ≥ 0 (up to rounding).
     Cost (n + m)²/2 distances, held in tiles of `CHUNK` rows and columns. Squares are expanded around the mean of x,
     ‖x‖² + ‖y‖² − 2xᵀy: of a distance near 0 that loses digits, of a mean distance none that matter, unless many
-    distances are near 0, as in clusters far from each other. Then, and where gradients are tracked, distances are those
-    of the differences.
+    distances are near 0, as in clusters far from each other. Then, for few points, and where gradients are tracked,
+    distances are those of the differences.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
     x, y = _points(x, y)
     centre = x.mean(0)
     x, y = x - centre, y - centre
-    exact = tracked(x, y) or _clustered(torch.cat([_some(x), _some(y)]))
+    exact = tracked(x, y) or len(x) + len(y) <= CHUNK or _clustered(torch.cat([_some(x), _some(y)]))
     x, y = x.split(CHUNK), y.split(CHUNK)
     return (2 * _mean_distance(x, y, exact) - _mean_distance(x, x, exact) - _mean_distance(y, y, exact)).to(centre)
 
@@ -72,6 +72,8 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
     x, y = _points(x, y)
+    if transformed(x, y):
+        raise ValueError("energy_test counts, and returns a number; it does not work within torch.func")
     pooled = torch.cat([x, y])
     distances = torch.cdist(pooled, pooled, compute_mode=EXACT)
     labels = torch.cat([x.new_full((len(x),), 1 / len(x)), x.new_full((len(y),), -1 / len(y))])
@@ -159,11 +161,13 @@ def nearest_neighbour_distance(x: Tensor, data: Tensor) -> Tensor:
     return torch.cat([distances(chunk, data).amin(1) for chunk in x.split(rows)])
 
 
+@half_in_single
 def distances(x: Tensor, y: Tensor, exact: bool = True) -> Tensor:
-    """Euclidean distances ‖x_i − y_j‖ of x: (n, d) and y: (m, d), with all derivatives. Returns (n, m).
+    """Euclidean distances ‖x_i − y_j‖ of x: (n, *shape) and y: (m, *shape), with all derivatives. Returns (n, m).
 
     exact: whether they are those of the differences, or of expanded squares, which is faster.
     """
+    x, y = _points(x, y)
     if transformed(x, y):
         return _root((x[:, None] - y).square().sum(2))
     return _Distances.apply(x, y, EXACT if exact else EXPANDED)
@@ -172,11 +176,15 @@ def distances(x: Tensor, y: Tensor, exact: bool = True) -> Tensor:
 class _Distances(torch.autograd.Function):
     """torch's own distances, whose gradient is a function of distances again: ∂‖x − y‖/∂x = (x − y)/‖x − y‖, or 0."""
 
+    generate_vmap_rule = True  # asked for within vmap, even of tensors that vmap does not touch
+
     @staticmethod
-    def forward(ctx, x, y, mode):
-        d = torch.cdist(x, y, compute_mode=mode)
-        ctx.save_for_backward(x, y, d)
-        return d
+    def forward(x, y, mode):
+        return torch.cdist(x, y, compute_mode=mode)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2], output)
 
     @staticmethod
     def backward(ctx, gradient):

@@ -49,7 +49,7 @@ class NaturalForm:
         affine = affine.to(x)
 
         def averaged(z: Tensor, log_joint: Tensor) -> Tensor:
-            value, *columns = (affine @ log_joint.softmax(0)).view(-1, *z.shape)
+            value, *columns = (affine @ log_joint.softmax(0)).view(1 + len(z), *z.shape)
             for column, coordinate in zip(columns, z):
                 value = torch.addcmul(value, column, coordinate)
             return value.mT

@@ -32,7 +32,7 @@ from fmlab.conversions import convert
 from fmlab.processes import ODE, SDE, Field, at, sde_extension
 from fmlab.schedules import Schedule
 from fmlab.simulators import Method, Midpoint, ODEMethod, like, simulate
-from fmlab.values import half_in_single, holds, tracked, without_gradients
+from fmlab.values import half_in_single, holds, require_one_shape, tracked, without_gradients
 
 Steps = int | Sequence[float] | Tensor
 ROUNDING = 1e-6  # of a time
@@ -177,6 +177,7 @@ def renoise(x: Tensor, t, s, schedule: Schedule, noise: Tensor) -> Tensor:
     x ~ N(α_t z, β_t² I) becomes N(α_s z, β_s² I). x, noise: (n, *shape); s, t: scalars.
     Raises ValueError if s > t.
     """
+    require_one_shape(x=x, noise=noise)
     ratio = schedule.alpha(s) / schedule.alpha(t)
     missing = schedule.beta(s) ** 2 - (ratio * schedule.beta(t)) ** 2
     if not holds(torch.as_tensor(s) <= torch.as_tensor(t)):

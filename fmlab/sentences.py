@@ -70,6 +70,8 @@ def masked_cross_entropy(model: Callable, path: TokenPath, z: Tensor, t: Tensor,
     The bound is tight for the exact denoiser [Sahoo et al. 2024, eq. 10; Shi et al. 2024]. model(x, t) ↦ logits
     (n, D, K). t: (n,) in [0, 1); uniform: (n, D), which tokens are masked.
     """
+    if not len(z):
+        raise ValueError("a mean over no sentences is no number; give one at least")
     x = path.corrupt(z, torch.full_like(z, path.mask), t, uniform)
     log_probs = model(x, t).log_softmax(-1)
     surprise = -log_probs.gather(-1, z[..., None])[..., 0]

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from fmlab.values import transforming
+
 AVERAGE = 16  # c: the average reaches back over about 1/c of the run
 
 
@@ -59,6 +61,8 @@ def train(
     """
     if steps < 1 or not lr > 0:
         raise ValueError(f"need steps ≥ 1 and lr > 0, got {steps} and {lr}")
+    if transforming() or torch.is_inference_mode_enabled():
+        raise ValueError("training takes gradients of its own: call it outside of torch.func and of inference mode")
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     generator = generator or _usual_generator(weights[0].device if weights else torch.device("cpu"))
     average = [weight.detach().clone() for weight in weights]

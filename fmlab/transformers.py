@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
 
 from fmlab.models import Network
+from fmlab.values import require_tensor
 
 
 def patchify(x: Tensor, size: int) -> Tensor:
@@ -24,11 +25,12 @@ def patchify(x: Tensor, size: int) -> Tensor:
 
     Equals `torch.nn.functional.unfold(x, p, stride=p).mT`. Raises ValueError where patches do not fit.
     """
+    require_tensor(x, "x")
     if x.ndim != 4 or x.shape[2] % size or x.shape[3] % size:
         raise ValueError(f"x must be images (n, C, H, W) with sides that {size} divides, got {tuple(x.shape)}")
     n, channels, height, width = x.shape
     cut = x.reshape(n, channels, height // size, size, width // size, size)
-    return cut.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, channels * size**2)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(n, height * width // size**2, channels * size**2)
 
 
 def unpatchify(tokens: Tensor, size: int, shape: tuple[int, int, int]) -> Tensor:

@@ -6,6 +6,7 @@ What looks at numbers also takes tensors that have none: on the device "meta" co
 """
 
 import functools
+import math
 from collections.abc import Callable
 from numbers import Real
 
@@ -39,6 +40,11 @@ def transformed(*values) -> bool:
         for value in values
         if isinstance(value, Tensor)
     )
+
+
+def transforming() -> bool:
+    """Whether `torch.func` is at work, within which torch's own autograd cannot be used."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def tracked(*values) -> bool:
@@ -115,6 +121,7 @@ def _rounded(value, dtype: torch.dtype):
 
 def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal numbers in the shape of x, the same ones whatever the layout of x in memory."""
+    require_floating(x, "the state")
     return torch.empty(x.shape, dtype=x.dtype, device=x.device).normal_(generator=generator)
 
 
@@ -152,6 +159,11 @@ def require_one_shape(**states: Tensor) -> None:
             raise ValueError(f"{' and '.join(states)} must have one {name}, got {' and '.join(found)}")
 
 
+def squares(x: Tensor) -> Tensor:
+    """‖x‖² of each row of x: (n, *shape). Returns (n,)."""
+    return x.square().reshape(len(x), math.prod(x.shape[1:])).sum(1)
+
+
 def time(t) -> Tensor:
     """t as a floating-point tensor in [0, 1], of which rounding may miss the ends. Raises ValueError outside."""
     t = floating(t)
@@ -179,7 +191,10 @@ def time_like(t, x: Tensor) -> Tensor:
 
 def coefficient(value, x: Tensor):
     """A coefficient of time, a number or (n,), in the shape that multiplies x: (n, *shape)."""
-    return value.reshape(-1, *[1] * (x.ndim - 1)) if getattr(value, "ndim", 0) else value
+    if not getattr(value, "ndim", 0):
+        return value
+    require_tensor(x, "x")
+    return value.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def require(ok: Tensor, t, why: str) -> None:

@@ -479,6 +479,13 @@ def many() -> NotebookNode:
     return nb
 
 
+def endless() -> NotebookNode:
+    """What takes long to read as code: many cells, none of them too long."""
+    nb = solved()
+    nb.cells += [new_code_cell("x\n" * 49_990 + f"y{k}", id=f"c{k}") for k in range(20)]
+    return nb
+
+
 SCRIPT = "<script>alert(1)</script>"
 FIRST = {"euler_step": WRONG["euler_step"]}
 
@@ -490,6 +497,7 @@ FILES = {
     "50 MB": Case(large, frozenset(), "MB large"),
     "pages in the file": Case(with_pages),
     "too many cells": Case(many, None, "cells"),
+    "code without end": Case(endless, None, "characters of code"),
     "nothing": Case(lambda: b"", None, "empty"),
     "zeros": Case(lambda: bytes(2**20), None, "empty"),
     "no notebook": Case(lambda: b"%PDF-1.7 my answers", None, "a PDF"),

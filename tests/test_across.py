@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from course import hidden, judge
+from course import desk, hidden, jobs
 from course.student import Notebook, quietly, seed
 from course.wire import Peer
 from fmlab.checks import lab as labs
@@ -19,11 +19,11 @@ from tests.styles import STYLES
 from tests.test_styles import with_sources
 
 
-class Desk(judge.Desk):
+class Desk(desk.Desk):
     """A student's process with answers that are given by name."""
 
     def __init__(self, peer: Peer):
-        self.peer, self.patience = peer, judge.Patience()
+        self.peer, self.patience = peer, jobs.Patience()
 
     def _peer(self, seconds) -> Peer:
         return self.peer
@@ -47,7 +47,7 @@ def another_process(answers: dict):
     os.close(c)
     peer = Peer(a, d, discreet=True)
     try:
-        yield {name: judge.Answer(Desk(peer), name) for name in answers}
+        yield {name: desk.Answer(Desk(peer), name) for name in answers}
     finally:
         peer.close()
         os.waitpid(child, 0)

@@ -20,7 +20,7 @@ from fmlab.ddpm import Chain
 from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.paths import GaussianPath, LinearPath
 from fmlab.schedules import CondOT, Cosine, LinearVP
-from tests.test_devices import BY_VALUES, CALLS, TOKENS, World, row_field, tensors
+from tests.test_devices import CALLS, TOKENS, World, row_field, tensors
 
 LIBRARY = Path(fmlab.__file__).parent
 NAMES = sorted(CALLS)
@@ -40,7 +40,7 @@ class Edge(World):
         self.lay = kept
         self.path, self.schedule = GaussianPath(), CondOT()
         self.tokens, self.masks = TOKENS[:n], torch.full((6, 2), 4)[:n]
-        self.generator = torch.Generator()
+        self.generator = torch.Generator().manual_seed(torch.initial_seed())
         vars(self).update(given)
 
     def randn(self, *shape):
@@ -51,11 +51,36 @@ class Edge(World):
         return self.lay(x.half().to(self.dtype))  # numbers that all dtypes have
 
     def on(self, module):
-        return module.to(self.dtype)
+        for each in module.modules():  # new weights, since within torch.func old ones cannot be changed
+            for name, weight in each.named_parameters(recurse=False):
+                setattr(each, name, torch.nn.Parameter(weight.detach().to(self.dtype)))
+            for name, buffer in each.named_buffers(recurse=False):
+                setattr(each, name, buffer.to(self.dtype))
+        return module
 
     def uniform(self, *shape):
         self.seed += 1
         return torch.rand(*shape, dtype=EXACT, generator=torch.Generator().manual_seed(self.seed))
+
+
+EXCEPTIONS = {  # what is not compared, and why
+    "jacrev": {
+        **dict.fromkeys(
+            [f"flow_maps.{name}_target" for name in ("semigroup", "lagrangian", "eulerian", "consistency")],
+            "a target carries no gradient, as it says",
+        ),
+        "losses.reflow_loss": "pairs are drawn once, without gradients, as it says",
+    },
+    "kinds": {
+        "simulators.EulerMaruyama": "a bare step; simulate looks at its states first",
+        "simulators.ODEMethod": "a bare step; simulate looks at its states first",
+        "losses.reflow_loss": "its numbers of pairs do not fit one point",
+    },
+    "one row": {
+        "metrics.nearest_neighbour_distance": "the data are one row as well",
+        "sentences.Sentences": "the table is one row as well",
+    },
+}
 
 
 def called(name: str, *args, seed: int = 0, **settings) -> list[torch.Tensor]:
@@ -148,7 +173,7 @@ def test_of_one_row(name):
         assert refused(error), error
         return
     assert all(each.isfinite().all() for each in one if each.is_floating_point())
-    if not draws(name):
+    if not draws(name) and name not in EXCEPTIONS["one row"]:
         right_or_refused(lambda: one, first)
 
 
@@ -178,15 +203,24 @@ def test_within_vmap(name, of):
 
 
 def along(name: str, of: str, step: float = 1e-5) -> list[torch.Tensor]:
-    """The derivative of a call along a direction, by central differences."""
+    """The derivative of a call along a direction, by central differences; 0 where the call is infinite."""
     value, direction = getattr(Edge(), of), direction_of(of)
     ahead, back = (called(name, **{of: value + side * step * direction}) for side in (1, -1))
-    return [(a - b) / (2 * step) for a, b in zip(ahead, back) if a.is_floating_point()]
+    return [((a - b) / (2 * step)).nan_to_num(0.0) for a, b in zip(ahead, back) if a.is_floating_point()]
 
 
 def direction_of(of: str) -> torch.Tensor:
     value = getattr(Edge(), of)
     return torch.randn(value.shape, dtype=value.dtype, generator=torch.Generator().manual_seed(99))
+
+
+def of_floats(name: str) -> bool:
+    return any(each.is_floating_point() for each in called(name))
+
+
+def of_differences(name: str) -> float:
+    """The precision of differences; some calls make things of their own in single precision."""
+    return 1e-5 if all(each.dtype == EXACT for each in called(name) if each.is_floating_point()) else 0.02
 
 
 def floats(name: str, of: str):
@@ -197,23 +231,23 @@ def floats(name: str, of: str):
 
 
 @pytest.mark.parametrize("of", INPUTS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if of_floats(name)])
 def test_within_jvp(name, of):
     def call():
         return list(torch.func.jvp(floats(name, of), (getattr(Edge(), of),), (direction_of(of),))[1])
 
-    right_or_refused(call, lambda: along(name, of), 1e-5)
+    right_or_refused(call, lambda: along(name, of), of_differences(name))
 
 
 @pytest.mark.parametrize("of", INPUTS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if of_floats(name) and name not in EXCEPTIONS["jacrev"]])
 def test_within_jacrev(name, of):
     def call():
         jacobians = torch.func.jacrev(floats(name, of))(getattr(Edge(), of))
         direction = direction_of(of)
         return [(each * direction).flatten(each.ndim - direction.ndim).sum(-1) for each in jacobians]
 
-    right_or_refused(call, lambda: along(name, of), 1e-5)
+    right_or_refused(call, lambda: along(name, of), of_differences(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -223,5 +257,144 @@ def test_what_comes_back_can_be_pickled_and_copied(name):
         right_or_refused(lambda copied=copied: copied, lambda: found, 0)
 
 
-def test_no_call_looks_at_numbers_in_vain():
-    assert set(CALLS) >= BY_VALUES
+def whole(edge):
+    return {name: (3 * getattr(edge, name)).long() for name in ("x", "noise", "image")}
+
+
+def arrays(edge):
+    return {name: getattr(edge, name).numpy() for name in ("x", "t", "s", "image")}
+
+
+def mixed(edge):
+    return {name: getattr(edge, name).float() for name in ("noise", "s")}
+
+
+def mixed_too(edge):
+    return {name: getattr(edge, name).float() for name in ("x", "t", "image")}
+
+
+def one_point(edge):
+    return {"x": edge.x[0], "noise": edge.noise[0]}
+
+
+OWN = {__file__, str(Path(__file__).with_name("test_devices.py"))}
+
+
+@pytest.mark.parametrize("kind", [whole, arrays, mixed, mixed_too, one_point])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in EXCEPTIONS["kinds"]])
+def test_of_other_kinds(name, kind):
+    """What a call is not made for is refused, here or by the field that it asks; or taken as it is meant."""
+    try:
+        found = called(name, **kind(Edge()))
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1].filename
+        assert refused(error) or where in OWN, error
+        return
+    for a, b in zip(found, called(name)) if kind in (arrays, mixed, mixed_too) and not draws(name) else ():
+        torch.testing.assert_close(a.detach().to(b), b.detach(), rtol=1e-3, atol=1e-3)
+
+
+# --- objects: pickled, and copied so that nothing of the original is left ---------------------------------------------
+
+
+def denoise(x, t, y=None):
+    return -x * (1 + t)
+
+
+def decay(t):
+    return 1 - t
+
+
+def walk(process):
+    return simulators.simulate(process, Edge().x, [0.1, 0.2, 0.3], generator=torch.Generator().manual_seed(0))
+
+
+MEANS, DATA = Edge().randn(3, 2), Edge().randn(9, 2)
+NETWORK = models.MLP(2, labels=3).double()
+OBJECTS = {  # an object, and what is asked of it
+    "mixture": (lambda: GaussianMixture(MEANS, 0.5), lambda p: p.log_prob(Edge().x)),
+    "gaussian": (lambda: Gaussian(MEANS[0], 0.5), lambda p: p.sample(5, torch.Generator().manual_seed(0))),
+    "data": (lambda: Empirical(DATA.clone()), lambda p: p.sample(5, torch.Generator().manual_seed(0))),
+    "board": (Checkerboard, lambda p: p.log_prob(Edge().x)),
+    "circles": (Circles, lambda p: p.log_prob(Edge().x)),
+    "moons": (Moons, lambda p: p.sample(5, torch.Generator().manual_seed(0))),
+    "path": (lambda: GaussianPath(Cosine()), lambda p: p.velocity(Edge().x, Edge().noise, Edge().t)),
+    "line": (LinearPath, lambda p: p.interpolate(Edge().x, Edge().noise, Edge().t)),
+    "marginal of a mixture": (
+        lambda: GaussianPath().marginal(GaussianMixture(MEANS, 0.5)),
+        lambda p: p.vector_field(Edge().x, 0.3),
+    ),
+    "marginal of data": (lambda: GaussianPath().marginal(Empirical(DATA.clone())), lambda p: p.score(Edge().x, 0.3)),
+    "chain": (lambda: Chain([0.1, 0.2]), lambda c: c.noised(Edge().x, 2, Edge().noise)),
+    "ODE": (lambda: processes.ODE(denoise), walk),
+    "SDE": (lambda: processes.SDE(denoise, 0.3), walk),
+    "linear SDE": (lambda: processes.LinearSDE(-1.0, decay), walk),
+    "Ornstein-Uhlenbeck": (lambda: processes.ornstein_uhlenbeck(1.0, 0.5), walk),
+    "geometric": (lambda: processes.GeometricBrownianMotion(0.1, 0.2), walk),
+    "Langevin": (lambda: processes.langevin(GaussianMixture(MEANS, 0.5).score), walk),
+    "extension": (lambda: processes.sde_extension(denoise, denoise, decay), walk),
+    "forward": (lambda: processes.forward_sde(LinearVP()), walk),
+    "reverse": (lambda: processes.reverse_sde(LinearVP(), denoise, 0.7), walk),
+    "probability flow": (lambda: processes.probability_flow(LinearVP(), denoise), walk),
+    "times": (lambda: losses.uniform(0.1, 0.9), lambda times: times(5, torch.Generator().manual_seed(0))),
+    "reflow": (lambda: losses.reflow_loss(torch.neg, Edge().x), lambda loss: loss(row_field, Edge().y, Edge().t)),
+    "guided": (
+        lambda: guidance.guided_vector_field(NETWORK, torch.tensor([0, 1, 2, 0, 1, 2]), 2.0),
+        lambda u: u(Edge().x, 0.3).detach(),
+    ),
+    "map": (lambda: flow_maps.map_of(flow_maps.average_velocity(GAUSSIAN_MAP)), lambda m: m(Edge().x, 0.1, 0.5)),
+    "line map": (
+        lambda: flow_maps.LineFlowMap(GaussianMixture(MEANS[:, :1], 0.5)),
+        lambda m: m(Edge().x[:, :1], 0.1, 0.5),
+    ),
+    "method": (lambda: simulators.RK4(), lambda m: m.step(denoise, Edge().x, 0.1, 0.2)),
+    "schedule": (lambda: schedules.CondOT(0.1), lambda s: s.beta(Edge().t)),
+}
+GAUSSIAN_MAP = flow_maps.GaussianFlowMap([1.0, 2.0], 0.5)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_can_be_pickled(name):
+    make, ask = OBJECTS[name]
+    torch.testing.assert_close(ask(pickle.loads(pickle.dumps(make()))), ask(make()), rtol=0, atol=0)
+
+
+def spoil(value, seen=None) -> None:
+    """Changes in place all tensors, and sets anew all numbers, that an object is made of."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        value.detach().mul_(0).add_(1)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            spoil(each, seen)
+    elif hasattr(value, "func") and hasattr(value, "args"):
+        spoil([value.func, *value.args], seen)
+    elif hasattr(value, "__self__"):
+        spoil(value.__self__, seen)
+    elif type(value).__module__.startswith("fmlab"):
+        for attribute, each in vars(value).items():
+            if isinstance(each, float):
+                setattr(value, attribute, 0.123)
+            spoil(each, seen)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_deep_copy_is_independent_of_the_original(name):
+    make, ask = OBJECTS[name]
+    original = make()
+    copied, expected = copy.deepcopy(original), ask(original)
+    spoil(original)
+    torch.testing.assert_close(ask(copied), expected, rtol=0, atol=0)
+
+
+def test_a_changed_copy_is_obeyed():
+    original = processes.ornstein_uhlenbeck(1.0, 0.5)
+    copied = copy.deepcopy(original)
+    copied.rate, copied.sigma = -7.0, 0.1
+    assert torch.equal(walk(copied), walk(processes.ornstein_uhlenbeck(7.0, 0.1)))
+    assert torch.equal(walk(original), walk(processes.ornstein_uhlenbeck(1.0, 0.5)))
+    x = Edge().x
+    assert torch.equal(copied.drift(x, 0.1), -7 * x) and copied.diffusion(x, 0.1) == 0.1

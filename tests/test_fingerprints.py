@@ -23,7 +23,7 @@ CHANGES = {
     "fmlab/checks/compare.py": jobs.labs(),
     "course/judge.py": jobs.labs(),
     "course/repair/match.py": jobs.labs(),
-    "course/walls.py": jobs.labs(),
+    "course/inner_walls.py": jobs.labs(),
 }
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from nbgrader.api import Gradebook
 
-from course import build, feedback, records, report, walls
+from course import build, feedback, records, report
 from course.grade import grade
+from course.guard import share, tree
 from course.jobs import Patience
-from course.sandbox import Limits
+from course.outer_walls import Limits
 from tests import escapes, hostile, submissions
 from tests.classroom import write
 from tests.walls import needs_walls
@@ -52,7 +53,7 @@ def peak_of_memory() -> Iterator[list[int]]:
 
     def look():
         while not over.wait(0.2):
-            peak[0] = max(peak[0], sum(map(walls._share, walls.tree(os.getpid())[1:])))
+            peak[0] = max(peak[0], sum(map(share, tree(os.getpid())[1:])))
 
     watch = threading.Thread(target=look)
     watch.start()

@@ -6,8 +6,10 @@ import pytest
 from nbformat.v4 import new_code_cell
 
 from course import build
-from course.judge import Patience, judge
-from course.sandbox import Limits, Sandbox
+from course.jobs import Patience
+from course.judge import judge
+from course.outer_walls import Limits
+from course.sandbox import Sandbox
 from fmlab.checks import lab1
 from tests import submissions
 from tests.walls import needs_walls

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from course import sandbox as sandboxes
-from course.sandbox import Limits, NoWalls, Sandbox
+from course.outer_walls import Limits, NoWalls
+from course.sandbox import Sandbox
 from course.wire import Broken
 from tests import escapes
 from tests.classroom import environment
@@ -282,7 +283,7 @@ def test_code_is_compiled_where_there_is_a_compiler():
 
 # --- where there are no walls -----------------------------------------------------------------------------------------
 
-FOUND = "from course.sandbox import found; print(found())"
+FOUND = "from course.outer_walls import found; print(found())"
 
 
 def finds(monkeypatch, tmp_path, programs: dict[str, str], before: tuple[str, ...] = ()) -> str:
@@ -327,7 +328,8 @@ def test_namespaces_may_be_switched_off(monkeypatch, tmp_path, number, words):
 
 TWO = """
 from course import sandbox
-from course.sandbox import Sandbox, attempts
+from course.outer_walls import attempts
+from course.sandbox import Sandbox
 sandbox.SOON = 1
 print(attempts("bwrap", 3)[0])
 one = Sandbox(walls="bwrap")

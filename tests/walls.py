@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from course.sandbox import attempts
+from course.outer_walls import attempts
 
 PACKAGES = {"bwrap": "bubblewrap", "podman": "podman and runc", "docker": "docker and start it"}
 

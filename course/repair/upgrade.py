@@ -10,11 +10,13 @@ from typing import Any
 
 import nbformat
 
+from course.ipython import LONGEST
 from course.repair.cells import Cell, tree
 from course.repair.files import sides, unix
 from course.repair.words import Unrepairable, listed, show
 
 MOST_CELLS = 5000  # a lab has about 80
+MOST_CODE = 2**20  # characters in cells that are read as code; a lab has about 60 000
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which cannot be written
 
 
@@ -32,6 +34,9 @@ def upgrade(raw: Any, notes: list[str]) -> list[Cell]:
         cells.append(_cell(_dictionary(cell), lambda oddity, number=number: odd[oddity].append(str(number))))
     for oddity, numbers in odd.items():
         notes += listed(oddity, numbers)
+    code = sum(len(cell.source) for cell in cells if cell.cell_type == "code" and len(cell.source) <= LONGEST)
+    if code > MOST_CODE:
+        raise Unrepairable(f"the notebook has {code} characters of code; the most that are read are {MOST_CODE}")
     return cells
 
 

@@ -202,7 +202,7 @@ def _values(value) -> Tensor | None:
         plain = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
         return plain.to("cpu", torch.float64) if not plain.is_complex() else None
     if getattr(getattr(value, "dtype", None), "kind", "") in tuple("fiu"):  # a NumPy array
-        return torch.as_tensor(value.tolist(), dtype=torch.float64)
+        return torch.as_tensor(value.astype("float64"))
     number = _number(value)
     return None if number is None else torch.tensor(number, dtype=torch.float64)
 
