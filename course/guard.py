@@ -14,6 +14,7 @@ from typing import NoReturn
 from course.kernel import out_of_sight
 
 OF_A_SOCKET = 2**19  # bytes that wait in it, at most
+MOST_MAPS = 10_000  # pieces of memory of a process; an honest one has some thousand
 EVERY = 0.05  # seconds between two looks at the memory that a submission takes
 
 
@@ -45,7 +46,12 @@ def taken(processes: Iterable[int], ordinary: int, enough: int) -> int:
     most = sum(_own(process) + max(0, _mapped(process) - ordinary) for process in processes)
     if most <= enough:
         return most
-    shared = dict(found for process in processes for found in _shared(process))
+    shared: dict[str, int] = {}
+    for process in processes:
+        maps = _lines(process, "maps")
+        if len(maps) > MOST_MAPS:  # which would take too long to look at, while it goes on
+            return most
+        shared.update(_shared(maps))
     return sum(map(share, processes)) + sum(shared.values())
 
 
@@ -106,10 +112,10 @@ def share(process: int) -> int:
     return status["Pss_Anon:"] + status["SwapPss:"] if status else _own(process)
 
 
-def _shared(process: int) -> Iterator[tuple[str, int]]:
+def _shared(maps: Iterable[str]) -> Iterator[tuple[str, int]]:
     """What is shared on purpose and is in no file, each with its size in bytes; pages of it that are in no process's
     table are in memory as well."""
-    for line in _lines(process, "maps"):
+    for line in maps:
         place, mode, _, _, number, *path = line.split(maxsplit=5)
         if mode[3] == "s" and path and path[0].endswith("(deleted)"):
             first, last = (int(end, 16) for end in place.split("-"))

@@ -21,7 +21,7 @@ from fmlab.values import require_floating, require_one_shape, squares
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
     """z = μ + e^{ℓ/2} ε, a sample of N(μ, diag e^ℓ) through which gradients flow."""
-    require_one_shape(mean=mean, log_var=log_var, noise=noise)
+    require_floating(mean, "mean"), require_floating(log_var, "log_var"), require_floating(noise, "noise")
     return mean + (log_var / 2).exp() * noise
 
 

@@ -22,18 +22,19 @@ import torch
 from torch import Tensor
 
 from fmlab.schedules import Schedule
-from fmlab.values import coefficient, half_in_single, require, require_one_shape, time, time_like
+from fmlab.values import coefficient, half, in_single, require, require_one_shape, time, time_like
 
 OUTPUTS = ("vector_field", "score", "noise", "data", "velocity")
 
 
-@half_in_single
 def convert(value: Tensor, x: Tensor, t, schedule: Schedule, *, source: str, target: str) -> Tensor:
     """The output `target` from the output `source` = value, at the state x and time t.
 
     value, x: (n, *shape); t: scalar or (n,). source, target: names from `OUTPUTS`. Returns (n, *shape).
     Raises ValueError for unknown names, shapes that differ, or where the conversion is singular (naming t).
     """
+    if half(value, x):
+        return in_single(convert, value, x, t, schedule, source=source, target=target)
     _known(source), _known(target)
     require_one_shape(value=value, x=x)
     t = time_like(t, x)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from fmlab.values import floating, half_in_single, normal_like, precise, require_tensor
+from fmlab.values import floating, half, in_single, normal_like, precise, require_tensor
 
 
 class Empirical:
@@ -142,9 +142,10 @@ class Circles:
         curve = radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
         return curve + self.noise * normal_like(curve, generator)
 
-    @half_in_single
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) at x: (n, 2). Returns (n,). Raises ValueError where noise = 0."""
+        if half(x):
+            return in_single(self.log_prob, x)
         _require_plane(x)
         if self.noise == 0:
             raise ValueError("without noise the data lie on curves, and have no density")

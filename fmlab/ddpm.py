@@ -27,7 +27,15 @@ from torch import Tensor
 
 from fmlab.distributions import log_normal
 from fmlab.schedules import LinearVP, Schedule
-from fmlab.values import coefficient, holds, normal_like, require_one_shape, require_precise, squares, without_gradients
+from fmlab.values import (
+    coefficient,
+    holds,
+    normal_like,
+    require_no_derivative,
+    require_one_shape,
+    require_precise,
+    squares,
+)
 
 NoiseModel = Callable[[Tensor, Tensor], Tensor]
 
@@ -145,7 +153,7 @@ class Chain:
         means = self.posterior_mean(x, x0, k), self.model_mean(x, noise, k)
         return gaussian_kl(means[0], self.posterior_variance(k), means[1], self.model_variance(k, variance))
 
-    @without_gradients
+    @torch.no_grad()
     def elbo_terms(
         self, x0: Tensor, model: NoiseModel, variance: str = "beta", generator: torch.Generator | None = None
     ) -> "ElboTerms":
@@ -153,6 +161,7 @@ class Chain:
 
         x0: (n, *shape). model: callable ε̂(x, t), at the library's time. To average over q, repeat x_0.
         """
+        require_no_derivative(x0, "elbo_terms")
         require_precise(x0, "x0")
         prior = gaussian_kl(self.noised(x0, self.n_steps, torch.zeros_like(x0)), 1 - self.alpha_bars[-1], 0 * x0, 1.0)
         steps = x0.new_empty(self.n_steps - 1, len(x0))
@@ -175,7 +184,7 @@ class Chain:
             return mean
         return mean + math.sqrt(self.model_variance(k, variance)) * normal_like(x, generator)
 
-    @without_gradients
+    @torch.no_grad()
     def ancestral_sample(
         self,
         model: NoiseModel,
@@ -189,6 +198,7 @@ class Chain:
         model: callable ε̂(x, t), at the library's time. x: (n, *shape).
         Returns x_0: (n, *shape), or if record all states from x_K to x_0: (K + 1, n, *shape).
         """
+        require_no_derivative(x, "ancestral_sample")
         require_precise(x, "x")
         states = [x]
         for k in range(self.n_steps, 0, -1):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fmlab.datasets import Checkerboard, Circles, Digits, Empirical, Labelled, Moons, Word, mnist  # noqa: F401  for labs
 from fmlab.natural import floored, natural_form, short
-from fmlab.values import floating, half_in_single, holds, precise, require_floating, require_one_shape, require_precise
+from fmlab.values import floating, half, holds, in_single, precise, require_floating, require_one_shape, require_precise
 
 CHUNK = 2**20  # numbers in the largest table of factors that samples are made with
 
@@ -105,15 +105,17 @@ class GaussianMixture:
         moved = [(factor[c] @ e[..., None])[..., 0] for c, e in zip(component.split(rows), noise.split(rows))]
         return self._means[component] + torch.cat(moved)
 
-    @half_in_single
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density log Σ_k exp(ℓ_k) at x: (n, d). Returns (n,)."""
+        if half(x):
+            return in_single(self.log_prob, x)
         self._require_points(x)
         return self._natural.log_prob(x) if self._natural else self._log_joint(self._whitened(x)).logsumexp(0)
 
-    @half_in_single
     def score(self, x: Tensor) -> Tensor:
         """Score ∇ log p(x) = −Σ_k r_k L_k⁻ᵀ y_k at x: (n, d). Returns (n, d)."""
+        if half(x):
+            return in_single(self.score, x)
         self._require_points(x)
         if self._natural:
             return self._natural.average(x, self._score_table)

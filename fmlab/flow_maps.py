@@ -41,13 +41,14 @@ from fmlab.schedules import CondOT, Schedule
 from fmlab.simulators import Method, like, simulate, span
 from fmlab.values import (
     coefficient,
-    half_in_single,
+    half,
+    in_single,
     precise,
     require_floating,
+    require_no_derivative,
     squares,
     time_like,
     tracked,
-    without_gradients,
 )
 
 Map = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -64,8 +65,9 @@ class GaussianFlowMap:
             raise ValueError(f"std must be positive, got {std}")
         self.mean, self.std, self.schedule = torch.as_tensor(mean), float(std), schedule or CondOT()
 
-    @half_in_single
     def __call__(self, x: Tensor, s, t) -> Tensor:
+        if half(x):
+            return in_single(self, x, s, t)
         (a, spread), (a_later, spread_later) = self._law(s, x), self._law(t, x)
         mean = self.mean.to(x)
         return a_later * mean + spread_later / spread * (x - a * mean)
@@ -100,8 +102,9 @@ class LineFlowMap:
         of_each = torch.exp(-(((precise(x) - means) / stds) ** 2) / 2) / (stds * math.sqrt(2 * math.pi))
         return (precise(self.mixture.weights) * of_each).sum(1, keepdim=True)
 
-    @half_in_single
     def __call__(self, x: Tensor, s, t) -> Tensor:
+        if half(x):
+            return in_single(self, x, s, t)
         share = self.cdf(x, s)
         means, stds = self._components(x, t)
         low, high = ((means + side * 40 * stds) for side in (-1, 1))
@@ -253,13 +256,14 @@ class Consistency(Method):
         return coefficient(s, x) * data + coefficient(1 - s, x) * noise
 
 
-@without_gradients
+@torch.no_grad()
 def sample_map(v: Map, x0: Tensor, times: Sequence[float] | Tensor = (0.0, 1.0)) -> Tensor:
     """States at the last time, by the map from each of the times to the next: one call each. Returns (n, *shape)."""
+    require_no_derivative(x0, "sample_map")
     return simulate(v, x0, times, FlowMap())
 
 
-@without_gradients
+@torch.no_grad()
 def sample_consistency(
     v: Map, x0: Tensor, times: Sequence[float] = (0.0,), generator: torch.Generator | None = None
 ) -> Tensor:
@@ -267,6 +271,7 @@ def sample_consistency(
 
     A network that was trained for t = 1 alone is no map between other times, so that several steps renoise.
     """
+    require_no_derivative(x0, "sample_consistency")
     return simulate(v, x0, [*times, 1.0], Consistency(), generator=generator)
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from fmlab.distributions import log_normal
 from fmlab.processes import ODE, Field
 from fmlab.simulators import Midpoint, ODEMethod, simulate
-from fmlab.values import coefficient, holds, require_precise, transformed, transforming, without_gradients
+from fmlab.values import coefficient, holds, require_precise, transformed, transforming
 
 
-@without_gradients
+@torch.no_grad()
 def log_likelihood(
     x: Tensor,
     vector_field: Field,

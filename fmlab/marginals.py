@@ -19,14 +19,17 @@ from fmlab.natural import LOST, NaturalForm, floored, natural_form, short
 from fmlab.schedules import Schedule
 from fmlab.values import (
     coefficient,
-    half_in_single,
+    half,
     holds,
+    in_single,
     normal_like,
     precise,
     require,
     require_floating,
+    time,
     time_like,
     tracked,
+    widest,
 )
 
 CHUNK = 2**20  # numbers in the largest table held at a time when averaging over a data set
@@ -81,31 +84,35 @@ class MixtureMarginal:
         """n samples x ~ p_t: z from the data, then x from p_t(· | z).    [notes, eq. 12]"""
         return _noised(self.schedule, self.p_data.sample(n, generator), t, generator)
 
-    @half_in_single
     def log_prob(self, x: Tensor, t) -> Tensor:
         """log p_t(x). Returns (n,)."""
+        if half(x):
+            return in_single(self.log_prob, x, t)
         t = self._time(x, t)
         natural = self._natural_form(t)
         return natural.log_prob(x) if natural else self._log_joint(*self._rotated(x, t)).logsumexp(0)
 
-    @half_in_single
     def score(self, x: Tensor, t) -> Tensor:
         """s_t(x) = ∇ log p_t(x). Returns (n, d)."""
+        if half(x):
+            return in_single(self.score, x, t)
         t = self._time(x, t)
         return self._average(x, t, torch.zeros_like(t), -torch.ones_like(self._variances).to(t))
 
-    @half_in_single
     def vector_field(self, x: Tensor, t) -> Tensor:
         """u_t(x), which moves p_0 along the path. Returns (n, d)."""
+        if half(x):
+            return in_single(self.vector_field, x, t)
         t = self._time(x, t)
         alpha, alpha_dot = self.schedule.alpha(t), self.schedule.alpha_dot(t)
         return self._average(
             x, t, alpha_dot, alpha * alpha_dot * self._variances.to(t) + self.schedule.beta_beta_dot(t)
         )
 
-    @half_in_single
     def posterior_mean(self, x: Tensor, t) -> Tensor:
         """E[z | x_t = x], the denoiser. Returns (n, d)."""
+        if half(x):
+            return in_single(self.posterior_mean, x, t)
         t = self._time(x, t)
         return self._average(x, t, torch.ones_like(t), self.schedule.alpha(t) * self._variances.to(t))
 
@@ -115,8 +122,8 @@ class MixtureMarginal:
         d = self._means.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise ValueError(f"x must have shape (n, {d}), got {tuple(x.shape)}")
-        t = time_like(t, x)
-        return t if t.ndim else precise(t)
+        each = time_like(t, x)
+        return each if each.ndim else time(torch.as_tensor(t, dtype=widest(x.device), device=x.device))
 
     def _average(self, x: Tensor, t: Tensor, rate: Tensor, scale: Tensor) -> Tensor:
         """Σ_k r_k (rate · m_k + Q_k (scale_k / v_k · y_k)). rate: like t; scale: like v. Returns (n, d)."""
@@ -177,36 +184,41 @@ class EmpiricalMarginal:
         """n samples x ~ p_t: z from the data, then x from p_t(· | z).    [notes, eq. 12]"""
         return _noised(self.schedule, self.p_data.sample(n, generator), t, generator)
 
-    @half_in_single
     def log_prob(self, x: Tensor, t) -> Tensor:
         """log p_t(x). Returns (n,)."""
+        if half(x):
+            return in_single(self.log_prob, x, t)
         _, beta = self._weights(x, t)
         d = self.p_data.z[0].numel()
         log_scale = -d * (beta.log() + math.log(2 * math.pi) / 2) - math.log(len(self.p_data.z))
         return self._each_chunk(lambda logits, z: logits.logsumexp(1), x, t) + log_scale
 
-    @half_in_single
     def posterior_mean(self, x: Tensor, t) -> Tensor:
         """E[z | x_t = x] = Σ_i w_i z_i, the denoiser. Returns (n, *shape)."""
+        if half(x):
+            return in_single(self.posterior_mean, x, t)
         alpha, beta = self._weights(x, t)
         if tracked(x, alpha, beta) or alpha.ndim or self._sharp(alpha, beta):  # attention has no second derivative
             return self._each_chunk(_mean, x, t).reshape(x.shape)
         return self._attention(x, alpha, beta)
 
-    @half_in_single
     def posterior_weights(self, x: Tensor, t) -> Tensor:
         """w_i(x) = p(z_i | x_t = x), all of them. Returns (n, N)."""
+        if half(x):
+            return in_single(self.posterior_weights, x, t)
         return self._each_chunk(lambda logits, z: _weights(logits), x, t)
 
-    @half_in_single
     def score(self, x: Tensor, t) -> Tensor:
         """s_t(x) = −(x − α_t E[z | x])/β_t². Returns (n, *shape)."""
+        if half(x):
+            return in_single(self.score, x, t)
         mean, (alpha, beta) = self.posterior_mean(x, t), self._weights(x, t)
         return -(x - coefficient(alpha, x) * mean) / coefficient(beta, x) ** 2
 
-    @half_in_single
     def vector_field(self, x: Tensor, t) -> Tensor:
         """u_t(x) = Σ_i w_i u_t(x | z_i), or u_t(x | E[z | x]) since u_t(x | z) is linear in z.    [notes, eq. 18]"""
+        if half(x):
+            return in_single(self.vector_field, x, t)
         mean, (alpha, beta), t = self.posterior_mean(x, t), self._weights(x, t), time_like(t, x)
         alpha_dot, rate = self.schedule.alpha_dot(t), self.schedule.beta_beta_dot(t) / beta**2
         return coefficient(alpha_dot, x) * mean + coefficient(rate, x) * (x - coefficient(alpha, x) * mean)

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fmlab.values import half_in_single, holds, precise, require_floating, require_tensor, tracked, transformed
+from fmlab.values import half, holds, in_single, precise, require_floating, require_tensor, tracked, transformed
 
 CHUNK = 512  # rows and columns of the distance matrix held at a time
 EXACT, EXPANDED = "donot_use_mm_for_euclid_dist", "use_mm_for_euclid_dist"  # how torch computes distances
 
 
-@half_in_single
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """Squared energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖ between the two empirical distributions.
 
@@ -29,6 +28,8 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     distances are those of the differences.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
+    if half(x, y):
+        return in_single(energy_distance, x, y)
     x, y = _points(x, y)
     centre = x.mean(0)
     x, y = x - centre, y - centre
@@ -37,7 +38,6 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     return (2 * _mean_distance(x, y, exact) - _mean_distance(x, x, exact) - _mean_distance(y, y, exact)).to(centre)
 
 
-@half_in_single
 def sliced_wasserstein(
     x: Tensor, y: Tensor, projections: int = 128, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -47,6 +47,8 @@ def sliced_wasserstein(
     i/n and j/m each set stands at one point, so each direction costs one sort, and the distance is exact for any sizes.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
+    if half(x, y):
+        return in_single(sliced_wasserstein, x, y, projections, generator)
     x, y = _points(x, y)
     if projections < 1:
         raise ValueError(f"need at least one direction, got {projections}")
@@ -60,7 +62,6 @@ def sliced_wasserstein(
     return _root(squares @ share.to(x))
 
 
-@half_in_single
 def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.Generator | None = None) -> float:
     """p-value of the two-sample test that x and y come from one distribution, by their energy distance.
 
@@ -71,6 +72,8 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.
     x: (n, *shape), y: (m, *shape), independent draws. Holds all (n + m)² distances: meant for a few thousand points.
     Raises ValueError if the shapes of single points differ or a set is empty.
     """
+    if half(x, y):
+        return in_single(energy_test, x, y, permutations, generator)
     x, y = _points(x, y)
     if transformed(x, y):
         raise ValueError("energy_test counts, and returns a number; it does not work within torch.func")
@@ -84,21 +87,22 @@ def energy_test(x: Tensor, y: Tensor, permutations: int = 999, generator: torch.
     return (1 + int(at_least.sum())) / (1 + permutations)
 
 
-@half_in_single
 def strong_error(x: Tensor, y: Tensor) -> Tensor:
     """Strong error E‖X − Y‖ of states x against exact states y on the same paths, both (n, *shape)."""
+    if half(x, y):
+        return in_single(strong_error, x, y)
     _same_shape(x, y)
     return (x - y).reshape(len(x), -1).norm(dim=1).mean()
 
 
-@half_in_single
 def weak_error(x: Tensor, y: Tensor) -> Tensor:
     """Weak error ‖E X − E Y‖ of states x against exact states y, both (n, *shape)."""
+    if half(x, y):
+        return in_single(weak_error, x, y)
     _same_shape(x, y)
     return (x - y).mean(0).norm()
 
 
-@half_in_single
 def path_curvature(states: Tensor) -> Tensor:
     """How far trajectories are from straight: mean length over mean distance between the ends, minus 1.
 
@@ -106,6 +110,8 @@ def path_curvature(states: Tensor) -> Tensor:
     line run through in one direction, at any speed. Chords cut corners: record finely.
     Raises ValueError for fewer than two times, or where no trajectory moves.
     """
+    if half(states):
+        return in_single(path_curvature, states)
     require_floating(states, "states")
     if states.ndim < 3 or len(states) < 2 or not states.shape[1]:
         raise ValueError(f"states must have shape (T, n, *shape) with T ≥ 2 and n ≥ 1, got {tuple(states.shape)}")
@@ -128,21 +134,23 @@ def convergence_order(hs: Tensor, errors: Tensor) -> Tensor:
     return (log_h @ log_error) / (log_h @ log_h)
 
 
-@half_in_single
 def fidelity(logits: Tensor, y: Tensor) -> Tensor:
     """Share of points whose label the classifier finds most likely. logits: (n, labels), y: (n,), whole numbers."""
+    if half(logits, y):
+        return in_single(fidelity, logits, y)
     require_floating(logits, "logits"), require_tensor(y, "y")
     if logits.ndim != 2 or y.shape != logits.shape[:1] or not len(y):
         raise ValueError(f"need logits (n, labels) and labels (n,), got {tuple(logits.shape)} and {tuple(y.shape)}")
     return (logits.argmax(1) == y).to(logits).mean()
 
 
-@half_in_single
 def diversity(x: Tensor, y: Tensor) -> Tensor:
     """Mean Euclidean distance between two different points of one class, averaged over the classes.
 
     x: (n, *shape), y: (n,). Raises ValueError where a class has one point only.
     """
+    if half(x, y):
+        return in_single(diversity, x, y)
     require_floating(x, "x"), require_tensor(y, "y")
     if y.shape != x.shape[:1] or not len(y) or y.unique(return_counts=True)[1].min() < 2:
         raise ValueError(f"need two points of each class at least, got {tuple(x.shape)} and labels {tuple(y.shape)}")
@@ -150,23 +158,25 @@ def diversity(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([distances(z, z).sum() / (len(z) * (len(z) - 1)) for z in classes]).mean()
 
 
-@half_in_single
 def nearest_neighbour_distance(x: Tensor, data: Tensor) -> Tensor:
     """Euclidean distance from each point to the nearest of the data. x: (n, *shape), data: (N, *shape). Returns (n,).
 
     Distances are those of the differences, so that a copy is at distance 0 and not only near it.
     """
+    if half(x, data):
+        return in_single(nearest_neighbour_distance, x, data)
     x, data = _points(x, data)
     rows = max(1, 16 * CHUNK**2 // len(data))
     return torch.cat([distances(chunk, data).amin(1) for chunk in x.split(rows)])
 
 
-@half_in_single
 def distances(x: Tensor, y: Tensor, exact: bool = True) -> Tensor:
     """Euclidean distances ‖x_i − y_j‖ of x: (n, *shape) and y: (m, *shape), with all derivatives. Returns (n, m).
 
     exact: whether they are those of the differences, or of expanded squares, which is faster.
     """
+    if half(x, y):
+        return in_single(distances, x, y, exact)
     x, y = _points(x, y)
     if transformed(x, y):
         return _root((x[:, None] - y).square().sum(2))

@@ -19,7 +19,7 @@ from fmlab.datasets import Empirical
 from fmlab.distributions import GaussianMixture, log_normal
 from fmlab.marginals import EmpiricalMarginal, Marginal, MixtureMarginal
 from fmlab.schedules import CondOT, Schedule
-from fmlab.values import coefficient, half_in_single, normal_like, require, require_one_shape, time_like
+from fmlab.values import coefficient, half, in_single, normal_like, require, require_one_shape, time_like
 
 
 @runtime_checkable
@@ -39,45 +39,51 @@ class GaussianPath:
     def __init__(self, schedule: Schedule | None = None):
         self.schedule = CondOT() if schedule is None else schedule
 
-    @half_in_single
     def interpolate(self, z: Tensor, noise: Tensor, t) -> Tensor:
         """x_t = α_t z + β_t ε for the given noise: the conditional flow applied to ε.    [notes, eq. 21]"""
+        if half(z, noise):
+            return in_single(self.interpolate, z, noise, t)
         alpha, beta = self._weights(z, noise, t)
         return alpha * z + beta * noise
 
-    @half_in_single
     def velocity(self, z: Tensor, noise: Tensor, t) -> Tensor:
         """u_t(x_t | z) = α̇_t z + β̇_t ε along the conditional flow, finite wherever β̇_t is.    [notes, eq. 31]"""
+        if half(z, noise):
+            return in_single(self.velocity, z, noise, t)
         require_one_shape(z=z, noise=noise)
         t = time_like(t, z)
         alpha_dot, beta_dot = self.schedule.alpha_dot(t), self.schedule.beta_dot(t)
         require(torch.isfinite(beta_dot), t, "β̇_t is infinite")
         return coefficient(alpha_dot, z) * z + coefficient(beta_dot, z) * noise
 
-    @half_in_single
     def sample(self, z: Tensor, t, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p_t(· | z), one for each z.    [notes, eq. 28]"""
+        if half(z):
+            return in_single(self.sample, z, t, generator)
         return self.interpolate(z, normal_like(z, generator), t)
 
-    @half_in_single
     def log_prob(self, x: Tensor, z: Tensor, t) -> Tensor:
         """log p_t(x | z). Returns (n,). Raises ValueError where β_t = 0: a point has no density."""
+        if half(x, z):
+            return in_single(self.log_prob, x, z, t)
         alpha, beta = self._weights(z, x, t)
         require(beta != 0, t, "β_t = 0, and a point has no density")
         return log_normal(x, alpha * z, beta)
 
-    @half_in_single
     def vector_field(self, x: Tensor, z: Tensor, t) -> Tensor:
         """u_t(x | z) = α̇ z + (β̇/β) (x − α z).    [notes, eq. 20] Raises ValueError where β_t = 0."""
+        if half(x, z):
+            return in_single(self.vector_field, x, z, t)
         alpha, beta = self._weights(z, x, t)
         require(beta != 0, t, "β_t = 0")
         t = time_like(t, x)
         alpha_dot, rate = self.schedule.alpha_dot(t), self.schedule.beta_beta_dot(t)
         return coefficient(alpha_dot, x) * z + coefficient(rate, x) / beta**2 * (x - alpha * z)
 
-    @half_in_single
     def score(self, x: Tensor, z: Tensor, t) -> Tensor:
         """∇ log p_t(x | z) = −(x − α z)/β².    [slides] Raises ValueError where β_t = 0."""
+        if half(x, z):
+            return in_single(self.score, x, z, t)
         alpha, beta = self._weights(z, x, t)
         require(beta != 0, t, "β_t = 0")
         return -(x - alpha * z) / beta**2
@@ -114,38 +120,44 @@ class GeneralGaussianPath:
     def __init__(self, mean: Callable[[Tensor, Tensor], Tensor], scale: Callable[[Tensor, Tensor], Tensor]):
         self.mean, self.scale = mean, scale
 
-    @half_in_single
     def interpolate(self, z: Tensor, noise: Tensor, t) -> Tensor:
         """x_t = μ_t(z) + σ_t(z) ε for the given noise: the affine flow applied to ε.    [intro, eq. 11]"""
+        if half(z, noise):
+            return in_single(self.interpolate, z, noise, t)
         mean, scale, _, _ = self._coefficients(z, noise, t)
         return mean + scale * noise
 
-    @half_in_single
     def velocity(self, z: Tensor, noise: Tensor, t) -> Tensor:
         """u_t(x_t | z) = μ̇_t + σ̇_t ε along the affine flow.    [intro, eq. 13]"""
+        if half(z, noise):
+            return in_single(self.velocity, z, noise, t)
         _, _, mean_dot, scale_dot = self._coefficients(z, noise, t)
         return mean_dot + scale_dot * noise
 
-    @half_in_single
     def sample(self, z: Tensor, t, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p_t(· | z), one for each z."""
+        if half(z):
+            return in_single(self.sample, z, t, generator)
         return self.interpolate(z, normal_like(z, generator), t)
 
-    @half_in_single
     def log_prob(self, x: Tensor, z: Tensor, t) -> Tensor:
         """log p_t(x | z). Returns (n,)."""
+        if half(x, z):
+            return in_single(self.log_prob, x, z, t)
         mean, scale, _, _ = self._coefficients(z, x, t, regular=True)
         return log_normal(x, mean, scale)
 
-    @half_in_single
     def vector_field(self, x: Tensor, z: Tensor, t) -> Tensor:
         """u_t(x | z) = (σ̇/σ) (x − μ) + μ̇.    [intro, eq. 15]"""
+        if half(x, z):
+            return in_single(self.vector_field, x, z, t)
         mean, scale, mean_dot, scale_dot = self._coefficients(z, x, t, regular=True)
         return scale_dot / scale * (x - mean) + mean_dot
 
-    @half_in_single
     def score(self, x: Tensor, z: Tensor, t) -> Tensor:
         """∇ log p_t(x | z) = −(x − μ)/σ²."""
+        if half(x, z):
+            return in_single(self.score, x, z, t)
         mean, scale, _, _ = self._coefficients(z, x, t, regular=True)
         return -(x - mean) / scale**2
 
@@ -169,16 +181,18 @@ class LinearPath:
     Given the pair, the velocity is x_1 − x_0; the marginal field averages it over the pairs that pass through x.
     """
 
-    @half_in_single
     def interpolate(self, x1: Tensor, x0: Tensor, t) -> Tensor:
         """x_t = (1 − t) x_0 + t x_1."""
+        if half(x1, x0):
+            return in_single(self.interpolate, x1, x0, t)
         require_one_shape(x1=x1, x0=x0)
         t = coefficient(time_like(t, x1), x1)
         return (1 - t) * x0 + t * x1
 
-    @half_in_single
     def velocity(self, x1: Tensor, x0: Tensor, t) -> Tensor:
         """u_t(x_t | x_0, x_1) = x_1 − x_0."""
+        if half(x1, x0):
+            return in_single(self.velocity, x1, x0, t)
         require_one_shape(x1=x1, x0=x0)
         time_like(t, x1)
         return x1 - x0

@@ -32,13 +32,13 @@ from fmlab.conversions import convert
 from fmlab.processes import ODE, SDE, Field, at, sde_extension
 from fmlab.schedules import Schedule
 from fmlab.simulators import Method, Midpoint, ODEMethod, like, simulate
-from fmlab.values import half_in_single, holds, require_one_shape, tracked, without_gradients
+from fmlab.values import differentiated, half, holds, in_single, require_no_derivative, require_one_shape
 
 Steps = int | Sequence[float] | Tensor
 ROUNDING = 1e-6  # of a time
 
 
-@without_gradients
+@torch.no_grad()
 def sample_flow(
     vector_field: Field,
     x0: Tensor,
@@ -53,10 +53,11 @@ def sample_flow(
     x0: (n, *shape). Returns the end points (n, *shape) or, as in `simulate`, the recorded states.
     Raises ValueError for times outside [0, 1] or not monotone, and what `simulate` raises.
     """
+    require_no_derivative(x0, "sample_flow")
     return simulate(ODE(vector_field), x0, time_grid(steps), method or Midpoint(), record)
 
 
-@without_gradients
+@torch.no_grad()
 def sample_diffusion(
     vector_field: Field,
     score: Field | None,
@@ -79,6 +80,7 @@ def sample_diffusion(
     x0: (n, *shape). Returns the end points or the recorded states.
     Raises ValueError unless exactly one of score and schedule is given, and what `simulate` raises.
     """
+    require_no_derivative(x0, "sample_diffusion")
     if (score is None) == (schedule is None):
         raise ValueError("give either the score, or score=None and the schedule to convert the vector field with")
     if not callable(sigma) and not sigma >= 0:
@@ -93,7 +95,7 @@ def sample_diffusion(
     return simulate(process, x0, ts, record=record, generator=generator)
 
 
-@without_gradients
+@torch.no_grad()
 def ddim(
     model: Field,
     x0: Tensor,
@@ -110,10 +112,11 @@ def ddim(
     Raises ValueError where the output does not determine the data: noise and score do not where α_t = 0, at t = 0 for
     CondOT and Cosine. Start such a model at a small t > 0, with steps=torch.linspace(1e-3, 1, 51).
     """
+    require_no_derivative(x0, "ddim")
     return simulate(model, x0, time_grid(steps), DDIM(schedule, output), record)
 
 
-@without_gradients
+@torch.no_grad()
 def ddpm(
     model: Field,
     x0: Tensor,
@@ -129,6 +132,7 @@ def ddpm(
 
     churn: c ≥ 0 in the formula above: 0 is DDIM, 1 is DDPM (it undoes half of what DDIM did). Otherwise like `ddim`.
     """
+    require_no_derivative(x0, "ddpm")
     method = DDPM(schedule, output, churn)
     return simulate(model, x0, time_grid(steps), method, record, generator)
 
@@ -170,13 +174,14 @@ class DDPM(DDIM):
         return alpha * data + beta * (kept * predicted + torch.sqrt(1 - kept**2) * noise)
 
 
-@half_in_single
 def renoise(x: Tensor, t, s, schedule: Schedule, noise: Tensor) -> Tensor:
     """The forward diffusion from t back to s ≤ t: x_s = (α_s/α_t) x + √(β_s² − (α_s/α_t)² β_t²) ξ.    [meet, sampling]
 
     x ~ N(α_t z, β_t² I) becomes N(α_s z, β_s² I). x, noise: (n, *shape); s, t: scalars.
     Raises ValueError if s > t.
     """
+    if half(x, noise):
+        return in_single(renoise, x, t, s, schedule, noise)
     require_one_shape(x=x, noise=noise)
     ratio = schedule.alpha(s) / schedule.alpha(t)
     missing = schedule.beta(s) ** 2 - (ratio * schedule.beta(t)) ** 2
@@ -203,7 +208,7 @@ def time_grid(steps: Steps) -> Tensor:
         if steps < 1:
             raise ValueError(f"need at least one step, got {steps}")
         return torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
-    if tracked(steps):
+    if differentiated(steps):
         raise ValueError("gradients do not flow through the times, which are kept as numbers; use steps.detach()")
     try:
         ts = torch.as_tensor(steps, dtype=torch.float64, device="cpu").detach()

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmlab.values import coefficient, floating, half_in_single, holds, require, time, time_like
+from fmlab.values import coefficient, floating, half, holds, in_single, require, time, time_like
 
 
 class Schedule:
@@ -256,11 +256,12 @@ def diffusion_coefficients(schedule: Schedule, t) -> tuple[Tensor, Tensor]:
     return -growth, (2 * (schedule.beta(t) ** 2 * growth - schedule.beta_beta_dot(t))).sqrt()
 
 
-@half_in_single
 def to_variance_preserving(x: Tensor, t, schedule: Schedule) -> Tensor:
     """States of a schedule, rescaled to the variance-preserving one with the same λ.    [meet, noise schedule]
 
     x/√(α² + β²). x: (n, *shape); t: a scalar or (n,).
     """
+    if half(x):
+        return in_single(to_variance_preserving, x, t, schedule)
     t = time_like(t, x)
     return x / coefficient(torch.hypot(schedule.alpha(t), schedule.beta(t)), x)

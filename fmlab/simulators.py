@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmlab.processes import ODE, SDE, Field, LinearSDE, at
-from fmlab.values import HALF, coefficient, holds, normal_like, tracked, transformed
+from fmlab.values import HALF, coefficient, differentiated, holds, normal_like, tracked, transformed
 
 Time = float | Tensor  # a number; or a tensor, of no dimension or with one time for each state
 
@@ -260,7 +260,7 @@ def _floating(x0: Tensor) -> Tensor:
 
 def _time_grid(ts, backwards: bool) -> list[float]:
     """Times as numbers."""
-    if tracked(ts):
+    if differentiated(ts):
         raise ValueError("gradients do not flow through ts, whose times are kept as numbers; use ts.detach()")
     try:
         times = torch.as_tensor(ts, dtype=torch.float64, device="cpu").detach()

@@ -5,7 +5,6 @@ What looks at numbers also takes tensors that have none: on the device "meta" co
 `torch.func.vmap` times are clamped unseen.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -52,26 +51,19 @@ def tracked(*values) -> bool:
     return any(isinstance(value, Tensor) and value.requires_grad for value in values) or transformed(*values)
 
 
-def without_gradients(function: Callable) -> Callable:
-    """`torch.no_grad()`, which says so where `torch.func` would make of it a derivative of 0."""
-
-    @functools.wraps(function)
-    def quiet(*args, **kwargs):
-        if any(_differentiated(value) for value in (*args, *kwargs.values())):
-            raise ValueError(f"{function.__name__} tracks no gradients, and cannot be differentiated by torch.func")
-        with torch.no_grad():
-            return function(*args, **kwargs)
-
-    return quiet
+def require_no_derivative(x: Tensor, name: str) -> None:
+    """Raise a ValueError where `torch.func` would make a derivative of 0 of a function that tracks no gradients."""
+    if transforming() and differentiated(x):
+        raise ValueError(f"{name} tracks no gradients, and cannot be differentiated by torch.func")
 
 
-def _differentiated(value) -> bool:
-    """Whether a value is a tensor within `torch.func.grad`, `jvp` or the like."""
-    functorch = torch._C._functorch
-    while isinstance(value, Tensor) and functorch.is_functorch_wrapped_tensor(value):
-        if functorch.is_gradtrackingtensor(value):
+def differentiated(value) -> bool:
+    """Whether a derivative in a value is taken now, by autograd or by `torch.func`."""
+    while isinstance(value, Tensor):
+        if value.requires_grad or forward_ad.unpack_dual(value).tangent is not None:
             return True
-        value = functorch.get_unwrapped(value)
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(value)
+        value = torch._C._functorch.get_unwrapped(value) if wrapped else None
     return False
 
 
@@ -94,19 +86,17 @@ def floating(value) -> Tensor:
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
 
-def half_in_single(function: Callable) -> Callable:
-    """A function of tensors that computes in single precision what it is given in half precision, and returns half."""
+def half(*values: Tensor) -> bool:
+    """Whether any of the values has half precision."""
+    return any(isinstance(value, Tensor) and value.dtype in HALF for value in values)
 
-    @functools.wraps(function)
-    def computed(*args, **kwargs):
-        given = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.is_floating_point()]
-        if not any(value.dtype in HALF for value in given):
-            return function(*args, **kwargs)
-        result = function(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
-        dtypes = {value.dtype for value in given if value.ndim}
-        return _rounded(result, dtypes.pop()) if len(dtypes) == 1 else result
 
-    return computed
+def in_single(function: Callable, *args, **kwargs):
+    """What a function of tensors computes in single precision of what is given in half precision, as half again."""
+    given = (*args, *kwargs.values())
+    dtypes = {v.dtype for v in given if isinstance(v, Tensor) and v.is_floating_point() and v.ndim}
+    result = function(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
+    return _rounded(result, dtypes.pop()) if len(dtypes) == 1 else result
 
 
 def _single(value):
@@ -161,6 +151,7 @@ def require_one_shape(**states: Tensor) -> None:
 
 def squares(x: Tensor) -> Tensor:
     """‖x‖² of each row of x: (n, *shape). Returns (n,)."""
+    require_floating(x, "x")
     return x.square().reshape(len(x), math.prod(x.shape[1:])).sum(1)
 
 

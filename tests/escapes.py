@@ -212,6 +212,16 @@ def take():
 for _ in range(8): tried(child, take)
 time.sleep(8)
 """,
+    "it makes what the guard reads long": """
+def take():
+    m = mmap.mmap(-1, 4096 * 60000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(m))
+    for k in range(0, 60000, 2): libc.mprotect(ctypes.c_void_p(start + 4096 * k), 4096, 1)
+    held = [bytearray(b'x' * 2**26) for _ in range(40)]
+    time.sleep(60)
+for _ in range(40): tried(child, take)
+time.sleep(8)
+""",
     "it hides from the guard": """
 kernel(157, 4, 0, 0, 0, 0)
 def take():
@@ -229,7 +239,7 @@ for _ in range(40):
         ctypes.memset(place, 1, 2**28)
         libc.munmap(ctypes.c_void_p(place + 4096), ctypes.c_size_t(2**28 - 4096))
 """,
-    "its processes end, and their threads take memory": """
+    "its processes end and their threads take memory": """
 def take():
     def more():
         held = [bytearray(b'x' * 2**26) for _ in range(40)]

@@ -299,3 +299,14 @@ def test_images_and_dtypes():
 def test_wrong_use_gets_a_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_each_point_may_have_its_own_step():
+    chain, x, noise, k = Chain([0.1, 0.2, 0.3]), torch.randn(4, 2, 2), torch.randn(4, 2, 2), torch.tensor([0, 3, 1, 2])
+    each = torch.cat([chain.noised(x[i : i + 1], int(k[i]), noise[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(chain.noised(x, k, noise), each)
+    for wrong in (k[:3], k + 1, k.float()):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 3"):
+            chain.noised(x, wrong, noise)
+    with pytest.raises(TypeError, match="one for all points"):
+        chain.posterior_mean(x, noise, k)

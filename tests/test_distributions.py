@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fmlab.distributions import Gaussian, GaussianMixture
 from fmlab.natural import floored
-from tests.cases import rng
+from tests.cases import normal, rng
 
 
 def random_mixture(k: int, d: int, seed: int, scale: float = 1.0, dtype=torch.float64) -> GaussianMixture:
@@ -196,3 +196,52 @@ def test_what_is_no_tensor_is_refused_in_words():
     for function in (mixture.score, mixture.log_prob):
         with pytest.raises(TypeError, match=r"x must be a tensor of shape \(n, 2\), got float"):
             function(0.4)
+
+
+@pytest.mark.parametrize("k, d, spread", [(1, 1, 0.5), (1, 3, 0.5), (2, 3, 0.5), (5, 2, 0.5), (5, 2, 1e4)])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+def test_densities_far_from_0_keep_their_digits(k, d, spread, offset):
+    """Means as single precision has them, or in between; states in single precision."""
+    for between in (0.0, 0.013):
+        means = (offset + spread * normal(k, d, seed=1)).float().double() + between
+        mixture = GaussianMixture(means, 1.0)
+        x = (mixture.sample(200, torch.Generator().manual_seed(0))).float()
+        torch.testing.assert_close(mixture.log_prob(x).double(), mixture.log_prob(x.double()), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mixture.score(x).double(), mixture.score(x.double()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mixture_keeps_copies():
+    means, covs, weights = normal(3, 2, seed=1), 0.5 * torch.eye(2).double().repeat(3, 1, 1), torch.ones(3).double()
+    mixture, x = GaussianMixture(means, covs, weights), normal(5, 2, seed=2)
+    before = mixture.score(x), mixture.sample(5, torch.Generator().manual_seed(0)), mixture.mean, mixture.cov
+    for tensor in (means, covs, weights, mixture.means, mixture.covs, mixture.weights):
+        tensor.mul_(7)
+    after = mixture.score(x), mixture.sample(5, torch.Generator().manual_seed(0)), mixture.mean, mixture.cov
+    assert all(map(torch.equal, before, after))
+
+
+def test_samples_need_no_factor_each(monkeypatch):
+    mixture = GaussianMixture(normal(4, 3, seed=1), torch.rand(4).double() + 0.1)
+    whole = mixture.sample(1000, torch.Generator().manual_seed(0))
+    monkeypatch.setattr("fmlab.distributions.CHUNK", 20)
+    assert torch.equal(mixture.sample(1000, torch.Generator().manual_seed(0)), whole)
+
+
+@pytest.mark.parametrize("k, variance", [(1, 0.5), (3, 0.5), (3, 1e-8)])
+def test_no_samples_and_no_points(k, variance):
+    mixture = GaussianMixture(normal(k, 2, seed=1), variance)
+    none = mixture.sample(0)
+    assert none.shape == (0, 2) and mixture.log_prob(none).shape == (0,) and mixture.score(none).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: GaussianMixture([[math.inf], [0.0]], 1.0), "means must be finite"),
+        (lambda: GaussianMixture(torch.zeros(2, 1).half(), 1.0), "half precision"),
+        (lambda: GaussianMixture([[0.0]], 1.0).sample(-1), "must be ≥ 0"),
+    ],
+)
+def test_means_and_numbers_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

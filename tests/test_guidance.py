@@ -135,3 +135,9 @@ def test_a_network_draws_the_digit_asked_for():
             x = simulate(field, torch.randn(1000, 1, 8, 8), torch.linspace(0, 1, 21), Midpoint())
         recognised = (classifier.predict(x.flatten(1).numpy()) == y.numpy()).mean()
         assert recognised >= share - 2 * math.sqrt(share * (1 - share) / 1000), (w, recognised)
+
+
+def test_a_function_says_which_label_is_none():
+    with pytest.raises(ValueError, match="null="):
+        guided_vector_field(lambda x, t, y: x * y, 1, 2.0)
+    assert guided_vector_field(lambda x, t, y: x * y, 1, 2.0, null=0)(torch.ones(1), 0.3) == 2

@@ -52,7 +52,7 @@ def peak_of_memory() -> Iterator[list[int]]:
     peak, over = [0], threading.Event()
 
     def look():
-        while not over.wait(0.2):
+        while not over.wait(0.5):
             peak[0] = max(peak[0], sum(map(share, tree(os.getpid())[1:])))
 
     watch = threading.Thread(target=look)

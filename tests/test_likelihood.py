@@ -259,3 +259,22 @@ def test_exact_fields_leave_no_residual(kind, t):
     assert flow.shape == noisy.shape == (6,) and not flow.requires_grad
     assert max(flow.abs().max(), noisy.abs().max()) < 1e-9
     assert continuity_residual(density, drift, x, t).abs().max() > 1e-3
+
+
+def test_points_without_a_dimension_are_told_what_to_do():
+    for call in (log_likelihood, lambda x, u: divergence(u, x, 0.3)):
+        with pytest.raises(ValueError, match=r"x\[:, None\]"):
+            call(torch.zeros(2), linear)
+
+
+def test_a_detached_field_of_one_row_is_found():
+    for x in (torch.ones(1, 2), torch.ones(3, 2)):
+        with pytest.raises(ValueError, match="not differentiably"):
+            divergence(lambda x, t: -x.detach(), x, 0.3)
+        assert torch.equal(divergence(lambda x, t: torch.ones_like(x), x, 0.3), torch.zeros(len(x)))
+
+
+def test_within_torch_func_likelihoods_are_refused():
+    for transform in (torch.func.jacrev, torch.func.jacfwd, torch.func.vmap):
+        with pytest.raises(ValueError, match=r"torch\.func"):
+            transform(lambda x: log_likelihood(x, linear, steps=2))(torch.ones(3, 2, 2).double())

@@ -373,3 +373,29 @@ def test_the_guided_loss_trains_with_and_without_the_label():
 def test_wrong_use_gets_a_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.randn(8, 2))
+
+
+@pytest.mark.parametrize("loss", [flow_matching_loss, score_matching_loss, ddpm_loss], ids=lambda f: f.__name__)
+def test_noise_does_not_follow_the_layout_in_memory(loss):
+    z, draw = torch.randn(4, 3, 2, 2), uniform(0, 0.9)
+    values = [
+        loss(
+            lambda x, t: torch.zeros_like(x), GaussianPath(), z, times=draw, generator=torch.Generator().manual_seed(0)
+        )
+        for z in (z, z.to(memory_format=torch.channels_last))
+    ]
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_labels_of_few_bits_make_room_for_the_null_label():
+    y = torch.zeros(100, dtype=torch.uint8)
+    for null, dtype in ((7, torch.uint8), (300, torch.int64), (-1, torch.int64)):
+        dropped = drop_labels(y, 0.5, null)
+        assert dropped.dtype == dtype and set(dropped.tolist()) == {0, null}
+
+
+@pytest.mark.parametrize("z", [torch.zeros(3, 2).half(), torch.zeros(0, 2), torch.zeros(3, 2).long()], ids=str)
+def test_what_no_loss_can_be_taken_of(z):
+    for loss in (flow_matching_loss, score_matching_loss, ddpm_loss):
+        with pytest.raises(ValueError, match="z "):
+            loss(lambda x, t: x, GaussianPath(), z)

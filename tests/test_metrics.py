@@ -1,6 +1,7 @@
 """Distances against SciPy, closed forms and their own null; errors against arithmetic."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -147,3 +148,49 @@ def test_nearest_neighbours_are_those_of_a_tree():
 def test_bad_input_gets_a_clear_error(call):
     with pytest.raises(ValueError, match="got"):
         call()
+
+
+@pytest.mark.parametrize("n, m", [(5, 7), (4, 6), (1, 9), (3, 3), (40, 41)])
+def test_sliced_wasserstein_is_exact_for_any_sizes(n, m):
+    """Each point as often as to make both sets as large as n m is the same distribution."""
+    x, y = normal(n, 3, seed=1), normal(m, 3, seed=2, shift=0.3)
+    exact = sliced_wasserstein(x.repeat(m, 1), y.repeat(n, 1), generator=torch.Generator().manual_seed(0))
+    found = sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, exact)
+
+
+def test_sliced_wasserstein_tells_shares_apart():
+    x, y = torch.tensor([0.0, 0, 1, 1, 1])[:, None], torch.tensor([0.0, 0, 0, 1, 1, 1, 1])[:, None]
+    assert float(sliced_wasserstein(x, y)) == pytest.approx((3 / 5 - 4 / 7) ** 0.5, rel=1e-5)
+
+
+def test_distances_of_a_set_from_itself_have_the_gradient_0():
+    for distance in (sliced_wasserstein, energy_distance):
+        x = normal(6, 2, seed=1).requires_grad_()
+        distance(x, x.detach().clone()).backward()
+        assert x.grad.isfinite().all() and x.grad.abs().max() < 1e-7
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e2, 1e4, 1e6])
+def test_energy_distance_of_clusters_far_from_each_other(apart):
+    """Both sets have the same shares in two clusters: what differs is within them."""
+    side = torch.tensor([0.0, apart, 0.0, 0.0]).repeat(200)[:, None]
+    x, y = (side + normal(800, 2, seed=seed, shift=shift) for seed, shift in ((1, 0.0), (2, 0.5)))
+    exact = energy_distance(x.float().double(), y.float().double())
+    assert float(energy_distance(x.float(), y.float())) == pytest.approx(float(exact), rel=max(1e-3, 1e-7 * apart))
+
+
+@pytest.mark.parametrize("distance", [energy_distance, sliced_wasserstein], ids=lambda f: f.__name__)
+def test_distances_have_second_derivatives(distance):
+    def fixed(x, y):
+        return (
+            distance(x, y, generator=torch.Generator().manual_seed(0))
+            if distance is not energy_distance
+            else (distance(x, y))
+        )
+
+    x, y = normal(5, 2, seed=1).requires_grad_(), normal(4, 2, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(fixed, (x, y)) and torch.autograd.gradgradcheck(fixed, (x, y))
+    modes = (partial(torch.func.jacfwd, randomness="same"), torch.func.jacrev)
+    forward, backward = (mode(mode(fixed))(x.detach(), y.detach()) for mode in modes)
+    torch.testing.assert_close(forward, backward)

@@ -127,3 +127,25 @@ def test_small_networks_are_small():
 def test_wrong_use_gets_a_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_network_says_which_numbers_it_takes():
+    for x, message in (
+        (torch.zeros(2, 2).double(), "computes in torch.float32"),
+        (torch.zeros(2, 2).long(), "floating"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MLP(2)(x, 0.3)
+    with pytest.raises(TypeError, match="must be a tensor"):
+        MLP(2)([[0.0, 0.0]], 0.3)
+
+
+@pytest.mark.parametrize("network, shape", [(MLP(2, labels=3), (2,)), (UNet(), (1, 8, 8))])
+def test_a_network_takes_no_rows(network, shape):
+    assert network(torch.zeros(0, *shape), 0.3).shape == (0, *shape)
+
+
+def test_time_features_in_half_precision_are_those_of_the_time():
+    t = torch.linspace(0, 1, 9).half()
+    exact = time_embedding(t.double(), 64)
+    torch.testing.assert_close(time_embedding(t, 64).double(), exact, rtol=0, atol=1e-3)

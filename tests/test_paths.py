@@ -510,3 +510,37 @@ def test_a_distribution_without_closed_form_is_refused():
     with pytest.raises(TypeError, match=r"no closed form for object; use .* Empirical\(z\)"):
         GaussianPath().marginal(object())
     assert GaussianPath().marginal(GaussianMixture([[0.0]], 1.0)) is not None
+
+
+@pytest.mark.parametrize("t", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("kind", KINDS)
+def test_marginals_have_derivatives_in_either_mode(kind, t):
+    """Forward and backward, in x and in t, also where distances are differences."""
+    exact, x, t = GaussianPath().marginal(distribution(kind)), normal(4, 2, seed=5), torch.tensor(t).double()
+    for function in (exact.vector_field, exact.score, exact.posterior_mean, exact.log_prob):
+        for of in (0, 1):
+            forward, backward = (way(function, of)(x, t) for way in (torch.func.jacfwd, torch.func.jacrev))
+            torch.testing.assert_close(forward, backward)
+            step = 1e-6 * torch.ones_like((x, t)[of])
+            ahead, back = (function(*((x + side * step, t), (x, t + side * step))[of]) for side in (1, -1))
+            along = forward.flatten(ahead.ndim).sum(-1) if of == 0 else forward
+            torch.testing.assert_close(along, (ahead - back) / 2e-6, rtol=1e-5, atol=1e-5 * float(along.abs().max()))
+
+
+def test_posterior_means_over_many_points_in_single_precision():
+    z = 0.5 * normal(300_000, 2, seed=1).float() + 3
+    single, double = (GaussianPath().marginal(Empirical(points)) for points in (z, z.double()))
+    for t in (0.1, 0.6, 0.95):
+        x = t * z[:4] + (1 - t) * normal(4, 2, seed=2).float()
+        for times in (torch.tensor(t), torch.full((4,), t)):
+            exact = double.posterior_mean(x.double(), times)
+            torch.testing.assert_close(single.posterior_mean(x, times).double(), exact, rtol=0, atol=2e-4)
+
+
+def test_the_general_path_moves_in_inference_mode():
+    path = GeneralGaussianPath(lambda z, t: t**2 * z, lambda z, t: 1.1 - t)
+    z, noise = normal(5, 2, seed=1), normal(5, 2, seed=2)
+    expected = path.velocity(z, noise, 0.3)
+    with torch.inference_mode():
+        found = path.velocity(z.clone(), noise, 0.3)
+    assert torch.equal(found, expected) and float(expected.abs().max()) > 0

@@ -437,3 +437,18 @@ def test_wrong_use_gets_a_clear_error(call, message):
 def test_time_grid_is_exact():
     assert torch.equal(time_grid(4), torch.tensor([0, 0.25, 0.5, 0.75, 1]).double())
     assert time_grid(7)[-1] == 1 and time_grid([0.1, 0.3]).dtype == torch.float64
+
+
+def test_samplers_track_no_gradients_and_say_so():
+    x0 = torch.ones(3, 2).double()
+    for sample in (
+        lambda x: sample_flow(torch.mul, x, 3),
+        lambda x: ddim(torch.mul, x, LinearVP(), 3),
+        lambda x: ddpm(torch.mul, x, LinearVP(), 3, generator=torch.Generator().manual_seed(0)),
+    ):
+        assert not sample(x0.clone().requires_grad_()).requires_grad
+        for transform in (torch.func.jacrev, torch.func.jacfwd):
+            with pytest.raises(ValueError, match="tracks no gradients"):
+                transform(sample)(x0)
+    with pytest.raises(ValueError, match="gradients do not flow through the times"):
+        sample_flow(torch.mul, x0, torch.linspace(0, 1, 3).requires_grad_())

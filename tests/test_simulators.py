@@ -1017,3 +1017,47 @@ def test_a_start_that_is_not_finite_is_reported():
 )
 def test_finite_states_with_an_infinite_sum_are_no_error(x0):
     assert torch.equal(simulate(ODE(lambda x, t: torch.zeros_like(x)), x0, TS), x0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_many_small_steps_in_half_precision_arrive(dtype):
+    """A thousand steps of 0.003 from 0, of which each alone would be lost beside 2."""
+    ts = torch.linspace(0, 1, 1001)
+    x = simulate(ODE(lambda x, t: torch.full_like(x, 3.0)), torch.zeros(2, 1, dtype=dtype), ts)
+    assert x.dtype == dtype and ((x - 3).abs() < 0.02).all()
+
+
+def test_a_field_that_widens_half_precision_is_told():
+    with pytest.raises(ValueError, match=r"returned dtype torch.float32, but the state has torch.float16"):
+        simulate(ODE(lambda x, t: x.float()), torch.ones(3, dtype=torch.float16), TS)
+
+
+def test_a_negative_sigma_mirrors_the_path_whatever_the_process():
+    x0, ts = normal(20, 2), grid(1.0, 7)
+
+    def constant(x, t):
+        return -0.5
+
+    ends = [
+        simulate(process, x0, ts, generator=seeded())
+        for process in (LinearSDE(0.0, lambda t: -0.5), SDE(lambda x, t: 0 * x, constant))
+    ]
+    torch.testing.assert_close(ends[0], ends[1])
+    mirrored = simulate(LinearSDE(0.0, 0.5), x0, ts, generator=seeded())
+    torch.testing.assert_close(ends[0] - x0, x0 - mirrored)
+
+
+def test_gradients_to_times_are_refused_in_words():
+    with pytest.raises(ValueError, match="gradients do not flow through ts"):
+        simulate(ODE(decay), torch.ones(2), torch.linspace(0, 1, 3).requires_grad_())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_simulations_have_forward_derivatives_and_can_be_batched(method):
+    x0 = normal(3, 2)
+
+    def end(x0):
+        return simulate(ODE(lambda x, t: torch.sin(x) * (1 + t)), x0, grid(1.0, 5), method)
+
+    torch.testing.assert_close(torch.func.jacfwd(end)(x0), torch.func.jacrev(end)(x0))
+    torch.testing.assert_close(torch.func.vmap(end)(x0[:, None]), end(x0)[:, None])
