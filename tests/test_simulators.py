@@ -909,7 +909,11 @@ def test_times_may_be_on_any_device_and_a_generator_must_be_where_the_states_are
             simulate(process, X0.to("meta"), TS, generator=seeded())
 
 
-@pytest.mark.parametrize("process", [SDE(decay, 1.0), ODE(decay), SDE(decay, lambda x, t: x)], ids=str)
+@pytest.mark.parametrize(
+    "process",
+    [SDE(decay, 1.0), ODE(decay), SDE(decay, lambda x, t: x)],
+    ids=["additive noise", "no noise", "multiplicative noise"],
+)
 def test_a_field_may_keep_what_it_is_shown(process):
     """No state that was handed to a field changes afterwards."""
     kept = []
