@@ -30,8 +30,8 @@ from course.kernel import (
     PR_CAPBSET_DROP,
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
-    PR_SET_PDEATHSIG,
     checked,
+    die_with_parent,
     forbid,
     libc,
     out_of_sight,
@@ -76,10 +76,6 @@ def keep_in(limits: Mapping[str, int], pipes: tuple[int, int]) -> None:
     die_with_parent()
     os.setsid()
     limit(limits)
-
-
-def die_with_parent() -> None:
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def separate() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
@@ -14,11 +15,10 @@ NEW_USER, NEW_PID, NEW_MOUNTS, NEW_NET, NEW_IPC = 0x10000000, 0x20000000, 0x0002
 ANY_NAMESPACE = NEW_USER | NEW_PID | NEW_MOUNTS | NEW_NET | NEW_IPC | 0x02000000 | 0x04000000  # cgroup, UTS
 
 libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl.argtypes = [ctypes.c_int] + 4 * [ctypes.c_ulong]
 
 
 def prctl(option: int, *args: int) -> int:
-    return libc.prctl(option, *args, *(4 - len(args)) * [0])
+    return libc.prctl(option, *map(ctypes.c_ulong, [*args, *(4 - len(args)) * [0]]))
 
 
 def checked(result: int) -> None:
@@ -29,6 +29,11 @@ def checked(result: int) -> None:
 def out_of_sight() -> None:
     """Nobody but root may look into this process, or into what is forked from it."""
     prctl(PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, however that ends."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -204,19 +204,8 @@ def container(engine: str, door: Path, program: list[str]) -> tuple[list[str], d
     """The same in a container of Podman or Docker, on an image in which there is nothing."""
     if subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True).returncode:
         subprocess.run([engine, "import", "-", IMAGE], input=_nothing(), check=True, capture_output=True)
-    command = [
-        engine,
-        "run",
-        "--rm",
-        "--interactive",
-        "--network",
-        "none",
-        "--read-only",
-        "--hostname",
-        "lab",
-        "--workdir",
-        "/desk",
-    ]
+    command = [engine, "run", "--rm", "--interactive", "--network", "none", "--read-only"]
+    command += ["--hostname", "lab", "--workdir", "/desk"]
     command += ["--read-only-tmpfs=false"] * (engine == "podman")  # else /tmp can be written to, which Docker's cannot
     command += ["--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     # The inner walls are namespaces too, which the default profiles of containers forbid.

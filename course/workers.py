@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
-import signal
 import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, as_completed
@@ -16,6 +14,7 @@ from pebble import ProcessPool
 
 from course.early import sandbox, starting
 from course.jobs import Job, Settings, ungraded
+from course.kernel import die_with_parent
 from course.outer_walls import attempts, found
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from course.records import Record
 
-PR_SET_PDEATHSIG = 1
 AFTER = 300  # seconds that a worker may take longer than the whole notebook may run, before it is ended
 LEAST = 3 * 2**30  # bytes of memory for a worker, beside its sandbox
 
@@ -97,7 +95,7 @@ def ready(settings: Settings) -> None:
 def _begin(settings: Settings) -> None:
     """End this process when the one that started it ends, however that ends; and make ready what grading takes."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
     starting(settings.walls)
     on_one_core()
 

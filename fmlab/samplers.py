@@ -31,8 +31,8 @@ from torch import Tensor
 from fmlab.conversions import convert
 from fmlab.processes import ODE, SDE, Field, at, sde_extension
 from fmlab.schedules import Schedule
-from fmlab.simulators import Method, Midpoint, ODEMethod, like, simulate
-from fmlab.values import differentiated, half, holds, in_single, require_no_derivative, require_one_shape
+from fmlab.simulators import Method, Midpoint, ODEMethod, as_times, like, simulate
+from fmlab.values import half, holds, in_single, require_no_derivative, require_one_shape
 
 Steps = int | Sequence[float] | Tensor
 ROUNDING = 1e-6  # of a time
@@ -208,14 +208,10 @@ def time_grid(steps: Steps) -> Tensor:
         if steps < 1:
             raise ValueError(f"need at least one step, got {steps}")
         return torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
-    if differentiated(steps):
-        raise ValueError("gradients do not flow through the times, which are kept as numbers; use steps.detach()")
-    try:
-        ts = torch.as_tensor(steps, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"steps must be a number of steps, or times in [0, 1], got {str(steps)[:80]}") from None
+    kind = "a number of steps or at least two times in [0, 1]"
+    ts = as_times(steps, "the times or steps", kind)
     if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(f"steps must be a number of steps or at least two times in [0, 1], got {str(steps)[:80]}")
+        raise ValueError(f"the times or steps must be {kind}, got {str(steps)[:80]}")
     ts = torch.where((ts - ts.round()).abs() < ROUNDING, ts.round(), ts)
     outside = ~((ts >= 0) & (ts <= 1))
     if outside.any():

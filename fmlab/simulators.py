@@ -258,14 +258,20 @@ def _floating(x0: Tensor) -> Tensor:
     return x0
 
 
+def as_times(value, name: str, kind: str) -> Tensor:
+    """Times as a tensor in double precision on the CPU. Raises ValueError, which calls the value by its name and says
+    of what kind it must be."""
+    if differentiated(value):
+        raise ValueError(f"gradients do not flow through {name}, which are kept as numbers; detach them")
+    try:
+        return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be {kind}, got {str(value)[:80]}") from None
+
+
 def _time_grid(ts, backwards: bool) -> list[float]:
     """Times as numbers."""
-    if differentiated(ts):
-        raise ValueError("gradients do not flow through ts, whose times are kept as numbers; use ts.detach()")
-    try:
-        times = torch.as_tensor(ts, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"ts must be a sequence of times, got {str(ts)[:80]}") from None
+    times = as_times(ts, "ts", "a sequence of times")
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"ts must hold at least two times in one dimension, got shape {tuple(times.shape)}")
     if not times.isfinite().all():

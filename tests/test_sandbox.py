@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from course import kernel
 from course import sandbox as sandboxes
 from course.outer_walls import Limits, NoWalls
 from course.sandbox import Sandbox
@@ -202,6 +204,23 @@ def test_who_looks_for_what_others_left_would_find_it(student):
     said(student, "s = socket.socket(socket.AF_UNIX); s.bind('\\0word'); s.listen()\n")
     said(student, "threading.Thread(target=lambda: s.accept()[0].send(WORD.encode()), daemon=True).start()")
     assert said(student, escapes.WITNESS) == "found: ['/desk/word', '/dev/shm/here', 'socket']\n"
+
+
+POWER = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(result): return result == -1 and ctypes.get_errno() == 1
+print(refused(libc.unshare(0x10000000)), refused(libc.umount2(b"/proc", 2)), refused(libc.syscall(%d, 0, -3, 0)))
+try: print(os.memfd_create("x"))
+except OSError as error: print(error.errno)
+try: print(socket.socket(socket.AF_VSOCK))
+except OSError as error: print(error.errno)
+""" % kernel.CALLS[platform.machine()]["keyctl"]
+
+
+def test_the_kernel_refuses_ways_out(student):
+    """A namespace, an unmount, a key ring; memory in no file; a socket that no namespace holds."""
+    assert said(student, POWER) == "True True True\n1\n97\n"
 
 
 TOGETHER = """
