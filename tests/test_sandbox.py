@@ -210,12 +210,12 @@ POWER = """
 import ctypes, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
 def refused(result): return result == -1 and ctypes.get_errno() == 1
-print(refused(libc.unshare(0x10000000)), refused(libc.umount2(b"/proc", 2)), refused(libc.syscall(%d, 0, -3, 0)))
+print(refused(libc.unshare(0x10000000)), refused(libc.umount2(b"/proc", 2)), refused(libc.syscall(KEYCTL, 0, -3, 0)))
 try: print(os.memfd_create("x"))
 except OSError as error: print(error.errno)
 try: print(socket.socket(socket.AF_VSOCK))
 except OSError as error: print(error.errno)
-""" % kernel.CALLS[platform.machine()]["keyctl"]
+""".replace("KEYCTL", str(kernel.CALLS[platform.machine()]["keyctl"]))
 
 
 def test_the_kernel_refuses_ways_out(student):
