@@ -57,6 +57,7 @@ OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
     "paths": {"Path"},
     "processes": {"at"},
     "samplers": {"time_grid"},
+    "simulators": {"as_times"},
     "training": {"interrupts_held", "progress_bar", "Run"},
     "values": {
         "holds",
