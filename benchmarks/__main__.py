@@ -11,7 +11,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, training, widgets
+from benchmarks import (
+    checks,
+    densities,
+    grading,
+    growth,
+    latents,
+    notebooks,
+    quality,
+    resources,
+    simulation,
+    training,
+    widgets,
+)
 from benchmarks.measure import measure, ratios, table, verdicts
 
 WORKLOADS = {
@@ -35,6 +47,7 @@ WORKLOADS = {
         resources.threads_and_neighbour,
         growth.growth,
         notebooks.labs,
+        latents.letters,
         checks.checks,
         widgets.widgets,
         grading.crossing,

@@ -1,15 +1,20 @@
 """What a student waits for: every lab, solved, from its first cell to its last in a kernel of its own."""
 
+import io
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
+from matplotlib import rc_context
 
 from benchmarks.measure import Numbers, at_most, targets
 from course import build
+from fmlab import training
 from fmlab.datasets import Checkerboard
 from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP
@@ -44,6 +49,26 @@ def execute(source: Path) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         build.execute(build.solve(build.read(source)), Path(folder), lambda number: begins.append(time.perf_counter()))
     return [end - begin for begin, end in pairwise([*begins, time.perf_counter()])]
+
+
+def names_of(lab: str, seed: int, steps: int | None = None) -> dict:
+    """What a solved notebook defines, run in this process with another SEED; steps: of each training, if fewer.
+
+    So a measurement is of what students see. Pictures are drawn and thrown away.
+    """
+    names: dict = {"display": lambda *things: None}
+    cells = [cell.source for cell in build.solve(build.read(build.sources([lab])[0])).cells if cell.cell_type == "code"]
+    cells[0], before = cells[0].replace("SEED = 0", f"SEED = {seed}"), training.train
+    try:
+        if steps:
+            training.train = lambda *args, **options: before(*args, **options | {"steps": steps})
+        with rc_context({"backend": "agg"}), redirect_stdout(io.StringIO()):
+            for cell in cells:
+                exec(compile(cell, lab, "exec"), names)
+                plt.close("all")
+    finally:
+        training.train = before
+    return names
 
 
 def seconds(work: Callable[[], object]) -> float:

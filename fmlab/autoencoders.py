@@ -50,7 +50,7 @@ def vae_loss(x: Tensor, decoded: Tensor, mean: Tensor, log_var: Tensor, beta: fl
 def linear_rate(eigenvalues: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """Nats and squared error of the best linear autoencoder of Gaussian data: reverse water-filling at s² = β/2.
 
-    rate = Σ_{λ > s²} ½ log(λ/s²),   error = Σ min(λ, s²)                                  [Cover & Thomas, thm. 13.3.3]
+    rate = Σ_{λ > s²} ½ log(λ/s²),   error = Σ min(λ, s²)                             [Cover & Thomas 2006, thm. 10.3.3]
     """
     require_floating(eigenvalues, "eigenvalues")
     level = beta / 2

@@ -3,7 +3,8 @@
     ũ_t(x | y) = (1 − w) u_t(x | ∅) + w u_t(x | y)              [course labs]
 
 w = 0 ignores the label, w = 1 samples p(x | y), and w > 1 overshoots: samples show the label more plainly, and vary
-less. For a Gaussian path the same holds for scores, since field and score are affine in each other.
+less. For a Gaussian path the same holds for scores, since field and score are affine in each other. Two labels can be
+given scales of their own.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from fmlab.losses import drop_labels, null_label
 
-__all__ = ["drop_labels", "guided_vector_field"]
+__all__ = ["doubly_guided_vector_field", "drop_labels", "guided_vector_field"]
 
 
 def guided_vector_field(model: Callable[..., Tensor], y, w: float = 1.0, null: int | None = None) -> Callable:
@@ -27,3 +28,23 @@ def guided_vector_field(model: Callable[..., Tensor], y, w: float = 1.0, null: i
 def _guided(model: Callable[..., Tensor], y, w: float, null: int, x: Tensor, t) -> Tensor:
     guided = model(x, t, y)
     return guided if w == 1 else (1 - w) * model(x, t, null) + w * guided
+
+
+def doubly_guided_vector_field(
+    model: Callable[..., Tensor], y, s, w: float, v: float, no_y: int, no_s: int
+) -> Callable:
+    """Two requests, each with a scale of its own.    [Brooks et al. 2023, eq. 3]
+
+        ũ(x, t) = u(∅, ∅) + w (u(y, ∅) − u(∅, ∅)) + v (u(y, s) − u(y, ∅))
+
+    model: callable u(x, t, y, s). y, s: one label each, or one for each point (n,). no_y, no_s: their null labels.
+    w = 1 and v = 0 sample p(x | y), w = v = 1 sample p(x | y, s).
+    """
+    return partial(_doubly_guided, model, y, s, w, v, no_y, no_s)
+
+
+def _doubly_guided(
+    model: Callable[..., Tensor], y, s, w: float, v: float, no_y: int, no_s: int, x: Tensor, t
+) -> Tensor:
+    free, shown, both = model(x, t, no_y, no_s), model(x, t, y, no_s), model(x, t, y, s)
+    return free + w * (shown - free) + v * (both - shown)

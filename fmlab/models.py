@@ -130,32 +130,44 @@ class TwoTimeMLP(MLP):
 
 
 class UNet(Network):
-    """Small residual U-Net for images: down to half the size, with twice the channels, and up again.
+    """Residual U-Net for images: down to half the size, with twice the channels, as often as `halvings`, and up again.
 
     channels: of an image. width: channels of the first level, a multiple of 8. labels: number of classes, if any.
-    features: of the time. Images are (n, channels, height, width) with even height and width.
+    features: of the time. Images are (n, channels, height, width), height and width multiples of 2^halvings.
     """
 
-    def __init__(self, channels: int = 1, width: int = 16, labels: int | None = None, features: int = 16):
-        super().__init__(4 * width, labels, features)
+    def __init__(
+        self, channels: int = 1, width: int = 16, labels: int | None = None, features: int = 16, halvings: int = 1
+    ):
+        size = 4 * width
+        super().__init__(size, labels, features)
+        self.channels, self.halvings = channels, halvings
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = Residual(width, width, 4 * width)
-        self.coarser = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.middle = nn.ModuleList(Residual(2 * width, 2 * width, 4 * width) for _ in range(2))
-        self.up = Residual(3 * width, width, 4 * width)
+        self.down, self.coarser, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        widths = [width * 2**k for k in range(halvings + 1)]
+        for fine, coarse in zip(widths, widths[1:]):
+            self.down.append(Residual(fine, fine, size))
+            self.coarser.append(nn.Conv2d(fine, coarse, 3, stride=2, padding=1))
+        self.middle = nn.ModuleList(Residual(widths[-1], widths[-1], size) for _ in range(2))
+        for fine, coarse in zip(widths[-2::-1], widths[:0:-1]):
+            self.up.append(Residual(fine + coarse, fine, size))
         self.last = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        self.channels = channels
 
     def field(self, x, c):
-        if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 2 or x.shape[3] % 2:
-            raise ValueError(f"x must be images (n, {self.channels}, even, even), got {tuple(x.shape)}")
-        c = silu(c)
-        skip = self.down(self.first(x), c)
-        h = self.coarser(skip)
+        unit = 2**self.halvings
+        if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % unit or x.shape[3] % unit:
+            sides = f"multiples of {unit}" if unit > 2 else "even"
+            raise ValueError(f"x must be images (n, {self.channels}, {sides}, {sides}), got {tuple(x.shape)}")
+        c, h, skips = silu(c), self.first(x), []
+        for block, coarser in zip(self.down, self.coarser):
+            skips.append(block(h, c))
+            h = coarser(skips[-1])
         for block in self.middle:
             h = block(h, c)
-        return self.last(silu(self.up(torch.cat([interpolate(h, scale_factor=2.0), skip], dim=1), c)))
+        for block in self.up:
+            h = block(torch.cat([interpolate(h, scale_factor=2.0), skips.pop()], dim=1), c)
+        return self.last(silu(h))
 
 
 class Residual(nn.Module):

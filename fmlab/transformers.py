@@ -11,6 +11,7 @@ starts as the identity, and only the gates learn at first.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +60,21 @@ def position_embedding(rows: int, columns: int, size: int, dtype=torch.float32) 
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1).to(dtype)
 
 
-class SelfAttention(nn.Module):
+def self_attention(x: Tensor, qkv: Callable, out: Callable, heads: int) -> Tensor:
     """Every token asks all tokens: queries, keys and values of h heads, attention, and one linear map of the result.
 
-    x: (n, tokens, size). heads must divide size.
+    x: (n, tokens, size). qkv, out: layers (…, size) ↦ (…, 3 size) and (…, size) ↦ (…, size); a head is size/h
+    neighbouring numbers of queries, keys and values. Equals torch's `nn.MultiheadAttention`.    [Vaswani et al. 2017]
     """
+    q, k, v = (
+        part.unflatten(-1, (heads, -1)).transpose(1, 2)  # (n, heads, tokens, size/heads)
+        for part in qkv(x).chunk(3, dim=-1)
+    )
+    return out(attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class SelfAttention(nn.Module):
+    """`self_attention` with layers of its own. x: (n, tokens, size). heads must divide size."""
 
     def __init__(self, size: int, heads: int):
         super().__init__()
@@ -73,11 +84,23 @@ class SelfAttention(nn.Module):
         self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (n, heads, tokens, size/heads)
-            for part in self.qkv(x).chunk(3, dim=-1)
-        )
-        return self.out(attention(q, k, v).transpose(1, 2).flatten(2))
+        return self_attention(x, self.qkv, self.out, self.heads)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LN(x) (1 + scale) + shift: tokens of mean 0 and variance 1, moved as c says."""
+    return layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+def adaln_zero_block(x: Tensor, c: Tensor, modulation: Callable, attend: Callable, mlp: Callable) -> Tensor:
+    """h = x + g₁ A(LN(x) (1 + a₁) + b₁), then h + g₂ M(LN(h) (1 + a₂) + b₂).    [Peebles & Xie 2023, adaLN-zero]
+
+    x: (n, tokens, size). modulation: c ↦ (n, 6 size), the six vectors b₁, a₁, g₁, b₂, a₂, g₂ of each image side by
+    side. attend, mlp: layers A and M, from and to (n, tokens, size).
+    """
+    shift, scale, gate, shift_2, scale_2, gate_2 = modulation(c)[:, None].chunk(6, dim=-1)
+    x = x + gate * attend(modulate(x, shift, scale))
+    return x + gate_2 * mlp(modulate(x, shift_2, scale_2))
 
 
 class Block(nn.Module):
@@ -94,14 +117,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight), nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale, gate, shift_2, scale_2, gate_2 = self.modulation(silu(c))[:, None].chunk(6, dim=-1)
-        x = x + gate * self.attention(modulate(x, shift, scale))
-        return x + gate_2 * self.mlp(modulate(x, shift_2, scale_2))
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LN(x) (1 + scale) + shift: tokens of mean 0 and variance 1, moved as c says."""
-    return layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+        return adaln_zero_block(x, silu(c), self.modulation, self.attention, self.mlp)
 
 
 class DiT(Network):

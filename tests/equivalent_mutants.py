@@ -217,4 +217,31 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         },
     },
     "sample_guided": {"detached at the end": "no gradient is promised: samples are drawn under no_grad"},
+    "attention": _replaced(
+        "scores = q @ k.mT / math.sqrt(q.shape[-1])", "queries and keys are of one length", ("q.shape", "k.shape")
+    ),
+    "self_attention": {
+        **_replaced(
+            "q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv(x).chunk(3, dim=-1))",
+            "an exchange of two axes, whichever is named first",
+            ("(1, 2)", "(2, 1)"),
+        ),
+        **_replaced(
+            "joined = transformers.attention(q, k, v).transpose(1, 2).flatten(2)",
+            "an exchange of two axes, whichever is named first",
+            ("(1, 2)", "(2, 1)"),
+        ),
+    },
+    "position_embedding": {
+        **_replaced(
+            "rates = 10000 ** (-4 * torch.arange(size // 4) / size)",
+            "a base off by 1e-4 moves the numbers by less than single precision is trusted for",
+            ("10000", "10001"),
+        ),
+        **_replaced(
+            "rates = 10000 ** (-4 * torch.arange(size // 4) / size)",
+            "size is a multiple of 4, so that arange ends at the same number",
+            ("size // 4", "size / 4"),
+        ),
+    },
 }

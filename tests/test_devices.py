@@ -82,7 +82,7 @@ OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
     "glyphs": {"Glyphs"},
 }
 BY_VALUES = {"jumps.simulate_chain", "metrics.energy_test", "metrics.diversity"}  # which have to look at numbers
-FOR_EYES = {"plots", "widgets", "threads"}  # which bring all to the CPU, or have no tensors
+FOR_EYES = {"plots", "widgets", "latent_widgets", "threads"}  # which bring all to the CPU, or have no tensors
 
 
 def field(x, t):
@@ -166,6 +166,9 @@ CALLS = {
     "flow_maps.Consistency": lambda w: flow_maps.Consistency().advance(v, w.x, 0.1, 0.3, w.generator),
     "flow_maps.sample_map": lambda w: flow_maps.sample_map(v, w.x, [0, 0.5, 1]),
     "flow_maps.sample_consistency": lambda w: flow_maps.sample_consistency(v, w.x, [0.0, 0.5], w.generator),
+    "guidance.doubly_guided_vector_field": lambda w: guidance.doubly_guided_vector_field(
+        lambda x, t, y, s: -x * torch.as_tensor(y + s, device=x.device).reshape(-1, 1), w.y, w.y, 2.0, 1.5, 4, 4
+    )(w.x, w.t),
     "guidance.guided_vector_field": lambda w: guidance.guided_vector_field(
         lambda x, t, y: -x * torch.as_tensor(y, device=x.device).reshape(-1, 1), w.y, 2.0, null=3
     )(w.x, torch.tensor(0.3, device=w.device)),
@@ -290,6 +293,12 @@ CALLS = {
     "transformers.unpatchify": lambda w: transformers.unpatchify(w.randn(4, 16, 4), 2, (1, 8, 8)),
     "transformers.attention": lambda w: transformers.attention(w.randn(2, 5, 4), w.randn(2, 5, 4), w.randn(2, 5, 4)),
     "transformers.position_embedding": lambda w: transformers.position_embedding(2, 3, 8).to(w.device),
+    "transformers.self_attention": lambda w: transformers.self_attention(
+        w.randn(2, 5, 8), w.on(torch.nn.Linear(8, 24)), w.on(torch.nn.Linear(8, 8)), 2
+    ),
+    "transformers.adaln_zero_block": lambda w: transformers.adaln_zero_block(
+        w.randn(2, 5, 8), w.randn(2, 3), w.on(torch.nn.Linear(3, 48)), lambda x: x, lambda x: x
+    ),
     "transformers.SelfAttention": lambda w: w.on(transformers.SelfAttention(8, 2))(w.randn(2, 5, 8)),
     "transformers.Block": lambda w: w.on(transformers.Block(8, 2))(w.randn(2, 5, 8), w.randn(2, 8)),
     "transformers.modulate": lambda w: transformers.modulate(w.randn(2, 5, 8), w.randn(2, 1, 8), w.randn(2, 1, 8)),

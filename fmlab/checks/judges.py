@@ -102,6 +102,15 @@ def loss_of(found, expected: Tensor, weights, what: str = "the loss") -> Looks:
         yield Look(f"the gradient of {what}", gradient, right)
 
 
+def learning(answer, case) -> Looks:
+    """A tensor through which gradients flow: `answer(*case.args)` is `case.expected`, and so is the gradient of its
+    sum of squares in `case.weights`."""
+    found = answer(*case.args)
+    yield Look(case.what, found, case.expected.detach())
+    total = case.expected.square().sum()
+    yield from loss_of(found.square().sum(), total, case.weights, f"the sum of squares of {case.what}")
+
+
 def shown(model, x: Tensor, t, what: str = "the state that the network is shown") -> Looks:
     """What a `Field` or `Weighted` was first asked about, beside the state x and the time t that it should be."""
     require(model.calls, "the network was never called")

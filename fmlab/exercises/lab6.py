@@ -508,14 +508,6 @@ def block(formula=lambda x, s, f, g: x + g(silu(f(silu(x)) + s)), spread=lambda 
     return lambda x, c, first, shift, second: formula(x, spread(shift(c)), first, second)
 
 
-def learning(answer, case):
-    """The output, and its gradient in all weights of the layers, the image and the embedding."""
-    found = answer(*case.args)
-    yield Look(case.what, found, case.expected.detach())
-    total = case.expected.square().sum()
-    yield from judges.loss_of(found.square().sum(), total, case.weights, f"the sum of squares of {case.what}")
-
-
 @lab.exercise(
     reread=("eq-block", "the block, above the exercise"),
     passed="the image, and a correction that knows time and label",
@@ -525,7 +517,7 @@ def learning(answer, case):
         "Index the shift with [:, :, None, None] before you add it, and do not forget to add x at the end.",
     ),
     library=block(),
-    judge=learning,
+    judge=judges.learning,
     # first as many images as channels, rows and columns, so that what is spread along a wrong axis fits
     visible=[((4, 4, 4, 4), 3, False), ((3, 4, 2, 5), 6, True), ((1, 2, 3, 2), 5, True, DOUBLE)],
     mistakes={
