@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 from fmlab.datasets import Digits
 from fmlab.distributions import Gaussian, GaussianMixture
-from fmlab.guidance import drop_labels, guided_vector_field
+from fmlab.guidance import doubly_guided_vector_field, drop_labels, guided_vector_field
 from fmlab.losses import guided_flow_matching_loss
 from fmlab.models import MLP
 from fmlab.paths import GaussianPath
@@ -141,3 +141,28 @@ def test_a_function_says_which_label_is_none():
     with pytest.raises(ValueError, match="null="):
         guided_vector_field(lambda x, t, y: x * y, 1, 2.0)
     assert guided_vector_field(lambda x, t, y: x * y, 1, 2.0, null=0)(torch.ones(1), 0.3) == 2
+
+
+SPREADS = {(2, 2): 1.3, (0, 2): 0.7, (0, 1): 0.25}  # of all data, of those with a label, and of those with both
+
+
+def of_two_labels(x, t, y, s):
+    """The exact field of centred Gaussians in a plane."""
+    return GaussianPath().marginal(Gaussian(torch.zeros(2).double(), SPREADS[y, s] ** 2)).vector_field(x, t)
+
+
+def test_two_scales_of_one_are_the_field_of_both_labels():
+    x, t = normal(30, 2, seed=0), torch.tensor(0.6, dtype=torch.float64)
+    for (w, v), labels in {(1, 1): (0, 1), (1, 0): (0, 2), (0, 0): (2, 2)}.items():
+        found = doubly_guided_vector_field(of_two_labels, 0, 1, w, v, 2, 2)(x, t)
+        torch.testing.assert_close(found, of_two_labels(x, t, *labels))
+
+
+@pytest.mark.parametrize("w, v", [(1.7, 0.6), (0.4, 1.3), (2.2, 2.2)])
+def test_two_scales_multiply_powers_of_spreads(w, v):
+    """Fields of centred Gaussians are d log σ_t/dt · x: those that are added up multiply their spreads at t = 1."""
+    x0 = normal(50, 2, seed=1)
+    field = doubly_guided_vector_field(of_two_labels, 0, 1, w, v, 2, 2)
+    ends = simulate(ODE(field), x0, torch.linspace(0, 1, 101, dtype=torch.float64), RK4())
+    wide, narrow, narrower = SPREADS.values()
+    torch.testing.assert_close(ends, x0 * wide ** (1 - w) * narrow ** (w - v) * narrower**v, rtol=1e-5, atol=1e-8)

@@ -17,6 +17,7 @@ NETWORKS = {
     "U-Net": (lambda: UNet(), IMAGE),
     "U-Net with labels": (lambda: UNet(labels=10), IMAGE),
     "U-Net in colour": (lambda: UNet(channels=3, labels=10), (3, 12, 16)),
+    "U-Net of three levels": (lambda: UNet(width=8, labels=10, halvings=2), (1, 12, 16)),
 }
 
 
@@ -120,6 +121,7 @@ def test_small_networks_are_small():
         (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, -1), "got values from -1 to -1"),
         (lambda: MLP(2, labels=3)(torch.zeros(3, 2), 0.5, torch.zeros(2).long()), r"have shape \(3,\)"),
         (lambda: UNet()(torch.zeros(3, 1, 7, 8), 0.5), "even"),
+        (lambda: UNet(halvings=2)(torch.zeros(3, 1, 6, 8), 0.5), "multiples of 4"),
         (lambda: UNet()(torch.zeros(3, 8, 8), 0.5), "images"),
         (lambda: UNet(channels=3)(torch.zeros(3, 1, 8, 8), 0.5), "n, 3"),
     ],

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention, unfold
+from torch.utils.flop_counter import FlopCounterMode
 
 from fmlab.models import MLP, TwoTimeMLP, UNet
 from fmlab.transformers import Block, DiT, SelfAttention, attention, patchify, position_embedding, unpatchify
@@ -44,6 +45,15 @@ def test_self_attention_is_torchs_with_the_same_weights():
     )
     x = normal(4, 7, 12, seed=1)
     torch.testing.assert_close(ours(x), theirs(x, x, x)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [16, 64, 250])
+def test_self_attention_costs_what_the_formula_says(tokens):
+    """Multiplications and additions of the layers, 8 n D², and of all pairs of tokens, 4 n² D, as torch counts them."""
+    size, layer = 24, SelfAttention(24, 3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer(torch.zeros(1, tokens, size))
+    assert counter.get_total_flops() == 8 * tokens * size**2 + 4 * tokens**2 * size
 
 
 def test_a_block_starts_as_the_identity_and_only_its_gates_learn():
@@ -89,6 +99,7 @@ def test_without_positions_a_transformer_does_not_know_the_order_of_patches():
 NETWORKS = {
     "MLP": (lambda: MLP(2, features=2), (2,)),
     "U-Net": (lambda: UNet(features=4, labels=3), (1, 4, 4)),
+    "U-Net of three levels": (lambda: UNet(width=8, features=4, labels=3, halvings=2), (1, 4, 8)),
     "DiT": (lambda: DiT((2, 4, 4), width=16, heads=2, labels=3), (2, 4, 4)),
 }
 

@@ -881,7 +881,7 @@ def position_embedding(rows, columns, size):
     """Numbers for each place of a grid: sines and cosines of its row, then of its column.
 
     rows, columns: of the grid, which is listed row by row and counted from 0. size: a multiple of 4. Returns
-    (rows · columns, size), single precision.
+    (rows · columns, size), floating-point numbers.
     """
     ### BEGIN SOLUTION
     rates = 10_000 ** (-4 * torch.arange(size // 4) / size)

@@ -575,6 +575,13 @@ def placed(
     return position_embedding
 
 
+def numbers_of_places(answer, case):
+    """A table of numbers, in whichever floating-point dtype: none is given that it could follow."""
+    found = answer(*case.args)
+    floating = isinstance(found, Tensor) and found.is_floating_point()
+    yield Look(case.what, found.to(case.expected) if floating else found, case.expected)
+
+
 @lab.exercise(
     reread=("eq-position", "the embedding of a place, above the exercise"),
     passed="every place has numbers of its own",
@@ -586,6 +593,7 @@ def placed(
     ),
     withhold=("transformers.position_embedding",),
     library=transformers.position_embedding,
+    judge=numbers_of_places,
     visible=[(3, 4, 8), (5, 2, 12), (1, 3, 4), (4, 4, 16)],
     mistakes={
         "the column comes first; the row should": placed(put=lambda r, c: [c.sin(), c.cos(), r.sin(), r.cos()]),

@@ -166,10 +166,7 @@ WRONG = {
     "position_embedding": {
         "square grids alone": (lambda rows, columns, size: places(rows, rows, size), "should have shape"),
         "eight numbers are written in": (lambda rows, columns, size: places(rows, columns, 8), "should have shape"),
-        "double precision": (
-            lambda rows, columns, size: torch.zeros(rows * columns, size, dtype=torch.float64),
-            "float",
-        ),
+        "whole numbers": (lambda rows, columns, size: places(rows, columns, size).long(), "the dtype"),
     },
     "adaln_zero_block": {
         "vectors along the tokens": (block_with(six=lambda m: m[None].chunk(6, -1)), "spread along the images"),
