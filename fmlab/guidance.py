@@ -31,20 +31,20 @@ def _guided(model: Callable[..., Tensor], y, w: float, null: int, x: Tensor, t) 
 
 
 def doubly_guided_vector_field(
-    model: Callable[..., Tensor], y, s, w: float, v: float, no_y: int, no_s: int
+    model: Callable[..., Tensor], y, f, w: float, v: float, no_y: int, no_f: int
 ) -> Callable:
     """Two requests, each with a scale of its own.    [Brooks et al. 2023, eq. 3]
 
-        ũ(x, t) = u(∅, ∅) + w (u(y, ∅) − u(∅, ∅)) + v (u(y, s) − u(y, ∅))
+        ũ(x, t) = u(∅, ∅) + w (u(y, ∅) − u(∅, ∅)) + v (u(y, f) − u(y, ∅))
 
-    model: callable u(x, t, y, s). y, s: one label each, or one for each point (n,). no_y, no_s: their null labels.
-    w = 1 and v = 0 sample p(x | y), w = v = 1 sample p(x | y, s).
+    model: callable u(x, t, y, f). y, f: one label each, or one for each point (n,). no_y, no_f: their null labels.
+    w = 1 and v = 0 sample p(x | y), w = v = 1 sample p(x | y, f).
     """
-    return partial(_doubly_guided, model, y, s, w, v, no_y, no_s)
+    return partial(_doubly_guided, model, y, f, w, v, no_y, no_f)
 
 
 def _doubly_guided(
-    model: Callable[..., Tensor], y, s, w: float, v: float, no_y: int, no_s: int, x: Tensor, t
+    model: Callable[..., Tensor], y, f, w: float, v: float, no_y: int, no_f: int, x: Tensor, t
 ) -> Tensor:
-    free, shown, both = model(x, t, no_y, no_s), model(x, t, y, no_s), model(x, t, y, s)
+    free, shown, both = model(x, t, no_y, no_f), model(x, t, y, no_f), model(x, t, y, f)
     return free + w * (shown - free) + v * (both - shown)

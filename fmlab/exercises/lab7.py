@@ -199,15 +199,15 @@ def vae_loss(image, latents, beta, dtype=torch.float32):
 def poured(
     level=lambda beta: beta / 2,
     rate=lambda ratio: ratio.log() / 2,
-    error=lambda lam, s2: torch.minimum(lam, torch.full_like(lam, s2)),
+    error=lambda lam, tau: torch.minimum(lam, torch.full_like(lam, tau)),
     cut=lambda ratio: ratio.clamp(min=1),
     total=lambda each: each.sum(),
 ):
     """Nats and error with another water level, rate or error of a direction, or put together otherwise."""
 
     def linear_rate(eigenvalues, beta):
-        s2 = level(beta)
-        return total(rate(cut(eigenvalues / s2))), total(error(eigenvalues, s2))
+        tau = level(beta)
+        return total(rate(cut(eigenvalues / tau))), total(error(eigenvalues, tau))
 
     return linear_rate
 
@@ -216,9 +216,9 @@ def poured(
     reread=("eq-water", "reverse water-filling, above the exercise"),
     passed="which directions live, which die, and what both cost",
     hints=(
-        "Make s² = β/2 first. What does a direction with λ ≤ s² add to the nats, and what to the error?",
-        "A direction that lives adds ½ log(λ/s²) nats and the error s²; one that dies adds no nats and the error λ.",
-        "(eigenvalues / s²).clamp(min=1).log() is 0 where a direction dies; eigenvalues.clamp(max=s²) are the errors.",
+        "Make τ = β/2 first. What does a direction with λ ≤ τ add to the nats, and what to the error?",
+        "A direction that lives adds ½ log(λ/τ) nats and the error τ; one that dies adds no nats and the error λ.",
+        "(eigenvalues / τ).clamp(min=1).log() is 0 where a direction dies; eigenvalues.clamp(max=τ) are the errors.",
     ),
     withhold=("autoencoders.linear_rate",),
     library=autoencoders.linear_rate,
@@ -229,26 +229,28 @@ def poured(
         ([11.0, 4.0, 6.3], 0.05, DOUBLE),
     ],
     mistakes={
-        "the water stands at β; the level is s² = β/2": poured(lambda beta: beta),
-        "the water stands at 2β; the level is s² = β/2": poured(lambda beta: 2 * beta),
-        "the water stands at s = √(β/2); λ is a variance, the level is s²": poured(lambda beta: (beta / 2) ** 0.5),
+        "the water stands at β; the level is τ = β/2": poured(lambda beta: beta),
+        "the water stands at 2β; the level is τ = β/2": poured(lambda beta: 2 * beta),
+        "the water stands at √(β/2); λ is a variance, and so is the level τ = β/2": poured(
+            lambda beta: (beta / 2) ** 0.5
+        ),
         "the water stands at (β/2)²; the level is β/2": poured(lambda beta: (beta / 2) ** 2),
-        "the factor ½ is missing in ½ log(λ/s²)": poured(rate=lambda ratio: ratio.log()),
+        "the factor ½ is missing in ½ log(λ/τ)": poured(rate=lambda ratio: ratio.log()),
         "the nats are bits here: take the natural logarithm": poured(rate=lambda ratio: ratio.log2() / 2),
         "1 was added in the logarithm": poured(rate=lambda ratio: torch.where(ratio > 1, ratio.log1p() / 2, 0)),
         "directions that die were counted with negative nats": poured(cut=lambda ratio: ratio.clamp(min=1e-6)),
-        "only the error of the directions that die is there; those that live keep s² each": poured(
-            error=lambda lam, s2: torch.where(lam > s2, 0, lam)
+        "only the error of the directions that die is there; those that live keep τ each": poured(
+            error=lambda lam, tau: torch.where(lam > tau, 0, lam)
         ),
         "only the error of the directions that live is there; those that die lose all of λ": poured(
-            error=lambda lam, s2: torch.where(lam > s2, s2, 0)
+            error=lambda lam, tau: torch.where(lam > tau, tau, 0)
         ),
-        "every direction was given the error s²; one with λ < s² cannot lose more than λ": poured(
-            error=lambda lam, s2: torch.full_like(lam, s2)
+        "every direction was given the error τ; one with λ < τ cannot lose more than λ": poured(
+            error=lambda lam, tau: torch.full_like(lam, tau)
         ),
-        "the error is max(λ, s²); it is the smaller of the two": poured(error=lambda lam, s2: lam.clamp(min=s2)),
-        "this is the error of decoding the mean, s⁴/λ; with the sampled z it is s²": poured(
-            error=lambda lam, s2: torch.where(lam > s2, s2**2 / lam, lam)
+        "the error is max(λ, τ); it is the smaller of the two": poured(error=lambda lam, tau: lam.clamp(min=tau)),
+        "this is the error of decoding the mean, τ²/λ; with the sampled z it is τ": poured(
+            error=lambda lam, tau: torch.where(lam > tau, tau**2 / lam, lam)
         ),
         "nats and error were averaged over the directions; sum them": poured(total=lambda each: each.mean()),
         "nats and error are exchanged": lambda *args: poured()(*args)[::-1],
@@ -256,10 +258,10 @@ def poured(
 )
 def linear_rate(eigenvalues, beta, dtype=torch.float32):
     """Nats and error as integrals over the water level u, of the number of directions that stand out of it."""
-    s2, falling = beta / 2, sorted(eigenvalues, reverse=True)
-    lower = [max(value, s2) for value in [*falling[1:], 0.0]]
-    rate = sum(k * math.log(max(top, s2) / low) for k, (top, low) in enumerate(zip(falling, lower), start=1)) / 2
-    levels = sorted(min(value, s2) for value in [0.0, *eigenvalues])
+    tau, falling = beta / 2, sorted(eigenvalues, reverse=True)
+    lower = [max(value, tau) for value in [*falling[1:], 0.0]]
+    rate = sum(k * math.log(max(top, tau) / low) for k, (top, low) in enumerate(zip(falling, lower), start=1)) / 2
+    levels = sorted(min(value, tau) for value in [0.0, *eigenvalues])
     error = sum((b - a) * (len(levels) - k) for k, (a, b) in enumerate(zip(levels, levels[1:]), start=1))
     expected = {"the rate": rate, "the error": error}
     return Case(
@@ -271,9 +273,9 @@ def linear_rate(eigenvalues, beta, dtype=torch.float32):
     reread=("eq-scale", "the shifted time t′, above the exercise"),
     passed="a scale of the data is a shift of time",
     hints=(
-        "Divide t s z + (1 − t) ε by a number c, so that the two weights add up to 1. What is c?",
-        "c = t s + (1 − t) = 1 + t (s − 1).",
-        "t′ is the weight of z after the division: t s / c.",
+        "Divide t s z + (1 − t) ε by a number, so that the two weights add up to 1. By which?",
+        "It is their sum, t s + (1 − t) = 1 + t (s − 1).",
+        "t′ is the weight of z after the division: t s over this sum.",
     ),
     withhold=("autoencoders.scaled_time",),
     library=autoencoders.scaled_time,
@@ -291,10 +293,12 @@ def linear_rate(eigenvalues, beta, dtype=torch.float32):
         "the root of s was taken": lambda t, s: t * s**0.5 / (1 + t * (s**0.5 - 1)),
         "t was multiplied by s; times have to stay between 0 and 1": lambda t, s: t * s,
         "t was divided by s": lambda t, s: t / s,
-        "this is c, the sum of the weights; t′ = t s/c": lambda t, s: 1 + t * (s - 1),
+        "this is the sum of the weights; t′ is t s over it": lambda t, s: 1 + t * (s - 1),
         "this is 1 − t′, the weight of the noise": lambda t, s: 1 - t * s / (1 + t * (s - 1)),
         "t and 1 − t are exchanged below the line": lambda t, s: t * s / (1 + (1 - t) * (s - 1)),
         "t and 1 − t are exchanged": lambda t, s: (1 - t) * s / (1 + (1 - t) * (s - 1)),
+        "parentheses are missing around what stands below the line": lambda t, s: t * s / 1 + t * (s - 1),
+        "s and 1 are exchanged below the line": lambda t, s: t * s / (1 + t * (1 - s)),
         "parentheses are missing around s − 1": lambda t, s: t * s / (1 + t * s - 1),
         "t′ = t: the scale is not used": lambda t, s: t * 1,
         "below the line stands 1 + t s; it is t s + (1 − t)": lambda t, s: t * s / (1 + t * s),
@@ -362,7 +366,7 @@ def cut(order=(0, 2, 4, 1, 3, 5), join=lambda parts: parts.flatten(3).flatten(1,
 def patchify(shape, size, dtype=torch.float32):
     x = states(91, *shape, dtype=dtype)
     expected = functional.unfold(x, size, stride=size).mT
-    return Case(f"the tokens of images {shape} for patches of {size} × {size}", (x, size), expected)
+    return Case(f"the array of tokens of images {shape} for patches of {size} × {size}", (x, size), expected)
 
 
 def glued(order=(0, 3, 1, 4, 2, 5), grid=lambda c, h, w, p: (h // p, w // p, c, p, p)):
@@ -396,6 +400,7 @@ def glued(order=(0, 3, 1, 4, 2, 5), grid=lambda c, h, w, p: (h // p, w // p, c, 
             (0, 5, 1, 3, 2, 4), lambda c, h, w, p: (h // p, w // p, p, p, c)
         ),
         "within a patch rows and columns are exchanged": glued((0, 3, 1, 5, 2, 4)),
+        "the axes were exchanged as in patchify; that is not the way back": glued((0, 2, 4, 1, 3, 5)),
         "rows of a patch were put p rows apart; they are neighbours": glued((0, 3, 4, 1, 5, 2)),
         "H/p and W/p are exchanged": glued(grid=lambda c, h, w, p: (w // p, h // p, c, p, p)),
         "all images were made of the tokens of the first": lambda tokens, p, shape: glued()(
@@ -410,7 +415,7 @@ def unpatchify(shape, size, dtype=torch.float32):
     x = states(92, *shape, dtype=dtype)
     tokens = functional.unfold(x, size, stride=size).mT.contiguous()
     back = functional.fold(tokens.mT, shape[2:], size, stride=size)
-    return Case(f"the images {shape} from patches of {size} × {size}", (tokens, size, tuple(shape[1:])), back)
+    return Case(f"the batch of images {shape} from patches of {size} × {size}", (tokens, size, tuple(shape[1:])), back)
 
 
 # --- attention --------------------------------------------------------------------------------------------------------
@@ -441,7 +446,7 @@ def attended(
         ((4, 4, 4, 4, 4), 0.7),
         ((3, 2, 5, 4, 6, 2), 1.3, DOUBLE),
         ((4, 6, 3, 2), 1.6),
-        ((2, 3, 4, 6, 2), 900.0, DOUBLE),
+        ((2, 3, 4, 6, 2), 0.8, DOUBLE, 900.0),
     ],
     mistakes={
         "the products were not divided by √d": attended(lambda q, k, v: 1),
@@ -467,14 +472,15 @@ def attended(
         "the softmax came before the division by √d": lambda q, k, v: (q @ k.mT).softmax(-1) / q.shape[-1] ** 0.5 @ v,
     },
 )
-def attention(sizes, scale, dtype=torch.float32):
-    """sizes: those before the last two axes, then queries, keys, their length, and the length of a value."""
+def attention(sizes, scale, dtype=torch.float32, far=0.0):
+    """sizes: those before the last two axes, then queries, keys, their length, and the length of a value. far: how far
+    all keys are moved, by which products become large; the answer stays, since they all grow alike."""
     *before, queries, keys, d, e = sizes
-    q, k = given(93, *before, queries, d, dtype=dtype) * scale, given(94, *before, keys, d, dtype=dtype)
+    q, k = given(93, *before, queries, d, dtype=dtype) * scale, given(94, *before, keys, d, dtype=dtype) + far
     v = given(95, *before, keys, e, dtype=dtype)
-    scores = functional.scaled_dot_product_attention(q, k, v)
-    what = f"the answer to {queries} queries and {keys} keys" + (" with large products" if scale > 10 else "")
-    return Case(what, (q, k, v), scores, weights=[q, k, v])
+    expected = functional.scaled_dot_product_attention(q, k, v)
+    what = f"the answer to {queries} queries and {keys} keys" + (" with large products" if far else "")
+    return Case(what, (q, k, v), expected, weights=[q, k, v])
 
 
 def heads_of(
@@ -529,6 +535,11 @@ def heads_of(
         "two heads are written in; their number is given": lambda x, qkv, out, heads: heads_of()(
             x, qkv, out, math.gcd(2, x.shape[-1])
         ),
+        "qkv was cut into heads first, and each head into query, key and value; the three come first": (
+            lambda x, qkv, out, heads: heads_of(
+                cut=lambda all: all.unflatten(-1, (heads, 3, -1)).movedim(-2, 0).flatten(-2)
+            )(x, qkv, out, heads)
+        ),
         "x was added at the end; that is the block's work": lambda x, qkv, out, heads: (
             x + heads_of()(x, qkv, out, heads)
         ),
@@ -544,7 +555,7 @@ def self_attention(shape, heads, dtype=torch.float32):
     theirs = nn.utils.skip_init(nn.MultiheadAttention, size, heads, batch_first=True, dtype=dtype)
     weights = {"in_proj_weight": qkv.weight, "in_proj_bias": qkv.bias, "out_proj.weight": out.weight}
     expected = torch.func.functional_call(theirs, weights | {"out_proj.bias": out.bias}, (x, x, x))[0]
-    what = f"the tokens after {heads} head{'s' * (heads > 1)} for shape {tuple(shape)}"
+    what = f"the array of tokens after {heads} head{'s' * (heads > 1)} for shape {tuple(shape)}"
     return Case(what, (x, qkv, out, heads), expected, weights=[x, qkv.weight, qkv.bias, out.weight, out.bias])
 
 
@@ -606,6 +617,11 @@ def numbers_of_places(answer, case):
         "rows and columns were counted from 1; count from 0": placed(number=lambda place: place + 1),
         "places are listed column by column; go row by row": lambda rows, columns, size: (
             placed()(rows, columns, size).view(rows, columns, size).transpose(0, 1).flatten(0, 1)
+        ),
+        "place number k was divided by the number of rows; a row has as many places as there are columns": (
+            lambda rows, columns, size: placed(
+                number=lambda place: torch.stack([torch.arange(len(place)) // rows, torch.arange(len(place)) % rows], 1)
+            )(rows, columns, size)
         ),
         "the exponent is −4k/size: there are size/4 frequencies": placed(lambda k, size: 1e4 ** (-2 * k / size)),
         "the exponent lost its sign: frequencies grow": placed(lambda k, size: 1e4 ** (4 * k / size)),
@@ -678,6 +694,12 @@ def block(
         "the six vectors were read in turns, b₁, b₂, a₁, …; the first three belong to the attention": block(
             order=(0, 2, 4, 1, 3, 5)
         ),
+        "the gate stands inside the branch; it multiplies what the branch gives": lambda x, c, m, attend, mlp: (
+            gates_inside(x, m(c)[:, None].chunk(6, dim=-1), attend, mlp)
+        ),
+        "c went through silu before the modulation, which may do that itself": lambda x, c, m, attend, mlp: block()(
+            x, functional.silu(c), m, attend, mlp
+        ),
         "the gates are missing": block(add=lambda x, g, part: x + part),
         "the gate multiplies x as well; it belongs to the branch alone": block(add=lambda x, g, part: g * (x + part)),
         "1 + g stands where g should: the block does not start as the identity": block(
@@ -720,8 +742,14 @@ def adaln_zero_block(shape, features, weight, dtype=torch.float32):
         centred = expected - expected.mean(-1, keepdim=True)
         standard = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         expected = torch.addcmul(expected, gate, layer(standard + scale * standard + shift))
-    what = f"the tokens for shape {tuple(shape)}" + (" with a modulation of zeros" if not weight else "")
+    what = f"the array of tokens for shape {tuple(shape)}" + (" with a modulation of zeros" if not weight else "")
     return Case(what, (x, c, modulation, attend, mlp), expected, weights=[x, *modulation.parameters()])
+
+
+def gates_inside(x, six, attend, mlp):
+    b1, a1, g1, b2, a2, g2 = six
+    h = x + attend(g1 * (normed(x) * (1 + a1) + b1))
+    return h + mlp(g2 * (normed(h) * (1 + a2) + b2))
 
 
 def side_by_side(x, six, attend, mlp):
@@ -770,7 +798,7 @@ def mixed(put=lambda n, y, s, b, w, v: n + w * (y - n) + v * (b - y), time=lambd
     passed="two requests, each as loud as you like",
     hints=(
         "Which three fields does the equation need, and with which labels is u called for each of them?",
-        "u(x, t, no_y, no_s), u(x, t, y, no_s) and u(x, t, y, s).",
+        "u(x, t, no_y, no_f), u(x, t, y, no_f) and u(x, t, y, f).",
         "Start from the first; add w times the step to the second, and v times the step from the second to the third.",
     ),
     withhold=("guidance.doubly_guided_vector_field", "guidance.guided_vector_field"),
@@ -786,10 +814,10 @@ def mixed(put=lambda n, y, s, b, w, v: n + w * (y - n) + v * (b - y), time=lambd
         "the second step starts at the field without any label; it goes from y alone to both": mixed(
             lambda n, y, s, b, w, v: n + w * (y - n) + v * (b - n)
         ),
-        "the second step is that of s alone; y has to be shown as well": mixed(
+        "the second step is that of f alone; y has to be shown as well": mixed(
             lambda n, y, s, b, w, v: n + w * (y - n) + v * (s - n)
         ),
-        "the order is y first, then s: here s came first": mixed(
+        "the order is y first, then f: here f came first": mixed(
             lambda n, y, s, b, w, v: n + v * (s - n) + w * (b - s)
         ),
         "the field without labels is missing: only the two steps are there": mixed(
@@ -797,6 +825,10 @@ def mixed(put=lambda n, y, s, b, w, v: n + w * (y - n) + v * (b - y), time=lambd
         ),
         "the step to both labels is missing": mixed(lambda n, y, s, b, w, v: n + w * (y - n)),
         "the step to y is missing": mixed(lambda n, y, s, b, w, v: n + v * (b - y)),
+        "w and v are counted from 0; at 1 there is no guidance": mixed(
+            lambda n, y, s, b, w, v: n + (1 + w) * (y - n) + (1 + v) * (b - y)
+        ),
+        "the two null labels are exchanged": lambda u, y, s, w, v, no_y, no_s: mixed()(u, y, s, w, v, no_s, no_y),
         "both labels were guided together, with w": mixed(lambda n, y, s, b, w, v: n + w * (b - n)),
         "both labels were guided together, with v": mixed(lambda n, y, s, b, w, v: n + v * (b - n)),
         "both labels were guided together, with w v": mixed(lambda n, y, s, b, w, v: n + w * v * (b - n)),
@@ -811,7 +843,7 @@ def mixed(put=lambda n, y, s, b, w, v: n + w * (y - n) + v * (b - y), time=lambd
         "the step to y has the wrong sign": mixed(lambda n, y, s, b, w, v: n - w * (y - n) + v * (b - y)),
         "the step to both labels has the wrong sign": mixed(lambda n, y, s, b, w, v: n + w * (y - n) - v * (b - y)),
         "the fields were asked at the time 1 − t": mixed(time=lambda t: 1 - t),
-        "y and s are exchanged in the calls": lambda u, y, s, w, v, no_y, no_s: mixed()(
+        "y and f are exchanged in the calls": lambda u, y, s, w, v, no_y, no_s: mixed()(
             lambda x, t, a, b: u(x, t, b, a), y, s, w, v, no_y, no_s
         ),
     },
