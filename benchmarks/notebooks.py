@@ -22,7 +22,7 @@ from fmlab.paths import GaussianPath
 from fmlab.training import train
 
 
-@targets(at_most("the slowest cell", 30, "a second"), at_most("all labs", 360, "a second"))
+@targets(at_most("the slowest cell", 30, "a second"), at_most("all labs", 480, "a second"))
 def labs(quick: bool) -> Numbers:
     """Seconds of solved notebooks and of their slowest cells, beside 300 training steps of a network in the plane"""
     cells = {source.stem: execute(source) for source in build.sources(["lab1"] if quick else ())}

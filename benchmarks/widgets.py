@@ -3,10 +3,12 @@
 import io
 from collections.abc import Callable
 
+import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
+from fmlab import latent_widgets
 from fmlab import widgets as explorers
 from fmlab.datasets import Word
 from fmlab.distributions import GaussianMixture
@@ -22,6 +24,7 @@ EXPLORERS = {
     "sampler_churn": explorers.sampler_churn,
     "guidance_scale": lambda: explorers.guidance_scale(CLASSES),
     "noise_to_data": lambda: explorers.noise_to_data(Word("flow").sample(4000)),
+    "water_level": lambda: latent_widgets.water_level(torch.logspace(2, -3, 1024)),
 }
 
 
