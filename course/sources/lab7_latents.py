@@ -1261,18 +1261,18 @@ lab7.progress()
 # %% [markdown] answer="what_the_latents_lose" points=6
 # ### BEGIN SOLUTION
 # The decoder's part is seen without any flow: encode held-out letters and decode them. The error is about 11 of 330,
-# and nearly as many are recognised as before, so at most a few in a thousand are lost there. Drawn letters at $w = 1$ are recognised
-# in 96 to 98 %, with a feature distance a little above that of two sets of real letters. What is missing is mostly the
-# flow's, which was trained for 1000 steps. No flow can be better than the decoder: with fewer latents, or at a higher
-# price, its error would become the floor.
+# and nearly as many are recognised as before, so at most a few in a thousand are lost there. Drawn letters at $w = 1$
+# are recognised in 96 to 98 %, with a feature distance a little above that of two sets of real letters. What is missing
+# is mostly the flow's, which was trained for 1000 steps. No flow can be better than the decoder: with fewer latents, or
+# at a higher price, its error would become the floor.
 #
 # A K is an image like any other, and the encoder gives latents for it; but they were made for A to J, and the decoded K
 # is worse, several times the error. The autoencoder knows these letters, not images. (Pure noise comes back with more
 # than the error of a blank picture.)
 #
 # At $\beta = 0$ nothing keeps the clouds from shrinking to points far apart. The error would be as small or smaller,
-# but neighbours in latent space would mean nothing, so small errors of the flow would become large ones in the picture,
-# and mixtures of latents would be no letters. The price buys smoothness.
+# but neighbours in latent space would mean less, so errors of the flow would become larger ones in the picture, and
+# mixtures of latents would be less like letters. The price buys smoothness.
 # ### END SOLUTION
 
 # %% [markdown]
