@@ -37,8 +37,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, silu
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmlab import autoencoders, guidance, latent_widgets, losses, metrics, models, plots, samplers, threads
-from fmlab import training, transformers
+from fmlab import autoencoders, guidance, losses, metrics, models, plots, samplers, training
+from fmlab import latent_widgets, threads, transformers
 from fmlab.checks import lab7
 from fmlab.glyphs import FAMILIES, FONTS, Glyphs
 
@@ -59,8 +59,9 @@ _ = torch.manual_seed(SEED)
 glyphs = Glyphs("ABCDEFGHIJ")
 generator = torch.Generator().manual_seed(SEED)
 images, letters, families = glyphs.sample_labelled(8000, generator)
-new_images, new_letters, new_families = glyphs.sample_labelled(1000, generator)  # held out: nothing learns from these
-fresh_images, fresh_letters, fresh_families = glyphs.sample_labelled(500, generator)  # and some more, to compare
+# Held out, nothing learns from these; and some more, to compare with them.
+new_images, new_letters, new_families = glyphs.sample_labelled(1000, generator)
+fresh_images, fresh_letters, fresh_families = glyphs.sample_labelled(500, generator)
 NULL = 10  # the letters are 0 … 9; this label says "no letter"
 
 rows = [[FONTS.index(fonts[0])] * 10 for fonts in FAMILIES.values()]
@@ -77,8 +78,8 @@ def name_rows(ax):
 plots.plot_images(sheet, ax).set_title("families of fonts, and ten letters")
 name_rows(ax)
 plots.describe(
-    "Seven rows of the letters A to J, white on black: sans, serif, mono and other families. Each is a little "
-    "turned, slanted or stretched, and strokes are thin or bold."
+    "Seven rows of the letters A to J, white on black: sans, serif, mono and other families. "
+    "Each is a little turned, slanted or stretched, and strokes are thin or bold."
 )
 
 # %% [markdown]
@@ -106,7 +107,8 @@ class Reader(nn.Module):
 
 def reading_loss(reader):
     k = torch.randint(len(images), (128,))
-    letter, family = reader(images[k] + 0.2 * torch.randn(128, 1, 32, 32))  # a little noise steadies it
+    noisy = images[k] + 0.2 * torch.randn(128, 1, 32, 32)  # a little noise steadies it
+    letter, family = reader(noisy)
     return cross_entropy(letter, letters[k]) + cross_entropy(family, families[k])
 
 
@@ -123,11 +125,15 @@ def recognised(x, y):
 def feature_distance(x):
     """Energy distance to the held-out letters, in the reader's features."""
     scale = reader.features(new_images).std(0).mean()
-    return float(metrics.energy_distance(reader.features(x) / scale, reader.features(new_images) / scale))
+    return float(
+        metrics.energy_distance(reader.features(x) / scale, reader.features(new_images) / scale)
+    )
 
 
 def report(name, x, y):
-    print(f"{name:32}{recognised(x, y):7.1%} recognised,  feature distance {feature_distance(x):.2f}")
+    print(
+        f"{name:32}{recognised(x, y):7.1%} recognised,  feature distance {feature_distance(x):.2f}"
+    )
 
 
 report("500 real letters", fresh_images, fresh_letters)
@@ -178,8 +184,8 @@ fig, (ax,) = plots.figure(width=5.5, height=2.5)
 plots.plot_images(from_pixels[:40], ax)
 _ = ax.set_title("drawn by the pixel U-Net: the columns ask for A … J")
 plots.describe(
-    "Four rows of ragged white blotches over faint static, of the size of letters. Hardly any of them is one, and the "
-    "columns do not show A to J."
+    "Four rows of ragged white blotches over faint static, of the size of letters. Hardly any "
+    "of them is one, and the columns do not show A to J."
 )
 
 # %% [markdown]
@@ -216,7 +222,10 @@ ax.set(xscale="log", xlabel="number of directions kept", ylabel="share of the va
 ax.legend()
 print(f"variance of an image:      {float(eigenvalues.sum()):5.0f}")
 print(f"error of 64 directions:    {squared_error(new_images, by_pca(new_images)):5.1f}")
-plots.describe("The share of the variance rises steeply: 64 of 1024 directions hold about nine tenths of it.")
+plots.describe(
+    "The share of the variance rises steeply: 64 of 1024 directions hold about nine tenths of "
+    "it."
+)
 
 # %% [markdown]
 # Nine tenths of the variance in a sixteenth of the numbers, and that with straight directions only. A network is not
@@ -251,8 +260,8 @@ plots.describe("The share of the variance rises steeply: 64 of 1024 directions h
 def reparameterise(mean, log_var, noise):
     """A sample of the Gaussian with this mean and the variance e^log_var, made of the given noise.
 
-    mean, log_var, noise: (n, *shape). Returns (n, *shape), in the dtype of the mean; its gradient reaches mean and
-    log_var.
+    mean, log_var, noise: (n, *shape). Returns (n, *shape), in the dtype of the mean; its gradient
+    reaches mean and log_var.
     """
     ### BEGIN SOLUTION
     return mean + (log_var / 2).exp() * noise
@@ -268,13 +277,23 @@ def reparameterise(mean, log_var, noise):
 # %%
 sample = lab7.answer_or("reparameterise")
 fig, (ax,) = plots.figure(width=4.6, height=3.2)
-means, log_vars = torch.tensor([[-1.5, 0.5], [0.3, -0.8], [1.1, 0.6]]), torch.tensor([[-4.0, -1.0], [-2.0, -2.0], [-1.0, -3.0]])
-for k, (marker, color) in enumerate(zip("osD", (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True)):
+means, log_vars = (
+    torch.tensor([[-1.5, 0.5], [0.3, -0.8], [1.1, 0.6]]),
+    torch.tensor([[-4.0, -1.0], [-2.0, -2.0], [-1.0, -3.0]]),
+)
+for k, (marker, color) in enumerate(
+    zip("osD", (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True)
+):
     cloud = sample(means[k].expand(300, 2), log_vars[k].expand(300, 2), torch.randn(300, 2))
-    plots.plot_samples(cloud, ax, marker=marker, ms=3, alpha=0.5, color=color, label=f"image {k + 1}")
+    plots.plot_samples(
+        cloud, ax, marker=marker, ms=3, alpha=0.5, color=color, label=f"image {k + 1}"
+    )
 ax.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-3.2, 3.2), ylim=(-2.5, 2.5))
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.describe("Three clouds of points in the plane of two latents, each of its own width and height; two of them touch.")
+plots.describe(
+    "Three clouds of points in the plane of two latents, each of its own width and height; two "
+    "of them touch."
+)
 
 # %% [markdown]
 # ### Exercise {exercise:gaussian_kl} · What latents cost ({points:gaussian_kl} points)
@@ -299,7 +318,8 @@ plots.describe("Three clouds of points in the plane of two latents, each of its 
 def gaussian_kl(mean, log_var):
     """KL divergence of N(mean, e^log_var) from N(0, 1), summed over the latents of each image.
 
-    mean, log_var: (n, *shape). Returns (n,), in the dtype of the mean; its gradient reaches mean and log_var.
+    mean, log_var: (n, *shape). Returns (n,), in the dtype of the mean; its gradient reaches mean
+    and log_var.
     """
     ### BEGIN SOLUTION
     each = (mean.square() + log_var.exp() - 1 - log_var) / 2
@@ -323,8 +343,8 @@ for mu in (0.0, 1.0, 2.0):
 ax.set(xscale="log", xlabel=r"standard deviation $\sigma = e^{\ell/2}$", ylabel="KL in nats")
 _ = ax.legend()
 plots.describe(
-    "Three curves over the standard deviation. Each falls from the left in a straight line on the logarithmic axis, is "
-    "lowest at σ = 1, and rises to the right; larger means lie higher."
+    "Three curves over the standard deviation. Each falls from the left in a straight line on "
+    "the logarithmic axis, is lowest at σ = 1, and rises to the right; larger means lie higher."
 )
 
 # %% [markdown]
@@ -351,8 +371,8 @@ plots.describe(
 def vae_loss(x, decoded, mean, log_var, beta):
     """Squared error plus beta times the KL, both summed over an image, averaged over the batch.
 
-    x, decoded: (n, *image). mean, log_var: (n, *latents). beta: a number. Returns a scalar tensor, whose gradient
-    reaches decoded, mean and log_var.
+    x, decoded: (n, *image). mean, log_var: (n, *latents). beta: a number. Returns a scalar
+    tensor, whose gradient reaches decoded, mean and log_var.
     """
     ### BEGIN SOLUTION
     error = (x - decoded).square().flatten(1).sum(1)
@@ -397,11 +417,13 @@ print(f"error of 64 latents:    {squared_error(new_images, by_vae(new_images)):5
 report("500 real letters", fresh_images, fresh_letters)
 report("after the autoencoder", by_vae(fresh_images), fresh_letters)
 fig, (ax,) = plots.figure(width=6, height=2)
-plots.plot_images(torch.cat([new_images[:12], by_pca(new_images[:12]), by_vae(new_images[:12])]), ax, columns=12)
+plots.plot_images(
+    torch.cat([new_images[:12], by_pca(new_images[:12]), by_vae(new_images[:12])]), ax, columns=12
+)
 _ = ax.set_title("held-out letters; by 64 directions; by 64 latents")
 plots.describe(
-    "Three rows of the same twelve letters. The middle row, by 64 directions, has smeared edges and grey shadows. The "
-    "last, by 64 latents, can hardly be told from the first."
+    "Three rows of the same twelve letters. The middle row, by 64 directions, has smeared edges "
+    "and grey shadows. The last, by 64 latents, can hardly be told from the first."
 )
 
 # %% [markdown]
@@ -432,8 +454,8 @@ plots.describe(
 def linear_rate(eigenvalues, beta):
     """Nats and squared error of the best linear autoencoder of Gaussian data.
 
-    eigenvalues: (k,), 0 or positive, in any order. beta: the price of a nat, positive. Returns two numbers (or scalar
-    tensors), the nats and the error.
+    eigenvalues: (k,), 0 or positive, in any order. beta: the price of a nat, positive. Returns
+    two numbers (or scalar tensors), the nats and the error.
     """
     ### BEGIN SOLUTION
     level = beta / 2
@@ -466,17 +488,27 @@ dead, rates, errors = {}, {}, {}
 for (beta, trained), ax in zip(prices.items(), axes, strict=True):
     with torch.no_grad():
         mean, log_var = trained.encode(new_images)
-        decoded = trained.decode(autoencoders.reparameterise(mean, log_var, torch.randn_like(mean)))
-    each = torch.stack([kl_of(m[:, None], v[:, None]) for m, v in zip(mean.flatten(1).T, log_var.flatten(1).T)]).mean(1)
+        decoded = trained.decode(
+            autoencoders.reparameterise(mean, log_var, torch.randn_like(mean))
+        )
+    each = torch.stack(
+        [kl_of(m[:, None], v[:, None]) for m, v in zip(mean.flatten(1).T, log_var.flatten(1).T)]
+    ).mean(1)
     dead[beta] = int(autoencoders.collapsed(mean, log_var).sum())
     rates[beta], errors[beta] = float(each.sum()), squared_error(new_images, decoded)
     ax.bar(range(64), each.sort(descending=True).values, width=1, color=plots.BLUE)
     ax.axhline(0.05, color=plots.ORANGE, ls="--")
-    ax.set(title=rf"$\beta$ = {beta:g}: {dead[beta]} dead", xlabel="latent", yscale="log", ylim=(1e-5, 9))
+    ax.set(
+        title=rf"$\beta$ = {beta:g}: {dead[beta]} dead",
+        xlabel="latent",
+        yscale="log",
+        ylim=(1e-5, 9),
+    )
 axes[0].set_ylabel("nats of a latent")
 plots.describe(
-    "Bars of the nats of 64 latents, in falling order, on a logarithmic axis, with a dashed line at 0.05. At a price of "
-    "0.1 all are far above the line. At 10 less than a third are, and at 100 all are far below it."
+    "Bars of the nats of 64 latents, in falling order, on a logarithmic axis, with a dashed "
+    "line at 0.05. At a price of 0.1 all are far above the line. At 10 less than a third are, "
+    "and at 100 all are far below it."
 )
 
 # %% [markdown]
@@ -491,23 +523,35 @@ plots.describe(
 
 # %%
 water = lab7.answer_or("linear_rate")
-curve = [tuple(map(float, water(eigenvalues, float(beta)))) for beta in torch.logspace(-1.5, 3, 60)]
+curve = [
+    tuple(map(float, water(eigenvalues, float(beta)))) for beta in torch.logspace(-1.5, 3, 60)
+]
 fig, axes = plots.figure(columns=2, width=4, height=3)
 styles = {0.1: ("o", plots.BLUE), 10.0: ("s", plots.ORANGE), 100.0: ("D", plots.GREEN)}
 for ax in axes:
     ax.plot(*zip(*curve), color=plots.BLACK, ls="-", label="linear, exact")
     for beta, (marker, color) in styles.items():
-        ax.plot(rates[beta], errors[beta], marker, color=color, ms=8, label=rf"autoencoder, $\beta$ = {beta:g}")
+        ax.plot(
+            rates[beta],
+            errors[beta],
+            marker,
+            color=color,
+            ms=8,
+            label=rf"autoencoder, $\beta$ = {beta:g}",
+        )
     ax.set_xlabel("nats of an image")
 rate, error = map(float, water(eigenvalues, 10.0))
-axes[1].plot([rate - 5, rate + 5], [error + 50, error - 50], color=plots.ORANGE, ls="--", label="slope −10")
+axes[1].plot(
+    [rate - 5, rate + 5], [error + 50, error - 50], color=plots.ORANGE, ls="--", label="slope −10"
+)
 axes[0].set(xlim=(-5, 150), ylim=(0, 360), ylabel="squared error of a sample", title="all prices")
 axes[1].set(xlim=(-1, 20), ylim=(90, 360), title="high prices")
 axes[0].legend()
 axes[1].legend(loc="upper right")
 plots.describe(
-    "A falling curve of error against nats. Left, the autoencoder at a price of 0.1 lies far below it. Right, enlarged, "
-    "that at 100 lies on the curve and that at 10 a little above it; a dashed tangent touches the curve where the price is 10."
+    "A falling curve of error against nats. Left, the autoencoder at a price of 0.1 lies far "
+    "below it. Right, enlarged, that at 100 lies on the curve and that at 10 a little above it; "
+    "a dashed tangent touches the curve where the price is 10."
 )
 
 # %% [markdown]
@@ -515,7 +559,10 @@ plots.describe(
 # into something like a letter, where a mixture of pixels is two ghosts. Move the slider.
 
 # %%
-firsts, seconds = (torch.cat([new_images[new_letters == k][:1] for k in which]) for which in ((0, 1, 2, 3), (5, 4, 6, 9)))
+firsts, seconds = (
+    torch.cat([new_images[new_letters == k][:1] for k in which])
+    for which in ((0, 1, 2, 3), (5, 4, 6, 9))
+)
 latent_widgets.between_letters(vae.decode, lambda x: vae.encode(x)[0], firsts, seconds)
 
 # %% [markdown]
@@ -535,7 +582,10 @@ report("decoded noise", blots, asked)
 fig, (ax,) = plots.figure(width=5.5, height=1.4)
 plots.plot_images(blots[:20], ax)
 _ = ax.set_title("decoded noise")
-plots.describe("Twenty blots of white on black: curves and specks with the contrast of letters, none of them a letter.")
+plots.describe(
+    "Twenty blots of white on black: curves and specks with the contrast of letters, none of "
+    "them a letter."
+)
 
 # %% [markdown]
 # Ink blots. The latents of letters fill a small part of the space that noise fills, and a flow has to find it: from
@@ -567,7 +617,8 @@ plots.describe("Twenty blots of white on black: curves and specks with the contr
 def scaled_time(t, scale):
     """The time at which data have the signal-to-noise ratio that `scale` times the data have at t.
 
-    t: a number, a tensor of shape () or (n,), in [0, 1]. scale: a positive number. Returns t′, in the shape of t.
+    t: a number, a tensor of shape () or (n,), in [0, 1]. scale: a positive number. Returns t′, in
+    the shape of t.
     """
     ### BEGIN SOLUTION
     return t * scale / (1 + t * (scale - 1))
@@ -593,8 +644,8 @@ for s, words in {10.0: "10", 3.0: "3", 1.0: "1", 1 / 3: "1/3", 0.1: "1/10"}.item
 ax.set(xlabel="time $t$ on the path of $s z$", ylabel="time $t'$ on the path of $z$")
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="share in the band")
 plots.describe(
-    "Five curves from (0, 0) to (1, 1). For s = 1 it is the diagonal; for larger s they bulge upwards, for smaller ones "
-    "downwards, and pass through the shaded band quickly."
+    "Five curves from (0, 0) to (1, 1). For s = 1 it is the diagonal; for larger s they bulge "
+    "upwards, for smaller ones downwards, and pass through the shaded band quickly."
 )
 
 # %% [markdown]
@@ -614,7 +665,9 @@ print(f"standard deviation of the latents: {scale:.2f}, after dividing: {float(d
 _ = torch.manual_seed(SEED)
 unet = models.UNet(channels=4, width=32, labels=10)
 _ = training.train(unet, flow_loss(data, letters, 128), steps=1000, lr=5e-3)
-print(f"first loss {unet.history[0]:.2f}; the network that answers 0 has {float(data.square().mean()) + 1:.2f}")
+print(
+    f"first loss {unet.history[0]:.2f}; the network that answers 0 has {float(data.square().mean()) + 1:.2f}"
+)
 
 
 @torch.no_grad()
@@ -636,10 +689,14 @@ report("pixel U-Net, w = 1, 100 letters", from_pixels, asked[:100])
 
 # %%
 fig, axes = plots.figure(columns=2, width=4, height=2)
-for ax, (name, x) in zip(axes, {"pixels": from_pixels, "latents": from_unet[1.0]}.items(), strict=True):
+for ax, (name, x) in zip(
+    axes, {"pixels": from_pixels, "latents": from_unet[1.0]}.items(), strict=True
+):
     plots.plot_images(x[:40], ax)
     ax.set_title(f"flow on {name}, $w$ = 1")
-plots.describe("Left blotches. Right four rows of clean letters A to J in many fonts, weights and slants.")
+plots.describe(
+    "Left blotches. Right four rows of clean letters A to J in many fonts, weights and slants."
+)
 
 # %% [markdown]
 # **What a letter costs.** Multiplications and additions of one drawn letter at $w = 1$, counted by PyTorch: six steps
@@ -701,7 +758,8 @@ latent_widgets.drawn_letters(lambda noise, w: draw_letters(unet, noise, w), (4, 
 def patchify(x, size):
     """Images cut into patches of size × size pixels, row by row; in a patch the channels come first, then the rows.
 
-    x: (n, C, H, W), with H and W multiples of size. Returns (n, HW/size², C size²), in the dtype of x.
+    x: (n, C, H, W), with H and W multiples of size. Returns (n, HW/size², C size²), in the dtype
+    of x.
     """
     ### BEGIN SOLUTION
     n, c, h, w = x.shape
@@ -723,8 +781,8 @@ fig, axes = plots.figure(rows=2, width=6.5, height=0.75)
 plots.plot_images(cut(letter, 8).reshape(16, 1, 8, 8), axes[0], columns=16).set_title("patchify")
 plots.plot_images(letter.reshape(16, 1, 8, 8), axes[1], columns=16).set_title("reshape alone")
 plots.describe(
-    "Above, sixteen pieces of the letter B in which corners and strokes can be seen. Below, sixteen pieces of stripes, "
-    "in which nothing can be seen."
+    "Above, sixteen pieces of the letter B in which corners and strokes can be seen. Below, "
+    "sixteen pieces of stripes, in which nothing can be seen."
 )
 
 # %% [markdown]
@@ -744,7 +802,8 @@ plots.describe(
 def unpatchify(tokens, size, shape):
     """Images from their patches, the inverse of patchify.
 
-    tokens: (n, HW/size², C size²). shape: (C, H, W), of an image. Returns (n, C, H, W), in the dtype of the tokens.
+    tokens: (n, HW/size², C size²). shape: (C, H, W), of an image. Returns (n, C, H, W), in the
+    dtype of the tokens.
     """
     ### BEGIN SOLUTION
     c, h, w = shape
@@ -763,9 +822,13 @@ glue = lab7.answer_or("unpatchify")
 tokens = cut(new_images[:8], 8)
 wrong = tokens.unflatten(1, (4, 4)).transpose(1, 2).flatten(1, 2)
 fig, (ax,) = plots.figure(width=5, height=1.4)
-plots.plot_images(torch.cat([glue(tokens, 8, (1, 32, 32)), glue(wrong, 8, (1, 32, 32))]), ax, columns=8)
+plots.plot_images(
+    torch.cat([glue(tokens, 8, (1, 32, 32)), glue(wrong, 8, (1, 32, 32))]), ax, columns=8
+)
 _ = ax.set_title("put back right, and with rows and columns exchanged")
-plots.describe("Above eight letters as they were. Below the same with their pieces in the wrong places.")
+plots.describe(
+    "Above eight letters as they were. Below the same with their pieces in the wrong places."
+)
 
 # %% [markdown]
 # ### Exercise {exercise:attention} · Attention ({points:attention} points)
@@ -791,8 +854,8 @@ plots.describe("Above eight letters as they were. Below the same with their piec
 def attention(q, k, v):
     """For each query the average of the values, weighted by how well the keys fit.
 
-    q: (…, m, d). k: (…, n, d). v: (…, n, e), with the same axes before the last two. Returns (…, m, e), in the dtype of
-    q; its gradient reaches q, k and v. Products may be large.
+    q: (…, m, d). k: (…, n, d). v: (…, n, e), with the same axes before the last two. Returns (…,
+    m, e), in the dtype of q; its gradient reaches q, k and v. Products may be large.
     """
     ### BEGIN SOLUTION
     scores = q @ k.mT / math.sqrt(q.shape[-1])
@@ -821,11 +884,13 @@ fig, (ax,) = plots.figure(width=5, height=2.8)
 ax.plot(lengths, with_root, marker="o", label=r"divided by $\sqrt{d}$")
 ax.plot(lengths, without, marker="s", ls="--", label="not divided")
 ax.axhline(1 / 16, color=plots.BLACK, ls=":", label="all keys alike")
-ax.set(xscale="log", xlabel="length $d$ of a query", ylabel="largest of 16 weights", ylim=(0, 1.05))
+ax.set(
+    xscale="log", xlabel="length $d$ of a query", ylabel="largest of 16 weights", ylim=(0, 1.05)
+)
 _ = ax.legend()
 plots.describe(
-    "Divided by the root of d the largest weight stays near a quarter for all lengths. Without the division it rises "
-    "to 1: one key takes all."
+    "Divided by the root of d the largest weight stays near a quarter for all lengths. Without "
+    "the division it rises to 1: one key takes all."
 )
 
 # %% [markdown]
@@ -853,11 +918,14 @@ plots.describe(
 def self_attention(x, qkv, out, heads):
     """Self-attention with several heads.
 
-    x: (n, tokens, size). qkv: a layer (…, size) → (…, 3 size). out: a layer (…, size) → (…, size). heads: their number,
-    which divides size. Returns (n, tokens, size), in the dtype of x; its gradient reaches x and the layers.
+    x: (n, tokens, size). qkv: a layer (…, size) → (…, 3 size). out: a layer (…, size) → (…,
+    size). heads: their number, which divides size. Returns (n, tokens, size), in the dtype of x;
+    its gradient reaches x and the layers.
     """
     ### BEGIN SOLUTION
-    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv(x).chunk(3, dim=-1))
+    q, k, v = (
+        part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv(x).chunk(3, dim=-1)
+    )
     joined = transformers.attention(q, k, v).transpose(1, 2).flatten(2)
     return out(joined)
     ### END SOLUTION
@@ -913,8 +981,8 @@ print("exchanging tokens exchanges answers, up to rounding:", bool(moved.abs().m
 def position_embedding(rows, columns, size):
     """Numbers for each place of a grid: sines and cosines of its row, then of its column.
 
-    rows, columns: of the grid, which is listed row by row and counted from 0. size: a multiple of 4. Returns
-    (rows · columns, size), floating-point numbers.
+    rows, columns: of the grid, which is listed row by row and counted from 0. size: a multiple of
+    4. Returns (rows · columns, size), floating-point numbers.
     """
     ### BEGIN SOLUTION
     rates = 10_000 ** (-4 * torch.arange(size // 4) / size)
@@ -943,12 +1011,18 @@ for ax, place in zip(axes, (0, 5, 14), strict=True):
     ax.grid(False)
     for row in range(4):
         for column in range(4):
-            ax.text(column, row - 0.25, f"{float(products[row, column]):.0f}", ha="center", va="center")
+            ax.text(
+                column,
+                row - 0.25,
+                f"{float(products[row, column]):.0f}",
+                ha="center",
+                va="center",
+            )
     ax.plot(place % 4, place // 4 + 0.15, "x", color=plots.RED, ms=10, mew=2)
     ax.set(xticks=range(4), yticks=range(4), xlabel="column", ylabel="row")
 plots.describe(
-    "Three grids of 4 × 4 numbers. At the marked place stands 32, and the numbers fall with the distance from it, along "
-    "rows as along columns, to about 25."
+    "Three grids of 4 × 4 numbers. At the marked place stands 32, and the numbers fall with the "
+    "distance from it, along rows as along columns, to about 25."
 )
 
 # %% [markdown]
@@ -978,8 +1052,9 @@ plots.describe(
 def adaln_zero_block(x, c, modulation, attend, mlp):
     """A transformer block, modulated by c.
 
-    x: (n, tokens, size). c: (n, features). modulation: a layer (n, features) → (n, 6 size). attend, mlp: layers, from
-    and to (n, tokens, size). Returns (n, tokens, size), in the dtype of x; its gradient reaches x and all layers.
+    x: (n, tokens, size). c: (n, features). modulation: a layer (n, features) → (n, 6 size).
+    attend, mlp: layers, from and to (n, tokens, size). Returns (n, tokens, size), in the dtype of
+    x; its gradient reaches x and all layers.
     """
     ### BEGIN SOLUTION
     b1, a1, g1, b2, a2, g2 = modulation(c)[:, None].chunk(6, dim=-1)
@@ -1035,7 +1110,9 @@ class LatentTransformer(models.Network):
         tokens = self.first(cut(x, 2)) + self.places
         for block in self.blocks:
             tokens = block(tokens, c)
-        return glue(self.last(torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])), 2, (4, 4, 4))
+        return glue(
+            self.last(torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])), 2, (4, 4, 4)
+        )
 
 
 # %% [markdown]
@@ -1046,7 +1123,12 @@ class LatentTransformer(models.Network):
 # %%
 def awake(network):
     """Which parts of the network have a gradient."""
-    parts = {"last": "the last layer", "first": "patches", "modulation": "modulation", "qkv": "attention"}
+    parts = {
+        "last": "the last layer",
+        "first": "patches",
+        "modulation": "modulation",
+        "qkv": "attention",
+    }
     parts |= {"mlp": "mlp", "label": "label", "time.": "time"}
     found = {
         words: any(
@@ -1082,12 +1164,16 @@ for part in steps[0]:
 
 # %%
 _ = torch.manual_seed(SEED)
-transformer = training.train(LatentTransformer(), flow_loss(data, letters, 128), steps=1000, lr=4e-3)
+transformer = training.train(
+    LatentTransformer(), flow_loss(data, letters, 128), steps=1000, lr=4e-3
+)
 from_transformer = {w: draw_letters(transformer, noise, w) for w in (1.0, 2.0)}
 
 # %%
 _ = torch.manual_seed(SEED)
-lost = training.train(LatentTransformer(places=False), flow_loss(data, letters, 128), steps=400, lr=4e-3)
+lost = training.train(
+    LatentTransformer(places=False), flow_loss(data, letters, 128), steps=400, lr=4e-3
+)
 from_lost = draw_letters(lost, noise)
 for w, x in from_transformer.items():
     report(f"latent transformer, w = {w:g}", x, asked)
@@ -1096,8 +1182,8 @@ fig, axes = plots.figure(columns=2, width=4, height=2)
 plots.plot_images(from_transformer[1.0][:40], axes[0]).set_title("transformer, $w$ = 1")
 plots.plot_images(from_lost[:40], axes[1]).set_title("without places")
 plots.describe(
-    "Left four rows of clean letters A to J. Right pictures of pieces of letters, corners, curves and bars, many in the "
-    "wrong quarter of the picture."
+    "Left four rows of clean letters A to J. Right pictures of pieces of letters, corners, "
+    "curves and bars, many in the wrong quarter of the picture."
 )
 
 # %% [markdown]
@@ -1118,7 +1204,9 @@ plots.describe(
 
 # %%
 a, b = from_unet[1.0], from_transformer[1.0]
-shuffled = torch.arange(500).view(50, 10).roll(1, 0).flatten()  # another drawing of the same letter
+shuffled = (
+    torch.arange(500).view(50, 10).roll(1, 0).flatten()
+)  # another drawing of the same letter
 same = (a - b).flatten(1).norm(dim=1).mean()
 other = (a - b[shuffled]).flatten(1).norm(dim=1).mean()
 real = metrics.nearest_neighbour_distance(new_images[:300], images).mean()
@@ -1131,8 +1219,8 @@ fig, (ax,) = plots.figure(width=6, height=2.6)
 plots.plot_images(torch.cat([a[:10], b[:10], a[10:20], b[10:20]]), ax)
 _ = ax.set_title("rows 1 and 3: U-Net; rows 2 and 4: transformer, from the same noise")
 plots.describe(
-    "Rows in pairs. In each pair the letters are nearly the same: the same font, slant, weight and place, drawn by two "
-    "different networks."
+    "Rows in pairs. In each pair the letters are nearly the same: the same font, slant, weight "
+    "and place, drawn by two different networks."
 )
 
 # %% [markdown]
@@ -1170,9 +1258,11 @@ plots.describe(
 def doubly_guided_vector_field(u, y, f, w, v, no_y, no_f):
     """The field guided by two labels.
 
-    u: function u(x, t, y, f). y, f: one label each, or one for each point, (n,). w, v: guidance scales, numbers.
-    no_y, no_f: the labels that say "none". Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
+    u: function u(x, t, y, f). y, f: one label each, or one for each point, (n,). w, v: guidance
+    scales, numbers. no_y, no_f: the labels that say "none". Returns a function of (x, t), with x:
+    (n, *shape) and t: a number or (n,).
     """
+
     ### BEGIN SOLUTION
     def field(x, t):
         free, letter, both = u(x, t, no_y, no_f), u(x, t, y, no_f), u(x, t, y, f)
@@ -1197,7 +1287,10 @@ styled = models.UNet(channels=4, width=32, labels=8 * NO_LETTER + NO_FAMILY)
 
 def both_labels_loss(model):
     k = torch.randint(len(data), (128,))
-    y, f = losses.drop_labels(letters[k], 0.1, NO_LETTER), losses.drop_labels(families[k], 0.3, NO_FAMILY)
+    y, f = (
+        losses.drop_labels(letters[k], 0.1, NO_LETTER),
+        losses.drop_labels(families[k], 0.3, NO_FAMILY),
+    )
     z, t, e = data[k], torch.rand(128), torch.randn(128, 4, 4, 4)
     r = t[:, None, None, None]
     return (model(r * z + (1 - r) * e, t, 8 * y + f) - (z - e)).square().mean()
@@ -1228,11 +1321,13 @@ for w, v in (1, 0), (1, 1), (2, 1), (1, 2), (2, 2), (2, 4):
         family = float(metrics.fidelity(reader(x)[1], fresh_families))
     print(f"{w:3}{v:4}{recognised(x, asked):10.0%}{family:8.0%}{feature_distance(x):12.2f}")
 fig, (ax,) = plots.figure(width=5.5, height=4)
-plots.plot_images(draw_styled(2, 2, torch.arange(70) // 10), ax).set_title("a letter and a family of fonts, w = v = 2")
+plots.plot_images(draw_styled(2, 2, torch.arange(70) // 10), ax).set_title(
+    "a letter and a family of fonts, w = v = 2"
+)
 name_rows(ax)
 plots.describe(
-    "Seven rows of the letters A to J. The rows differ in style: sans serif, serif, monospaced with broad feet and "
-    "others; within a row the style is mostly the same."
+    "Seven rows of the letters A to J. The rows differ in style: sans serif, serif, monospaced "
+    "with broad feet and others; within a row the style is mostly the same."
 )
 
 # %% [markdown]
