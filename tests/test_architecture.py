@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values"},
-    {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"},
+    {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
+    | {"token_datasets", "token_models"},
     {"distributions", "conversions", "transformers", "sentences"},
     {"marginals", "processes", "ddpm"},
     {"paths", "simulators"},
@@ -19,6 +20,7 @@ FLOORS = [
     {"unmasking"},
     {"plots"},
     {"widgets"},
+    {"token_widgets"},
     {"checks"},
     {"exercises"},
     {"__main__"},
