@@ -9,6 +9,7 @@ draw_tokens = [
     (32, (2, 5, 7), DOUBLE),
     (33, (6, 4), DOUBLE, "with weights of 0"),
     (34, (9, 4), SINGLE, "with rare symbols"),
+    (35, (6,)),
 ]
 
 rate_step = [(31, (5,), 0.11), (32, (4, 3), 0.19, DOUBLE), (33, (4,), torch.tensor(0.8, dtype=DOUBLE), DOUBLE)]

@@ -346,6 +346,9 @@ def masked_where(kept=lambda u, k: u < k, then=lambda z, mask, u: mask):
         "tokens were kept where u is above 1 − κ, not where it is below κ": masked_where(lambda u, k: u >= 1 - k),
         "one number decided for the whole sentence; each token has its own": masked_where(lambda u, k: u[:, :1] < k),
         "the first κ was used for all sentences": masked_where(lambda u, k: u < first(k)),
+        "the κ of each sentence was spread along its tokens; it needs the shape (n, 1)": lambda z, k, mask, u: (
+            torch.where(u < torch.as_tensor(k), z, mask)
+        ),
         "half of the tokens were kept, whatever κ is": masked_where(lambda u, k: u < 0.5),
         "everything was masked": masked_where(lambda u, k: u < 0),
         "nothing was masked": masked_where(lambda u, k: u >= 0),
@@ -377,6 +380,7 @@ class Turning:
 
     def __init__(self, target, x, kappa, kappa_dot):
         self.target, self.k, self.dk = target, column(kappa, 2), column(kappa_dot, 2)
+        self.hazard = torch.as_tensor(kappa_dot / (1 - kappa))  # as it comes
         self.here = one_hot(x, target.shape[-1]).to(target)
 
     def rate(self, factor=None, target=None, here=None):
@@ -418,6 +422,10 @@ class Turning:
         "the entry of x itself was set to 0; it is minus the rate of leaving": lambda m: m.rate() * (1 - m.here),
         "the κ of the first sentence was used for all": lambda m: m.rate(m.dk / (1 - first(m.k))),
         "the κ̇ of the first sentence was used for all": lambda m: m.rate(first(m.dk) / (1 - m.k)),
+        "the κ of each sentence was spread along the tokens; it needs the shape (n, 1, 1)": lambda m: m.rate(
+            m.hazard[:, None] if m.hazard.ndim else m.hazard
+        ),
+        "the κ of each sentence was spread along the symbols; it needs the shape (n, 1, 1)": lambda m: m.rate(m.hazard),
         "parentheses are missing: κ̇/(1 − κ) multiplies the target alone": lambda m: (
             (m.dk / (1 - m.k) * m.target - m.here).to(m.target)
         ),
@@ -1035,6 +1043,9 @@ def normalised(p: Tensor) -> Tensor:
         ),
         "the sum was taken over all rows; each row sums to 1": lambda c, u, w: (
             (p := c**w * u ** (1 - w)) / p.sum()
+        ),
+        "the softmax ran along another axis; the symbols are the last": lambda c, u, w: (
+            (w * c.log() + (1 - w) * u.log()).softmax(0)
         ),
         "the softmax was taken of mixed probabilities, without logarithms": lambda c, u, w: (
             (w * c + (1 - w) * u).softmax(-1)
