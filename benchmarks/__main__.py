@@ -11,7 +11,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, training, widgets
+from benchmarks import (
+    checks,
+    densities,
+    grading,
+    growth,
+    notebooks,
+    quality,
+    resources,
+    simulation,
+    tokens,
+    training,
+    widgets,
+)
 from benchmarks.measure import measure, ratios, table, verdicts
 
 WORKLOADS = {
@@ -29,6 +41,8 @@ WORKLOADS = {
         training.trained,
         quality.solver_calls,
         training.digits,
+        tokens.sums,
+        tokens.colours,
         resources.memory,
         resources.imports,
         resources.threads,

@@ -7,6 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
+from fmlab import token_widgets
 from fmlab import widgets as explorers
 from fmlab.datasets import Word
 from fmlab.distributions import GaussianMixture
@@ -22,6 +23,8 @@ EXPLORERS = {
     "sampler_churn": explorers.sampler_churn,
     "guidance_scale": lambda: explorers.guidance_scale(CLASSES),
     "noise_to_data": lambda: explorers.noise_to_data(Word("flow").sample(4000)),
+    "lifting_masks": token_widgets.lifting_masks,
+    "board_in_steps": token_widgets.board_in_steps,
 }
 
 

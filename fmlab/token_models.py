@@ -1,8 +1,8 @@
 """Networks for tokens: logits of what each token is, from what can be seen of the others.
 
-A network is called as model(x, t) or model(x, t, y) with x: (n, D), symbols 0 … K − 1 and the mask K, and y: whole-number
-labels, one or (n,). It returns logits (n, D, K). The time is taken and not used: with masks, what is revealed says all
-that t does [Sahoo et al. 2024]. A network with labels knows one more, `null_label`, used where y is not given.
+A network is called as model(x, t) or model(x, t, y) with x: (n, D), symbols 0 … K − 1 and the mask K, and y: labels,
+whole numbers, one or (n,). It returns logits (n, D, K). The time is taken and not used: with masks, what is revealed
+says all that t does [Sahoo et al. 2024]. A network with labels knows one more, `null_label`, used where y is not given.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+
+from fmlab.values import precise
 
 # How the networks of lab 9 are trained; the benchmark `tokens` trains as the notebook does.
 SUMS = {"steps": 4000, "batch": 256, "lr": 4e-3}
@@ -79,13 +81,13 @@ def denoiser(model: Callable, y=None, temperature: float = 1.0) -> Callable:
     @torch.no_grad()
     def probs(x: Tensor, t=None) -> Tensor:
         logits = model(x, t) if y is None else model(x, t, y)
-        return (logits.double() / temperature).softmax(-1)
+        return (precise(logits) / temperature).softmax(-1)
 
     return probs
 
 
 def stratified(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n times in [0, 1), one in each of n equal parts: (n,), in a random order of no row. Less noise than n at random."""
+    """n rising times, one at random in each of n equal parts of [0, 1): (n,). A batch of them is less noisy."""
     return (torch.arange(n) + torch.rand(n, generator=generator)) / n
 
 
@@ -95,6 +97,8 @@ def hue_reader(names: Sequence[str], hues: Sequence[int]) -> Callable[[Sequence[
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    judge = make_pipeline(CountVectorizer(analyzer="char_wb", ngram_range=(1, 4)), LogisticRegression(C=1, max_iter=500))
+    judge = make_pipeline(
+        CountVectorizer(analyzer="char_wb", ngram_range=(1, 4)), LogisticRegression(C=1, max_iter=500)
+    )
     judge.fit(list(names), [int(hue) for hue in hues])
     return lambda names: torch.as_tensor(judge.predict(list(names)))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from fmlab import plots
 from fmlab.sentences import Sentences
 from fmlab.token_datasets import checkerboard, sudoku
+from fmlab.token_laws import law_in_steps
 from fmlab.tokens import TokenPath
 from fmlab.widgets import Dropdown, Explorer, IntSlider
 
@@ -36,22 +36,19 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
     def draw(left: Axes, right: Axes, revealed: int, order: str) -> str:
         shown, entropy, fit = stages[int(order) - 1]
         left.imshow(entropy[revealed].reshape(4, 4), cmap="Greys", vmin=0, vmax=3.2, extent=(0, 4, 4, 0))
-        for cell in range(16):
+        for cell in np.flatnonzero(~shown[revealed]):
             bits, place = entropy[revealed][cell], (cell % 4 + 0.5, cell // 4 + 0.5)
-            text = str(int(z[cell]) + 1) if shown[revealed][cell] else f"{bits:.1f}"
-            size, color = (17, plots.BLUE) if shown[revealed][cell] else (10, plots.BLACK)
-            left.text(*place, text, ha="center", va="center", fontsize=size, color=color)
-        for line in range(5):
-            for ends in (((line, line), (0, 4)), ((0, 4), (line, line))):
-                left.plot(*ends, color=plots.BLACK, ls="-", lw=2 if line % 2 == 0 else 0.6)
-        left.set(xticks=(), yticks=(), title=f"{revealed} revealed; bits left in others")
+            left.text(*place, f"{bits:.1f}", ha="center", va="center", fontsize=10, color=plots.BLACK)
+        plot_sudoku(left, torch.where(torch.from_numpy(shown[revealed]), z, path.mask))
+        left.set_title(f"{revealed} revealed; bits left in others")
         right.plot(range(17), fit, color=plots.BLUE, ls="-", marker="o", ms=4)
         right.plot(revealed, fit[revealed], "D", color=plots.RED, ms=9)
         right.set(yscale="log", yticks=(1, 4, 12, 72, 288), yticklabels=("1", "4", "12", "72", "288"))
         right.set(xlabel="cells revealed", title=f"grids that still fit: {fit[revealed]}")
         right.minorticks_off()
         sure = int((entropy[revealed] < 1e-9).sum()) - revealed
-        return f"order {order}, {revealed} of 16 cells revealed: {fit[revealed]} of 288 grids fit, {sure} more cells are sure"
+        fits = f"{fit[revealed]} of 288 grids fit, {sure} more cells are sure"
+        return f"order {order}, {revealed} of 16 cells revealed: {fits}"
 
     return Explorer(
         draw,
@@ -64,12 +61,12 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
 def board_in_steps() -> Explorer:
     """The exact law of a checkerboard's squares, drawn with the exact posterior in n steps of even size, all tokens of
     a step at once, as n and the noise change."""
-    samplers = {"masks": BoardLaw(True), "uniform": BoardLaw(False)}
+    table, paths = checkerboard(), {"masks": TokenPath(8), "uniform": TokenPath(8, masked=False)}
     dark = np.zeros((8, 8), dtype=bool)
-    dark[tuple(checkerboard().T.numpy())] = True
+    dark[tuple(table.T.numpy())] = True
 
     def draw(ax: Axes, steps: int, noise: str) -> str:
-        board = samplers[noise].after(steps)
+        board = law_in_steps(paths[noise], table, steps).numpy()
         off = float(board[~dark].sum())
         ax.imshow(board, cmap="Greys", vmin=0, vmax=1 / 24, extent=(0, 8, 8, 0))
         ax.set(xticks=range(9), yticks=range(9), xlabel="second token", ylabel="first token", aspect="equal")
@@ -80,29 +77,21 @@ def board_in_steps() -> Explorer:
     return Explorer(
         draw,
         steps=IntSlider(2, 1, 32, description="steps"),
-        noise=Dropdown(options=list(samplers), description="noise"),
+        noise=Dropdown(options=list(paths), description="noise"),
     )
 
 
-class BoardLaw:
-    """The law of the checkerboard's sampler over all its states: 81 with masks, 64 with uniform noise.
+def plot_sudoku(ax: Axes, grid: Tensor, given: Tensor | None = None) -> Axes:
+    """A 4 × 4 grid with the symbols 0 … 3 written 1 … 4, and masks left empty. grid: (16,).
 
-    The schedule is κ_t = t. Every step draws both tokens on their own from the exact posterior.
+    given: (16,), of bool, the cells that were given, in bold black; all others are blue.
     """
-
-    def __init__(self, masked: bool):
-        self.path = TokenPath(8, masked)
-        self.table = Sentences(checkerboard(), self.path, dtype=torch.float64)
-        self.states = torch.tensor(list(itertools.product(range(self.path.symbols), repeat=2)))
-        self.stay = torch.nn.functional.one_hot(self.states, self.path.symbols).double()
-
-    def after(self, steps: int) -> np.ndarray:
-        """Probabilities of the 8 × 8 squares after n even steps from t = 0 to 1."""
-        noise = self.path._noise_probs(self.states)
-        law = torch.outer(noise, noise).flatten()
-        for k in range(steps):
-            t, turned = torch.tensor(k / steps, dtype=torch.float64), 1 / (steps - k)
-            clean = self.path.clean(self.table.posterior(self.states, t), self.states)
-            each = (1 - turned) * self.stay + turned * clean
-            law = torch.einsum("s,sa,sb->ab", law, each[:, 0], each[:, 1]).flatten()
-        return law.reshape(self.path.symbols, -1)[:8, :8].numpy()
+    for line in range(5):
+        for ends in (((line, line), (0, 4)), ((0, 4), (line, line))):
+            ax.plot(*ends, color=plots.BLACK, ls="-", lw=2 if line % 2 == 0 else 0.6)
+    for cell, symbol in enumerate(grid.tolist()):
+        style = {"color": plots.BLUE} if given is None or not given[cell] else {"color": plots.BLACK, "weight": "bold"}
+        text = str(symbol + 1) if symbol < 4 else ""
+        ax.text(cell % 4 + 0.5, cell // 4 + 0.5, text, ha="center", va="center", fontsize=16, **style)
+    ax.set(xlim=(-0.04, 4.04), ylim=(4.04, -0.04), xticks=(), yticks=(), aspect="equal")
+    return ax

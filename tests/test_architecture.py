@@ -13,7 +13,7 @@ FLOORS = [
     {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
     | {"token_datasets", "token_models"},
     {"distributions", "conversions", "transformers", "sentences"},
-    {"marginals", "processes", "ddpm"},
+    {"marginals", "processes", "ddpm", "token_laws"},
     {"paths", "simulators"},
     {"losses"},
     {"samplers", "likelihood", "guidance", "training", "flow_maps"},

@@ -36,8 +36,8 @@ import torch
 from matplotlib.colors import hsv_to_rgb
 from torch.nn.functional import one_hot
 
-from fmlab import jumps, plots, sentences, threads, token_datasets, token_models, token_widgets
-from fmlab import tokens, training, unmasking
+from fmlab import jumps, plots, sentences, threads, tokens, training, unmasking
+from fmlab import token_datasets, token_laws, token_models, token_widgets
 from fmlab.checks import lab9
 
 plots.use_style()
@@ -45,19 +45,36 @@ threads.use_idle_cores()  # a second thread while a core stands idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]
-# **Where we are going.** Seven masks turn into a sum, a few digits at a time. The machine behind the cell below knows
-# all 10 000 sums of two numbers below 100 by heart. Later a network will have to learn them from half of the list.
+# **Where we are going.** Seven masks turn into a sum, a few digits at a time, twice. The machine behind the cell knows
+# all 10 000 sums of two numbers below 100 by heart, and every probability in it is exact. Check its results.
 
 # %%
+def seeded(seed):
+    """A source of random numbers, the same ones each time."""
+    return torch.Generator().manual_seed(seed)
+
+
+def uniforms(generator, *shape):
+    """Uniform numbers in [0, 1), in double precision."""
+    return torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+
 SUMS = token_datasets.sums()
 sum_path = tokens.TokenPath(10)  # ten digits; the mask is symbol 10 and is written _
 sum_table = sentences.Sentences(SUMS, sum_path)
 masks = torch.full((1, 7), sum_path.mask)
-states = unmasking.sample_tokens(
-    sum_table.posterior, sum_path, masks, 8, record=True, generator=torch.Generator().manual_seed(5)
-)
-for k, state in enumerate(states):
-    print(f"t = {k / 8:.3f}   {token_datasets.written_sum(state[0])}")
+knows = sum_table.posterior  # what each token is, given the others
+runs = [
+    unmasking.sample_tokens(knows, sum_path, masks, 8, record=True, generator=seeded(seed))
+    for seed in (9, 10)
+]
+for k, states in enumerate(zip(*runs)):
+    print(f"t = {k / 8:.3f}   ", *(token_datasets.written_sum(x[0]) + "     " for x in states))
+
+# %% [markdown]
+# The second sum is wrong, and that is no bug: about three in ten are, drawn like this. Why a machine that knows
+# everything makes such errors is the question of this lab, and in the end you will know by how much, and what to do.
+# Later a network will have to learn the sums from half of the list.
 
 # %% [markdown]
 # ## 1 · What cannot be moved a little, jumps
@@ -111,21 +128,28 @@ draw = lab9.answer_or("draw_tokens")
 rare = 10.0 ** -torch.arange(3, 9.1, 0.5, dtype=torch.float64)
 top = torch.arange(1, 4_000_000, dtype=torch.float64) * 2.0**-24  # 1 − u, from the largest u down
 gumbel = -torch.log(-torch.log1p(-top))
-by_gumbel = [float((-torch.exp(-gumbel) * (1 - p) / p).exp().sum()) * 2.0**-24 / float(p) for p in rare]
+by_gumbel = [
+    float((-torch.exp(-gumbel) * (1 - p) / p).exp().sum()) * 2.0**-24 / float(p) for p in rare
+]
 by_parts = []
 for p in rare.tolist():
-    near_the_end = 1 - 4 * p * (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000  # the last 4 p of the interval
+    even = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    near_the_end = 1 - 4 * p * even  # the last 4 p of the interval
     drawn = draw(torch.tensor([1 - p, p], dtype=torch.float64).expand(1000, 2), near_the_end)
     by_parts.append(4 * float((drawn == 1).double().mean()))
 fig, (ax,) = plots.figure(width=6, height=2.8)
-ax.semilogx(rare, by_parts, color=plots.BLUE, marker="o", label="parts of an interval, double precision")
-ax.semilogx(rare, by_gumbel, color=plots.RED, ls="--", marker="^", label="Gumbel noise, single precision")
-ax.set(xlabel="probability $p$ of a rare symbol", ylabel="share of its draws", ylim=(-0.05, 1.3))
-ax.legend(loc="upper left")
+ax.semilogx(
+    rare, by_parts, color=plots.BLUE, marker="o", label="parts of an interval, double precision"
+)
+ax.semilogx(
+    rare, by_gumbel, color=plots.RED, ls="--", marker="^", label="Gumbel noise, single precision"
+)
+ax.set(xlabel="probability $p$ of a rare symbol", ylabel="share of its draws", ylim=(-0.05, 1.1))
+ax.legend(loc="center right")
 plots.describe(
-    "The share of its draws that a rare symbol gets. By parts of an interval in double precision it is 1 for all "
-    "probabilities. By Gumbel noise in single precision it falls below 1 from about one in a million on, and is "
-    "nearly 0 for one in a hundred million."
+    "The share of its draws that a rare symbol gets. By parts of an interval in double "
+    "precision it is 1 for all probabilities. By Gumbel noise in single precision it falls "
+    "below 1 from about one in a million on, and is nearly 0 for one in a hundred million."
 )
 
 # %% [markdown]
@@ -191,16 +215,26 @@ exact_p = torch.stack([START @ torch.linalg.matrix_exp(t * RATES) for t in fine.
 fig, axes = plots.figure(columns=2, width=4.2)
 for state, (color, marker) in enumerate(zip((plots.BLUE, plots.RED, plots.GREEN), "o^s")):
     axes[0].plot(fine, exact_p[:, state], color=color, ls="-", label=f"state {state}")
-    axes[0].plot(torch.linspace(0, 1, 7), euler(6)[:, state], color=color, ls="", marker=marker, ms=5)
+    axes[0].plot(
+        torch.linspace(0, 1, 7), euler(6)[:, state], color=color, ls="", marker=marker, ms=5
+    )
 axes[0].set(xlabel="time $t$", ylabel="probability", title="exact, and six Euler steps")
 axes[0].legend(loc="upper right")
 ns = torch.tensor([4, 8, 16, 32, 64])
 errors = torch.stack([(euler(int(n))[-1] - exact_p[-1]).abs().sum() / 2 for n in ns])
 plots.plot_convergence(1 / ns, {"Euler": errors}, {"Euler": 1}, axes[1])
-axes[1].set(ylabel="total variation at $t = 1$", title="of first order")
+axes[1].set(
+    ylabel="total variation at $t = 1$",
+    title="of first order",
+    xticks=1 / ns,
+    yticks=(0.003, 0.01, 0.03),
+)
+axes[1].set(xticklabels=[f"1/{n}" for n in ns], yticklabels=("0.003", "0.01", "0.03"))
+axes[1].minorticks_off()
 plots.describe(
-    "Left: the exact probabilities of three states as curves, with the marks of six Euler steps near them, farthest off "
-    "in the first steps. Right: the error against the step size falls on a line of slope 1."
+    "Left: the exact probabilities of three states as curves, with the marks of six Euler steps "
+    "near them, farthest off in the first steps. Right: the error against the step size falls "
+    "on a line of slope 1."
 )
 
 # %% [markdown]
@@ -258,7 +292,7 @@ def simulate(x, end, generator):
     x, clock = x.clone(), torch.zeros(len(x), dtype=torch.float64)
     path, moving = [(0.0, int(x[0]))], torch.arange(len(x))
     while len(moving):
-        hold, pick = torch.rand(2, len(moving), dtype=torch.float64, generator=generator)
+        hold, pick = uniforms(generator, 2, len(moving))
         time, then = jump(RATES, x[moving], hold, pick)
         clock[moving] += time
         still = clock[moving] < end
@@ -271,11 +305,18 @@ def simulate(x, end, generator):
 
 fig, axes = plots.figure(columns=2, width=4.2, height=2.8)
 for seed, (color, style) in enumerate(zip((plots.BLUE, plots.RED, plots.GREEN), ("-", "--", "-."))):
-    _, path = simulate(torch.zeros(1, dtype=torch.int64), 4.0, torch.Generator().manual_seed(seed + 3))
+    _, path = simulate(torch.zeros(1, dtype=torch.int64), 4.0, seeded(seed + 3))
     times, visited = zip(*path)
-    axes[0].step(times, [state + 0.06 * seed for state in visited], where="post", color=color, ls=style, lw=1.8)
+    axes[0].step(
+        times,
+        [state + 0.06 * seed for state in visited],
+        where="post",
+        color=color,
+        ls=style,
+        lw=1.8,
+    )
 axes[0].set(xlabel="time $t$", ylabel="state", yticks=(0, 1, 2), title="three chains")
-ends, _ = simulate(torch.zeros(20_000, dtype=torch.int64), 1.0, torch.Generator().manual_seed(0))
+ends, _ = simulate(torch.zeros(20_000, dtype=torch.int64), 1.0, seeded(0))
 share = ends.bincount(minlength=3) / 20_000
 axes[1].bar(range(3), share, color=plots.SKY, label="20 000 chains")
 axes[1].plot(range(3), exact_p[-1], "D", ls="", color=plots.BLACK, label="exact")
@@ -284,8 +325,9 @@ axes[1].legend(loc="upper left")
 standard_errors = ((share - exact_p[-1]) / (exact_p[-1] * (1 - exact_p[-1]) / 20_000).sqrt()).abs()
 print("all within four standard errors:", bool((standard_errors < 4).all()))
 plots.describe(
-    "Left: three chains as steps between the states 0, 1 and 2; they stay long in state 2, which is left slowly. Right: "
-    "bars for the share of chains in each state at t = 1, with the exact probabilities on top of them."
+    "Left: three chains as steps between the states 0, 1 and 2, which they hold for short and "
+    "for long times. Right: bars for the share of chains in each state at t = 1, with marks of "
+    "the exact probabilities at their tops."
 )
 
 # %% [markdown]
@@ -331,10 +373,12 @@ def corrupt(z, kappa, mask, uniform):
 # %%
 masked = lab9.answer_or("corrupt")
 name = token_datasets.letters("dusty rose")
-numbers = torch.rand(name.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+numbers = uniforms(seeded(2), name.shape)
 LETTER_MASK = len(token_datasets.LETTERS)
 for kappa in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-    print(f"κ = {kappa:.1f}   {token_datasets.name_of(masked(name, kappa, LETTER_MASK, numbers)[0])}")
+    print(
+        f"κ = {kappa:.1f}   {token_datasets.name_of(masked(name, kappa, LETTER_MASK, numbers)[0])}"
+    )
 
 # %% [markdown]
 # (The masks at the end stand for places that turn out to be empty: names have 14 places, filled up with "·".)
@@ -379,40 +423,18 @@ def jump_rate(target, x, kappa, kappa_dot):
 
 # %% [markdown]
 # **Does it follow the path?** Take sentences of two tokens with eight symbols and a mask: $9 \times 9 = 81$ states, so
-# that all probabilities can be written down. The cell compares $p_t Q_t$ with $\dot p_t$ from automatic
-# differentiation, for one sentence and three schedules. The figure shows their hazards: they all explode at $t = 1$,
+# that all probabilities can be written down. The module `token_laws` does that. For one sentence and three schedules, the
+# cell compares $p_t Q_t$ (all states, your rates) with $\dot p_t$ from automatic differentiation. The figure shows their hazards: they all explode at $t = 1$,
 # where the last masks have no time left.
 
 # %%
 rate = lab9.answer_or("jump_rate")
-SCHEDULES = {"κ = t": tokens.PowerKappa(), "κ = t^1.5": tokens.PowerKappa(1.5), "κ = 1 − cos(πt/2)": tokens.CosineKappa()}
-T = torch.tensor(0.3, dtype=torch.float64)
-
-
-def all_states(path):
-    """Every noisy sentence of two tokens, (S, 2)."""
-    return torch.tensor(list(itertools.product(range(path.symbols), repeat=2)))
-
-
-def law(path, t, table):
-    """p_t of every state, averaged over the sentences of a table: (S,)."""
-    every = all_states(path)
-    return sum(path.prob(every, z.expand_as(every), t) for z in table) / len(table)
-
-
-def whole_matrix(path, rates):
-    """Q(x, y) between all states, of rates (S, 2, symbols) that change one token at a time."""
-    every, size = all_states(path), path.symbols
-    q, number = torch.zeros(size**2, size**2, dtype=torch.float64), torch.arange(size**2)
-    for place, y in itertools.product((0, 1), range(size)):
-        q[number, number + (y - every[:, place]) * (size, 1)[place]] += rates[:, place, y]
-    return q
-
-
-def kolmogorov_residual(path, rates, table):
-    """The largest difference between p_t Q_t and the derivative of p_t at t = 0.3."""
-    change = torch.autograd.functional.jvp(lambda t: law(path, t, table), T, torch.ones_like(T))[1]
-    return float((law(path, T, table) @ whole_matrix(path, rates) - change).abs().max())
+SCHEDULES = {
+    "κ = t": tokens.PowerKappa(),
+    "κ = t^1.5": tokens.PowerKappa(1.5),
+    "κ = 1 − cos(πt/2)": tokens.CosineKappa(),
+}
+T = 0.3
 
 
 one_sentence = torch.tensor([[2, 7]])
@@ -421,16 +443,17 @@ times = torch.linspace(0.01, 0.93, 60)
 for (label, schedule), color in zip(SCHEDULES.items(), (plots.BLUE, plots.RED, plots.GREEN)):
     path = tokens.TokenPath(8, schedule=schedule)
     target = one_hot(one_sentence, 9).double().expand(81, 2, 9)
-    rates = rate(target, all_states(path), schedule.kappa(T), schedule.kappa_dot(T))
-    print(f"{label:18} residual below 1e-10: {kolmogorov_residual(path, rates, one_sentence) < 1e-10}")
-    hazard = rate(one_hot(one_sentence[:, :1], 9).float().expand(60, 1, 9), torch.full((60, 1), 8),
-                  schedule.kappa(times), schedule.kappa_dot(times))[:, 0, 2]
-    ax.plot(times, hazard, color=color, label=label)
+    rates = rate(target, token_laws.states(path), schedule.kappa(T), schedule.kappa_dot(T))
+    residual = token_laws.kolmogorov_residual(path, rates, one_sentence, T)
+    print(f"{label:18} residual below 1e-10: {residual < 1e-10}")
+    one_token, one_mask = target[:60, :1].float(), torch.full((60, 1), 8)
+    hazard = rate(one_token, one_mask, schedule.kappa(times), schedule.kappa_dot(times))
+    ax.plot(times, hazard[:, 0, 2], color=color, label=label)
 ax.set(xlabel="time $t$", ylabel="hazard of a mask", ylim=(0, 15))
 ax.legend()
 plots.describe(
-    "The hazards of three schedules against time. For κ = t it starts at 1, for the two others at 0; all grow slowly at "
-    "first and steeply towards t = 1."
+    "The hazards of three schedules against time. For κ = t it starts at 1, for the two others "
+    "at 0; all grow slowly at first and steeply towards t = 1."
 )
 
 # %% [markdown]
@@ -508,27 +531,41 @@ posterior_of = lab9.answer_or("posterior")
 
 def posterior_rates(path):
     """Rates towards the posterior for all states, at t = 0.3. Uniform noise needs Bayes' rule with the time in it."""
-    every = all_states(path)
-    probs = posterior_of(every, BOARD, 8) if path.masked else sentences.Sentences(BOARD, path, dtype=torch.float64).posterior(every, T)
-    return rate(path.clean(probs, every), every, path.schedule.kappa(T), path.schedule.kappa_dot(T))
+    every, kappa, kappa_dot = (
+        token_laws.states(path),
+        path.schedule.kappa(T),
+        path.schedule.kappa_dot(T),
+    )
+    if path.masked:
+        probs = path.clean(posterior_of(every, BOARD, 8), every)  # revealed tokens stay, for sure
+    else:
+        probs = sentences.Sentences(BOARD, path, dtype=torch.float64).posterior(every, T)
+    return rate(probs, every, kappa, kappa_dot)
 
 
 def averaged_rates(path):
     """Conditional rates, averaged over p(z | x) by Bayes' rule, one sentence of the board after the other."""
-    every = all_states(path)
+    every, kappa, kappa_dot = (
+        token_laws.states(path),
+        path.schedule.kappa(T),
+        path.schedule.kappa_dot(T),
+    )
     joint = torch.stack([path.prob(every, z.expand_as(every), T) for z in BOARD], 1)
     weights = joint / joint.sum(1, keepdim=True)
-    each = [rate(one_hot(z.expand_as(every), path.symbols).double(), every, path.schedule.kappa(T), path.schedule.kappa_dot(T)) for z in BOARD]
+    targets = [one_hot(z.expand_as(every), path.symbols).double() for z in BOARD]
+    each = [rate(target, every, kappa, kappa_dot) for target in targets]
     return torch.einsum("sz,zsdy->sdy", weights, torch.stack(each))
 
 
 print(f"{'':26}average of conditional rates   follows p_t")
 for masks_or_uniform, (label, schedule) in itertools.product((True, False), SCHEDULES.items()):
     path = tokens.TokenPath(8, masks_or_uniform, schedule)
-    possible = law(path, T, BOARD) > 0
+    possible = token_laws.law(path, T, BOARD) > 0
     gap = (posterior_rates(path) - averaged_rates(path))[possible].abs().max()
-    follows = kolmogorov_residual(path, posterior_rates(path), BOARD) < 1e-10
-    print(f"{'masks' if masks_or_uniform else 'uniform':8}{label:18}{bool(gap < 1e-12)!s:^28}   {follows!s:^11}")
+    follows = token_laws.kolmogorov_residual(path, posterior_rates(path), BOARD, T) < 1e-10
+    print(
+        f"{'masks' if masks_or_uniform else 'uniform':8}{label:18}{bool(gap < 1e-12)!s:^28}   {follows!s:^11}"
+    )
 
 # %% [markdown]
 # ## 4 · Drawing a board, with an error that is known
@@ -581,9 +618,9 @@ reveal = lab9.answer_or("reveal_step")
 
 def in_steps(ask, x, mask, n, seed, kappa=lambda t: t):
     """Sentences from masks in n steps, each with the probabilities ask(x)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for k in range(n):
-        uniform, pick = torch.rand(2, *x.shape, dtype=torch.float64, generator=generator)
+        uniform, pick = uniforms(generator, 2, *x.shape)
         x = reveal(x, ask(x), kappa(k / n), kappa((k + 1) / n), mask, uniform, pick)
     return x
 
@@ -601,23 +638,29 @@ off = []
 for n in ns:
     x = in_steps(lambda x: posterior_of(x, BOARD, 8), masks_of(40_000, 2, 8), 8, n, seed=n)
     off.append(1 - float(on_board(x).double().mean()))
-laws = {masked: token_widgets.BoardLaw(masked) for masked in (True, False)}
 squares = torch.zeros(8, 8, dtype=torch.float64)
 squares[BOARD[:, 0], BOARD[:, 1]] = 1 / 32
-distance = {m: [float((torch.from_numpy(laws[m].after(n)) - squares).abs().sum()) / 2 for n in ns] for m in laws}
-print("total variation = 1/(2n) on all states:", all(abs(d - 1 / (2 * n)) < 1e-10 for n, d in zip(ns, distance[True])))
-print("40 000 samples agree within 0.01:", all(abs(share - 1 / (2 * n)) < 0.01 for n, share in zip(ns, off)))
+distance = {}
+for masked_noise in (True, False):
+    path = tokens.TokenPath(8, masked_noise)
+    laws = [token_laws.law_in_steps(path, BOARD, n) for n in ns]
+    distance[masked_noise] = [float((found - squares).abs().sum()) / 2 for found in laws]
+gaps = [abs(found - 1 / (2 * n)) for n, found in zip(ns, distance[True])]
+print("total variation = 1/(2n) on all states, within 1e-10:", max(gaps) < 1e-10)
+gaps = [abs(found - 1 / (2 * n)) for n, found in zip(ns, off)]
+print("40 000 samples agree within 0.01:", max(gaps) < 0.01)
 fig, (ax,) = plots.figure(width=5.5, height=3.2)
 ax.loglog(ns, [1 / (2 * n) for n in ns], color=plots.BLACK, ls="-", label="$1/(2n)$")
 ax.loglog(ns, off, color=plots.BLUE, ls="", marker="o", label="masks: 40 000 samples off the board")
-ax.loglog(ns, distance[False], color=plots.RED, ls="--", marker="^", label="uniform noise: exact total variation")
+label = "uniform noise: exact total variation"
+ax.loglog(ns, distance[False], color=plots.RED, ls="--", marker="^", label=label)
 ax.set(xlabel="steps $n$", ylabel="error", xticks=ns, xticklabels=ns)
 ax.minorticks_off()
 ax.legend()
 plots.describe(
-    "The error against the number of steps on logarithmic axes. With masks the samples lie on the line 1/(2n), from one "
-    "half in one step to below one in a hundred in 64. With uniform noise the error is the same in one step and larger, "
-    "by two thirds, in many."
+    "The error against the number of steps on logarithmic axes. With masks the samples lie on "
+    "the line 1/(2n), from one half in one step to below one in a hundred in 64. With uniform "
+    "noise the error is the same in one step and larger, by two thirds, in many."
 )
 
 # %% [markdown]
@@ -642,7 +685,10 @@ for n in (4, 16, 64):
     times = torch.arange(n, dtype=torch.float64) / n
     h_hazard = 2 * times / (1 - times**2) / n
     exact_chance = ((times + 1 / n) ** 2 - times**2) / (1 - times**2)
-    left = [float((1 - chance).prod()) for chance in (h_hazard.clamp(max=1), 1 - (-h_hazard).exp(), exact_chance)]
+    left = [
+        float((1 - chance).prod())
+        for chance in (h_hazard.clamp(max=1), 1 - (-h_hazard).exp(), exact_chance)
+    ]
     print(f"{n:5}{left[0]:16.3f}{left[1]:22.3f}{left[2]:20.3f}")
 
 # %% [markdown]
@@ -704,20 +750,22 @@ def sudoku(x):
     return posterior_of(x, GRIDS, 4)
 
 
-def write(ask, x, mask, per_call, seed=0, order=None):
-    """Sentences with their masks filled in, in an order drawn by chance."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(x.shape, dtype=torch.float64, generator=generator).argsort(1) if order is None else order
-    return fill(ask, x, order, per_call, mask, torch.rand(x.shape, dtype=torch.float64, generator=generator))
+def write(ask, x, mask, per_call, seed=0):
+    """Sentences with their masks filled in, in an order drawn by chance for each."""
+    order, pick = uniforms(seeded(seed), 2, *x.shape)
+    return fill(ask, x, order.argsort(1), per_call, mask, pick)
 
 
 def most_certain_first(n, per_call):
     """As `write`, but each call fills the masks whose likeliest symbol is likeliest."""
-    x, generator = masks_of(n, 16, 4), torch.Generator().manual_seed(1)
+    x, generator = masks_of(n, 16, 4), seeded(1)
     for _ in range(16 // per_call):
-        probs, (tie, pick) = sudoku(x), torch.rand(2, n, 16, dtype=torch.float64, generator=generator)
+        probs = sudoku(x)
+        tie, pick = uniforms(generator, 2, n, 16)
         certain = torch.where(x == 4, probs.amax(-1) + 1e-6 * tie, -1.0)
-        chosen = torch.zeros_like(x, dtype=torch.bool).scatter(1, certain.topk(per_call, dim=1).indices, True)
+        chosen = torch.zeros_like(x, dtype=torch.bool).scatter(
+            1, certain.topk(per_call, dim=1).indices, True
+        )
         x = torch.where(chosen, jumps.draw(probs, pick), x)
     return x
 
@@ -735,25 +783,44 @@ steps = [1, 2, 4, 8, 16, 32, 64]
 in_time = {n: valid(in_steps(sudoku, masks_of(N, 16, 4), 4, n, seed=1)) for n in steps}
 counts = (one_by_one[:, None] == GRIDS).all(-1).sum(0)
 chi2 = float(((counts - 10) ** 2 / 10).sum())
-print(f"one by one: {in_order[-1]:.1%} valid; uniform over the 288 grids (χ² within its 99% range): {227 < chi2 < 352}")
+print(
+    f"one by one: {in_order[-1]:.1%} valid; all 288 grids equally often (χ² within its 99% range): {229 < chi2 < 352}"
+)
 print(f"16 steps in time: valid share within 0.57 and 0.65: {0.57 <= in_time[16] <= 0.65}")
 
 
-def plot_valid(ax):
-    ax.plot([16 // k for k in [*per_call, 1]], in_order, color=plots.BLUE, marker="o", label="$k$ cells per call, random order")
-    ax.plot((2, 4, 8), certain, color=plots.GREEN, ls="", marker="s", label="the most certain cells first")
-    ax.plot(steps, list(in_time.values()), color=plots.RED, ls="--", marker="^", label="even steps in time")
-    ax.set(xscale="log", xlabel="calls of the denoiser", ylabel="share of valid grids", xticks=steps, xticklabels=steps, ylim=(-0.04, 1.05))
+def plot_in_time(ax):
+    ax.plot(
+        steps,
+        list(in_time.values()),
+        color=plots.RED,
+        ls="--",
+        marker="^",
+        label="even steps in time",
+    )
+    ax.set(
+        xscale="log",
+        xlabel="calls of the denoiser",
+        ylabel="share of valid grids",
+        ylim=(-0.04, 1.05),
+    )
+    ax.set(xticks=steps, xticklabels=steps)
     ax.minorticks_off()
 
 
 fig, (ax,) = plots.figure(width=6, height=3.2)
-plot_valid(ax)
+calls = [16 // k for k in [*per_call, 1]]
+ax.plot(calls, in_order, color=plots.BLUE, marker="o", label="$k$ cells per call, random order")
+ax.plot(
+    (2, 4, 8), certain, color=plots.GREEN, ls="", marker="s", label="the most certain cells first"
+)
+plot_in_time(ax)
 ax.legend(loc="upper left", frameon=True)
 plots.describe(
-    "The share of valid sudoku grids against the number of calls. With k cells per call in a random order it rises from 0 "
-    "in one call to about 0.6 with two cells per call and 1 with one. Even steps in time need more calls, about 0.6 at 16 "
-    "and 0.9 at 64. The most certain cells first do no better than a random order, and worse at two per call."
+    "The share of valid sudoku grids against the number of calls. With k cells per call in a "
+    "random order it rises from 0 in one call to about 0.6 with two cells per call and 1 with "
+    "one. Even steps in time need more calls, about 0.6 at 16 and 0.9 at 64. The most certain "
+    "cells first do no better than a random order, and worse at two per call."
 )
 
 # %% [markdown]
@@ -768,35 +835,26 @@ plots.describe(
 # %%
 grid = GRIDS[100]
 puzzles = {}
-for title, count in (("seven clues", 7), ("four clues", 4)):
-    order = torch.randperm(16, generator=torch.Generator().manual_seed(2))
-    puzzle = torch.where(order.argsort() < count, grid, 4)
-    solutions = write(sudoku, puzzle.repeat(400, 1), 4, 1, seed=count)
+for title, seed in (("four clues", 4), ("four others", 2)):
+    order = torch.randperm(16, generator=seeded(seed))
+    puzzle = torch.where(order.argsort() < 4, grid, 4)
+    solutions = write(sudoku, puzzle.repeat(400, 1), 4, 1, seed=seed)
     found = {tuple(row) for row in solutions.tolist()}
     fits = int((puzzle == GRIDS)[:, puzzle != 4].all(1).sum())
     puzzles[title] = puzzle, solutions[0]
-    print(f"{title}: {fits} grids fit; 400 draws: {valid(solutions):.0%} valid, {len(found)} different")
-
-
-def draw_grid(ax, row, given, title):
-    for line in range(5):
-        width = 2 if line % 2 == 0 else 0.6
-        ax.plot((line, line), (0, 4), (0, 4), (line, line), color=plots.BLACK, ls="-", lw=width)
-    for cell, symbol in enumerate(row.tolist()):
-        known = bool(given[cell])
-        ax.text(cell % 4 + 0.5, 3.5 - cell // 4, "" if symbol == 4 else symbol + 1, ha="center", va="center", fontsize=15,
-                color=plots.BLACK if known else plots.BLUE, weight="bold" if known else "normal")
-    ax.set(xlim=(-0.05, 4.05), ylim=(-0.05, 4.05), aspect="equal", title=title)
-    ax.set_axis_off()
+    print(
+        f"{title}: {fits} grids fit; 400 draws: {valid(solutions):.0%} valid, {len(found)} different"
+    )
 
 
 fig, axes = plots.figure(columns=4, width=2.2, height=2.5)
 for k, (title, (puzzle, solved)) in enumerate(puzzles.items()):
-    draw_grid(axes[2 * k], puzzle, puzzle != 4, title)
-    draw_grid(axes[2 * k + 1], solved, puzzle != 4, "one draw")
+    token_widgets.plot_sudoku(axes[2 * k], puzzle, puzzle != 4).set_title(title)
+    token_widgets.plot_sudoku(axes[2 * k + 1], solved, puzzle != 4).set_title("one draw")
 plots.describe(
-    "Two puzzles of 4 by 4 and a drawn solution beside each. Given symbols are bold and stand unchanged in the solution, "
-    "in which every row, column and box has the symbols 1 to 4."
+    "Two puzzles with four given symbols, and a drawn solution beside each. Given symbols are "
+    "bold and stand unchanged in the solution, in which every row, column and box has the "
+    "symbols 1 to 4."
 )
 
 # %% [markdown]
@@ -830,7 +888,7 @@ def corrector_rate(probs, x, kappa):
     kappa = torch.as_tensor(kappa).reshape(-1, 1, 1).to(probs)
     here = one_hot(x, mask + 1)
     out = torch.cat([probs, torch.zeros_like(probs[..., :1])], dim=-1)
-    back = one_hot(torch.full_like(x, mask), mask + 1).to(probs)
+    back = one_hot(torch.full_like(x, mask), mask + 1)
     return torch.where((x == mask)[..., None], kappa / (1 - kappa) * (out - here), back - here)
     ### END SOLUTION
 
@@ -845,25 +903,32 @@ def corrector_rate(probs, x, kappa):
 # %%
 corrector = lab9.answer_or("corrector_rate")
 path = tokens.TokenPath(8, schedule=tokens.PowerKappa(1.5))
-every = all_states(path)
+every = token_laws.states(path)
 rates = corrector(posterior_of(every, BOARD, 8), every, path.schedule.kappa(T))
-print("p_t Q = 0 on the board, below 1e-12:", bool((law(path, T, BOARD) @ whole_matrix(path, rates)).abs().max() < 1e-12))
+change = token_laws.law(path, T, BOARD) @ token_laws.whole_matrix(path, rates)
+print("p_t Q = 0 on the board, below 1e-12:", bool(change.abs().max() < 1e-12))
 sudoku_path, corrected = tokens.TokenPath(4), {}
 for n in steps:
+    generator = seeded(2)
+    x = masks_of(N, 16, 4)
     x = unmasking.sample_tokens(
-        lambda x, t: sudoku(x), sudoku_path, masks_of(N, 16, 4), n, churn=3.0, generator=torch.Generator().manual_seed(2)
+        lambda x, t: sudoku(x), sudoku_path, x, n, churn=3.0, generator=generator
     )
     corrected[n] = valid(x)
 print("16 steps: at least 0.1 more valid grids with c = 3:", corrected[16] >= in_time[16] + 0.1)
 fig, (ax,) = plots.figure(width=6, height=3.2)
-ax.plot(steps, list(in_time.values()), color=plots.RED, ls="--", marker="^", label="even steps in time")
-ax.plot(steps, list(corrected.values()), color=plots.BLUE, marker="o", label="with the corrector, $c = 3$")
-ax.set(xscale="log", xlabel="calls of the denoiser", ylabel="share of valid grids", xticks=steps, xticklabels=steps)
-ax.minorticks_off()
+ax.plot(
+    steps,
+    list(corrected.values()),
+    color=plots.BLUE,
+    marker="o",
+    label="with the corrector, $c = 3$",
+)
+plot_in_time(ax)
 ax.legend()
 plots.describe(
-    "The share of valid grids against the number of steps. From four steps on the curve with the corrector lies above the "
-    "one without, by up to 0.2, and both approach 1."
+    "The share of valid grids against the number of steps. From eight steps on the curve with "
+    "the corrector lies above the one without, by more than a tenth at 16, and both approach 1."
 )
 
 # %% [markdown]
@@ -911,21 +976,12 @@ def masked_cross_entropy(model, z, kappa, kappa_dot, mask, uniform):
 
 # %% [markdown]
 # **Is the bound tight?** With an exact posterior the expectation can be computed without chance: over all sets of masks,
-# each with the probability that the path gives it, integrated over time. The entropies are $\ln 32$ for the board and
+# each with the probability that the path gives it, integrated over time. (A set of $m$ masks among $D$ tokens comes to
+# the weight $(m-1)!\,(D-m)!/D!$, for every schedule.) The entropies are $\ln 32$ for the board and
 # $\ln 288$ for sudoku, since all sentences are equally likely.
 
 # %%
 loss_of = lab9.answer_or("masked_cross_entropy")
-
-
-def exact_bound(ask, z, mask):
-    """The loss of one sentence, all masks and all times: a set of m masks among D has the weight (m−1)!(D−m)!/D!."""
-    places = len(z)
-    sets = torch.tensor(list(itertools.product((False, True), repeat=places)))[1:]
-    surprise = -ask(torch.where(sets, mask, z)).gather(-1, z.expand(len(sets), -1)[..., None])[..., 0].log()
-    m = sets.sum(1).double()
-    weights = (torch.lgamma(m) + torch.lgamma(places - m + 1) - math.lgamma(places + 1)).exp()
-    return float((weights * torch.where(sets, surprise, 0.0).sum(1)).sum())
 
 
 exact_grids = sentences.Sentences(GRIDS, sudoku_path, dtype=torch.float64)
@@ -933,16 +989,21 @@ for name, ask, z, mask, count in (
     ("board", lambda x: posterior_of(x, BOARD, 8), BOARD[5], 8, 32),
     ("sudoku", lambda x: exact_grids.posterior(x, 0.5), GRIDS[100], 4, 288),
 ):
-    bound = exact_bound(ask, z, mask)
-    print(f"{name:8} bound {bound:.6f}, entropy ln {count} = {math.log(count):.6f}, equal: {abs(bound - math.log(count)) < 1e-9}")
-generator = torch.Generator().manual_seed(0)
-t = torch.rand(20_000, dtype=torch.float64, generator=generator)
+    bound = token_laws.exact_bound(ask, z, mask)
+    equal, entropy = abs(bound - math.log(count)) < 1e-9, math.log(count)
+    print(f"{name:8} bound {bound:.6f}, entropy ln {count} = {entropy:.6f}, equal: {equal}")
+generator = seeded(0)
+t = token_models.stratified(20_000, generator).double()
 z = BOARD[torch.randint(32, (20_000,), generator=generator)]
 found = loss_of(
-    lambda x: posterior_of(x, BOARD, 8).clamp(min=1e-300).log(), z, t**1.5, 1.5 * t**0.5, 8,
-    torch.rand(z.shape, dtype=torch.float64, generator=generator),
+    lambda x: posterior_of(x, BOARD, 8).clamp(min=1e-300).log(),
+    z,
+    t**1.5,
+    1.5 * t**0.5,
+    8,
+    uniforms(generator, z.shape),
 )
-print(f"your loss on the board, 20 000 random times: {float(found):.2f}")
+print(f"the loss on the board, with 20 000 random times and masks: {float(found):.2f}")
 
 # %% [markdown]
 # **Training.** The data are the 10 000 sums `aa+bb=ccc`: seven digits, since the signs are always the same. Half of the
@@ -963,34 +1024,35 @@ def sum_loss(model):
     return loss_of(model, z, t, torch.ones(n), 10, torch.rand(n, 7))
 
 
-_ = torch.manual_seed(0)
+_ = torch.manual_seed(1)
 network = token_models.TokenMLP(10, 7)
 _ = training.train(network, sum_loss, steps=settings["steps"], lr=settings["lr"])
 network_says = token_models.denoiser(network)
 
 
-def bound_of(ask, z, mask, seed=0, rounds=4):
-    """The bound, estimated with m = 1 … D masks in turn, each set of m weighted by D/m: less chance than by times."""
-    places, generator, total = z.shape[1], torch.Generator().manual_seed(seed), 0.0
-    for m in [*range(1, places + 1)] * rounds:
-        hidden = torch.rand(z.shape, generator=generator).argsort(1).argsort(1) < m
-        log_probs = ask(torch.where(hidden, mask, z)).gather(-1, z[..., None])[..., 0].log()
-        total -= float((log_probs * hidden).sum(1).mean()) / m / rounds
-    return total
-
-
 fig, (ax,) = plots.figure(width=6.5, height=2.9)
 history = torch.tensor(network.history).unfold(0, 50, 10).mean(dim=1)
-ax.plot(50 + 10 * torch.arange(len(history)), history, color=plots.BLUE, ls="-", lw=1, label="loss (mean of 50 steps)")
+ax.plot(
+    50 + 10 * torch.arange(len(history)),
+    history,
+    color=plots.BLUE,
+    ls="-",
+    lw=1,
+    label="loss (mean of 50 steps)",
+)
 ax.axhline(math.log(10_000), color=plots.BLACK, ls="--", label="ln 10 000: the entropy of all sums")
 ax.axhline(math.log(5000), color=plots.BLACK, ls=":", label="ln 5000: remembering")
-ax.plot(len(network.history), bound_of(network_says, held_out, 10), "D", ls="", color=plots.RED, label="held-out sums, at the end")
+at_the_end = token_laws.estimated_bound(network_says, held_out, 10)
+ax.plot(
+    settings["steps"], at_the_end, "D", ls="", color=plots.RED, label="held-out sums, at the end"
+)
 ax.set(xlabel="training step", ylabel="nats per sum", ylim=(8, 17))
 ax.legend()
-print("held-out bound at most 9.55 nats:", bound_of(network_says, held_out, 10) <= 9.55)
+print("held-out bound at most 9.55 nats:", at_the_end <= 9.55)
 plots.describe(
-    "The loss falls from 16 nats to just above 9.2, the entropy of all sums, and stays above the line of remembering at 8.5. "
-    "The bound on held-out sums at the end lies a little above 9.2 as well."
+    "The loss falls from 14 nats to just above 9.2, the entropy of all sums, and stays above "
+    "the line of remembering at 8.5. The bound on held-out sums at the end lies a little above "
+    "9.2 as well."
 )
 
 # %% [markdown]
@@ -1004,24 +1066,54 @@ def right(x):
 
 calls = {7: 1, 4: 2, 2: 4, 1: 7}  # digits per call → calls
 by_network = {k: write(network_says, masks_of(N, 7, 10), 10, k, seed=3) for k in calls}
-by_table = {k: write(lambda x: sum_table.posterior(x, 0.5), masks_of(1000, 7, 10), 10, k, seed=4) for k in calls}
+by_table = {
+    k: write(lambda x: sum_table.posterior(x, 0.5), masks_of(1000, 7, 10), 10, k, seed=4)
+    for k in calls
+}
 for k, title in ((7, "one call"), (1, "one digit per call")):
-    shown = [f"{token_datasets.written_sum(row)} {'✓' if ok else '✗'}" for row, ok in zip(by_network[k][:6], right(by_network[k]))]
-    print(f"{title:20}", "   ".join(shown))
-share = {name: [float(right(x[k]).double().mean()) for k in calls] for name, x in (("table", by_table), ("network", by_network))}
+    few = by_network[k][:6]
+    signs = ["✓" if ok else "✗" for ok in right(few)]
+    print(
+        f"{title:20}",
+        *(f"{token_datasets.written_sum(row)} {sign}  " for row, sign in zip(few, signs)),
+    )
+share = {
+    name: [float(right(x[k]).double().mean()) for k in calls]
+    for name, x in (("table", by_table), ("network", by_network))
+}
 fig, (ax,) = plots.figure(width=5.5, height=3.2)
-ax.plot(list(calls.values()), share["table"], color=plots.BLACK, ls="-", label="the exact table of all sums")
-ax.plot(list(calls.values()), share["network"], color=plots.RED, ls="", marker="o", ms=8, label="the network")
-ax.set(xlabel="calls for seven digits", ylabel="share of right sums", xticks=list(calls.values()), ylim=(-0.03, 1.05))
+ax.plot(
+    list(calls.values()),
+    share["table"],
+    color=plots.BLACK,
+    ls="-",
+    label="the exact table of all sums",
+)
+ax.plot(
+    list(calls.values()),
+    share["network"],
+    color=plots.RED,
+    ls="",
+    marker="o",
+    ms=8,
+    label="the network",
+)
+ax.set(
+    xlabel="calls for seven digits",
+    ylabel="share of right sums",
+    xticks=list(calls.values()),
+    ylim=(-0.03, 1.05),
+)
 ax.legend(loc="lower right")
 plots.describe(
-    "The share of right sums against the number of calls, for the exact table of all sums as a line and for the trained "
-    "network as points. Both are near 0 in one call, near a third in two, six tenths in four; in seven calls the table "
-    "is always right and the network in about 95 of 100 cases. The points lie on the line."
+    "The share of right sums against the number of calls, for the exact table of all sums as a "
+    "line and for the trained network as points. Both are near 0 in one call, near a third in "
+    "two, above six tenths in four; in seven calls the table is always right and the network in "
+    "about 95 of 100 cases. The points lie close to the line."
 )
 
 # %% [markdown]
-# **The network lies on the exact curve.** The exact posterior, with all 10 000 sums in its memory, does no better in
+# **The network is on the exact curve.** The exact posterior, with all 10 000 sums in its memory, does hardly better in
 # one, two or four calls than an MLP after 20 seconds. In one call both are wrong nearly always, although each single
 # digit is drawn with the right probability. *Decoding in parallel, not the network, is the error.* A better network
 # would not help; more calls do.
@@ -1074,7 +1166,6 @@ def any_order_log_likelihood(denoiser, z, order, mask):
     for place in order.tolist():
         probs = denoiser(x)[:, place]
         total = total + probs.gather(1, z[:, place, None])[:, 0].log()
-        x = x.clone()
         x[:, place] = z[:, place]
     return total
     ### END SOLUTION
@@ -1084,26 +1175,36 @@ def any_order_log_likelihood(denoiser, z, order, mask):
 
 # %% [markdown]
 # **Do the orders agree?** Each box is one order. For sudoku with the exact posterior every grid has $-\ln 288$ in every
-# order. For the network the orders nearly agree on average, and the average over *random* orders is the bound that it
-# was trained on: in a random order the masks that are left are a random set. So the loss has trained all orders at once.
+# order. For the network the orders nearly agree, and some are learned a little better than others. The average over
+# *all* orders is the bound that it was trained on: in a random order the masks that are left are a random set. So one
+# loss has trained all orders at once.
 
 # %%
 likelihood = lab9.answer_or("any_order_log_likelihood")
-orders = [torch.randperm(16, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+orders = [torch.randperm(16, generator=seeded(k)) for k in range(3)]
 exact_ones = torch.stack([likelihood(sudoku, GRIDS, order, 4) for order in orders])
-print("−ln 288 for every grid, in every order:", bool((exact_ones + math.log(288)).abs().max() < 1e-9))
+print(
+    "−ln 288 for every grid, in every order:", bool((exact_ones + math.log(288)).abs().max() < 1e-9)
+)
 test = held_out[:1000]
-named = {"left to\nright": torch.arange(7), "right to\nleft": torch.arange(6, -1, -1), "result\nfirst": torch.tensor([4, 5, 6, 0, 1, 2, 3])}
-named |= {f"random\n{k + 1}": torch.randperm(7, generator=torch.Generator().manual_seed(k)) for k in range(4)}
+named = {
+    "left to\nright": torch.arange(7),
+    "right to\nleft": torch.arange(6, -1, -1),
+    "result\nfirst": torch.tensor([4, 5, 6, 0, 1, 2, 3]),
+}
+for k in range(4):
+    named[f"random\n{k + 1}"] = torch.randperm(7, generator=seeded(k))
 surprise = {name: -likelihood(network_says, test, order, 10) for name, order in named.items()}
 fig, (ax,) = plots.figure(width=7, height=3)
-ax.boxplot([plots.array(value) for value in surprise.values()], whis=(5, 95), showfliers=False, medianprops={"color": plots.RED, "lw": 2})
+boxes = [plots.array(value) for value in surprise.values()]
+ax.boxplot(boxes, whis=(5, 95), showfliers=False, medianprops={"color": plots.RED, "lw": 2})
 ax.axhline(math.log(10_000), color=plots.BLACK, ls="--", lw=1, label="ln 10 000")
 ax.set(ylabel="nats per held-out sum", xticks=range(1, len(named) + 1), xticklabels=list(named))
 ax.legend(loc="upper right")
 plots.describe(
-    "Boxes of minus the log likelihood of held-out sums in seven orders, with whiskers from 5 to 95 per cent. All medians are "
-    "close to ln 10 000, the dashed line, and the boxes are similar."
+    "Boxes of minus the log likelihood of held-out sums in seven orders, with whiskers from 5 "
+    "to 95 per cent. All medians lie a little above ln 10 000, the dashed line, and most of the "
+    "boxes are alike."
 )
 
 # %% [markdown]
@@ -1131,7 +1232,9 @@ for what, hidden in (("sums", [4, 5, 6]), ("differences", [2, 3])):
     question = held_out.clone()
     question[:, hidden] = 10
     solved = (likeliest(network_says, question) == held_out).all(1).double().mean()
-    print(f"held-out {what}, with the likeliest digits: at least 99% solved: {bool(solved >= 0.99)}")
+    print(
+        f"held-out {what}, with the likeliest digits: at least 99% solved: {bool(solved >= 0.99)}"
+    )
 
 # %% [markdown]
 # Half of the sums were never seen, and yet their results, and their differences, are found nearly always. The last
@@ -1146,25 +1249,29 @@ print("temperature   right   different")
 for temperature in (1.0, 0.7, 0.4):
     cooler = token_models.denoiser(network, temperature=temperature)
     x = write(cooler, masks_of(N, 7, 10), 10, 1, seed=6)
-    print(f"{temperature:11}{float(right(x).double().mean()):>8.0%}{len(set(number_of(x).tolist())):>12}")
+    print(
+        f"{temperature:11}{float(right(x).double().mean()):>8.0%}{len(set(number_of(x).tolist())):>12}"
+    )
 
 # %% [markdown]
 # **One sum, digit by digit.** Each column is a place; the shade is the network's probability of each digit, and a
 # revealed digit is marked. Watch how one revealed digit of the result narrows the others.
 
 # %%
-generator, x = torch.Generator().manual_seed(11), masks_of(1, 7, 10)
+generator, x = seeded(11), masks_of(1, 7, 10)
 way = [4, 0, 2, 5, 6, 1, 3]
 frames = [x]
 for place in way:
-    pick = torch.rand(1, 7, dtype=torch.float64, generator=generator)
+    pick = uniforms(generator, 1, 7)
     x = fill(network_says, x, torch.tensor([[place]]), 1, 10, pick)
     frames.append(x)
 
 
 def draw_frame(ax, k):
     probs = network_says(frames[k])[0]
-    shown = torch.where((frames[k][0] == 10)[:, None], probs, one_hot(frames[k][0].clamp(max=9), 10).double())
+    shown = torch.where(
+        (frames[k][0] == 10)[:, None], probs, one_hot(frames[k][0].clamp(max=9), 10).double()
+    )
     ax.imshow(plots.array(shown.T), cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto")
     for place in range(7):
         if frames[k][0, place] != 10:
@@ -1172,12 +1279,15 @@ def draw_frame(ax, k):
     for sign, place in (("+", 1.5), ("=", 3.5)):
         ax.axvline(place, color=plots.BLUE, ls="-", lw=1.2)
         ax.text(place, 9.65, sign, ha="center", color=plots.BLUE, fontsize=12)
-    ax.set(xticks=range(7), xticklabels=list(token_datasets.written_sum(frames[k][0]).replace("+", "").replace("=", "")))
-    ax.set(yticks=range(10), ylabel="digit", xlabel=f"{token_datasets.written_sum(frames[k][0])}")
+    written = token_datasets.written_sum(frames[k][0])
+    ax.set(xticks=range(7), xticklabels=[symbol for symbol in written if symbol not in "+="])
+    ax.set(yticks=range(10), ylabel="digit", xlabel=written)
+    ax.grid(False)
 
 
 plots.animate(
-    draw_frame, len(frames),
+    draw_frame,
+    len(frames),
     f"A sum appears digit by digit out of seven masks and ends as {token_datasets.written_sum(x[0])}. The network's "
     "probabilities of the digits that are still masked grow narrower with each one that is revealed.",
 )
@@ -1193,33 +1303,24 @@ plots.animate(
 # %%
 uniform_path = tokens.TokenPath(8, masked=False)
 uniform_board = sentences.Sentences(BOARD, uniform_path, dtype=torch.float64)
-every = all_states(uniform_path)
+every = token_laws.states(uniform_path)
 early, late = (uniform_board.posterior(every, t) for t in (0.3, 0.6))
-print(f"the posterior at t = 0.3 and 0.6 differs by up to {float((early - late).abs().max()):.2f}; with masks by 0")
-
-
-def uniform_bound(z, nodes=60):
-    """∫ κ̇/(1 − κ) E Σ_i [δ(x^i, z^i) − p(z^i = x^i | x) − (1 − δ(x^i, z^i)) log p(z^i | x)] dt, for κ = t."""
-    s, total = (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes, 0.0
-    for u in s:
-        t = 1 - u**3  # denser towards t = 1
-        probs, same = uniform_board.posterior(every, t), (every == z).double()
-        here = probs.gather(-1, every[..., None])[..., 0]
-        true = probs.gather(-1, z.expand_as(every)[..., None])[..., 0]
-        each = (same - here - (1 - same) * true.log()).sum(1)
-        total += float((uniform_path.prob(every, z.expand_as(every), t) * each).sum() / (1 - t) * 3 * u**2) / nodes
-    return total
+print(
+    f"the posterior at t = 0.3 and 0.6 differs by up to {float((early - late).abs().max()):.2f}; with masks by 0"
+)
 
 
 print(f"entropy of the board: ln 32 = {math.log(32):.3f}")
-print(f"bound with masks:     {exact_bound(lambda x: posterior_of(x, BOARD, 8), BOARD[5], 8):.3f}")
-print(f"bound, uniform noise: {uniform_bound(BOARD[5]):.2f}")
+print(
+    f"bound with masks:     {token_laws.exact_bound(lambda x: posterior_of(x, BOARD, 8), BOARD[5], 8):.3f}"
+)
+print(f"bound, uniform noise: {token_laws.uniform_bound(BOARD, 8, BOARD[5]):.2f}")
 
 # %% [markdown]
 # ## 8 · Colours that do not exist
 #
 # To end with, real words. Some years ago the readers of the web comic *xkcd* named colours, and matplotlib knows their
-# favourites: "dusty rose", "baby poop green", "perrywinkle". We take the 839 names of at most 14 letters as a
+# favourites: "dusty rose", "robin egg blue", "perrywinkle". We take the 839 names of at most 14 letters as a
 # language, and the hue of each colour, worked out from its red, green and blue, as its label. A small network of
 # convolutions learns letters from their neighbours, with the label and, 15 times in 100, without (lab 6). The cell takes about
 # 15 seconds and uses your loss again.
@@ -1234,18 +1335,26 @@ def name_loss(model):
     n = colours["batch"]
     drawn, t = torch.randint(len(names.z), (n,)), token_models.stratified(n)
     y = torch.where(torch.rand(n) < colours["drop"], NONE, names.y[drawn])
-    return loss_of(lambda x: model(x, None, y), names.z[drawn], t, torch.ones(n), LETTER_MASK, torch.rand(n, token_datasets.PLACES))
+    uniform = torch.rand(n, token_datasets.PLACES)
+    return loss_of(
+        lambda x: model(x, None, y), names.z[drawn], t, torch.ones(n), LETTER_MASK, uniform
+    )
 
 
 _ = torch.manual_seed(0)
 speller = token_models.TokenConv(LETTER_MASK, token_datasets.PLACES, labels=NONE)
 _ = training.train(speller, name_loss, steps=colours["steps"], lr=colours["lr"])
-with_label, without = (bound_of(token_models.denoiser(speller, y), unseen.z, LETTER_MASK) for y in (unseen.y, None))
+with_label, without = (
+    token_laws.estimated_bound(token_models.denoiser(speller, y), unseen.z, LETTER_MASK)
+    for y in (unseen.y, None)
+)
 print(f"{len(names.names)} names to learn from, {len(unseen.names)} held out")
 print("knowing the hue lowers the bound on held-out names:", with_label < without)
-filled = write(token_models.denoiser(speller, temperature=0.7), token_datasets.letters("__sty ____").repeat(200, 1), LETTER_MASK, 1)
-found = [token_datasets.name_of(row) for row in filled]
-print('"__sty ____" becomes, most often:', ", ".join(sorted(set(found), key=lambda name: (-found.count(name), name))[:4]))
+free = token_models.denoiser(speller, temperature=0.7)
+gaps = token_datasets.letters("__sty ____").repeat(200, 1)
+found = [token_datasets.name_of(row) for row in write(free, gaps, LETTER_MASK, 1)]
+favourites = sorted(set(found), key=lambda name: (-found.count(name), name))[:4]
+print('"__sty ____" becomes, most often:', ", ".join(favourites))
 
 # %% [markdown]
 # ### Exercise {exercise:guided_probs} · Further (optional): guidance for tokens ({points:guided_probs} points)
@@ -1286,12 +1395,17 @@ def guided_probs(conditional, unconditional, w):
 # %%
 mixed = lab9.answer_or("guided_probs")
 asked = torch.arange(NONE).repeat(60)
-free = token_models.denoiser(speller, temperature=0.7)
 told = token_models.denoiser(speller, asked, temperature=0.7)
-invented = {}
-for w in (0, 1, 2, 4):
-    x = write(lambda x: mixed(told(x), free(x), w), masks_of(len(asked), token_datasets.PLACES, LETTER_MASK), LETTER_MASK, 1, seed=7)
-    invented[w] = [token_datasets.name_of(row) for row in x]
+
+
+def invent(w):
+    """Names for the hues asked for, at guidance scale w."""
+    x = masks_of(len(asked), token_datasets.PLACES, LETTER_MASK)
+    x = write(lambda x: mixed(told(x), free(x), w), x, LETTER_MASK, 1, seed=7)
+    return [token_datasets.name_of(row) for row in x]
+
+
+invented = {w: invent(w) for w in (0, 1, 2, 4)}
 ANGLES = (0, 30, 57, 120, 182, 230, 275, 318)
 fig, axes = plots.figure(columns=3, width=3.1, height=3.6)
 for ax, w in zip(axes, (0, 1, 2)):
@@ -1299,13 +1413,22 @@ for ax, w in zip(axes, (0, 1, 2)):
         color = hsv_to_rgb((ANGLES[hue] / 360, 0.5, 0.95)) if hue < 8 else (0.8, 0.8, 0.8)
         for column in (0, 1):
             ax.add_patch(plots.plt.Rectangle((column, -hue), 0.97, 0.9, color=color))
-            ax.text(column + 0.48, 0.45 - hue, invented[w][hue + NONE * (column + 2)], ha="center", va="center", fontsize=7.5, color="black")
-    ax.set(xlim=(0, 2), ylim=(-NONE + 1, 1), title=f"$w$ = {w}", yticks=[0.45 - hue for hue in range(NONE)])
+            name = invented[w][hue + NONE * (column + 2)]
+            ax.text(
+                column + 0.48, 0.45 - hue, name, ha="center", va="center", fontsize=8, color="black"
+            )
+    ax.set(
+        xlim=(0, 2),
+        ylim=(-NONE + 1, 1),
+        title=f"$w$ = {w}",
+        yticks=[0.45 - hue for hue in range(NONE)],
+    )
     ax.set(xticks=(), yticklabels=token_datasets.HUES if w == 0 else [])
     ax.grid(False)
 plots.describe(
-    "Three panels of boxes in nine hues, red to grey from top to bottom, each with an invented colour name. At w = 0 names do "
-    "not fit the hue of their box; at w = 1 and w = 2 most do, such as a name with blue in a blue box."
+    "Three panels of boxes in nine hues, red to grey from top to bottom, each with an invented "
+    "colour name. At w = 0 names do not fit the hue of their box; at w = 1 and w = 2 most do, "
+    "such as a name with blue in a blue box."
 )
 
 # %% [markdown]
@@ -1316,19 +1439,27 @@ plots.describe(
 read_hue = token_models.hue_reader(names.names, names.y)
 hits = {w: float((read_hue(found) == asked).double().mean()) for w, found in invented.items()}
 real = float((read_hue(unseen.names) == unseen.y).double().mean())
-print("asked hue is read: at most 0.2 at w = 0, at least 0.45 at w = 1, at least 0.7 at w = 2:",
-      hits[0] <= 0.2 and hits[1] >= 0.45 and hits[2] >= 0.7)
+print(
+    "asked hue is read: at most 0.2 at w = 0, at least 0.45 at w = 1, at least 0.7 at w = 2:",
+    hits[0] <= 0.2 and hits[1] >= 0.45 and hits[2] >= 0.7,
+)
 fig, (ax,) = plots.figure(width=5.5, height=2.8)
 ax.plot(list(hits), list(hits.values()), color=plots.BLUE, marker="o", label="invented names")
 ax.axhline(real, color=plots.BLACK, ls="--", lw=1, label="real names, held out")
 ax.axhline(1 / NONE, color=plots.BLACK, ls=":", lw=1, label="by chance")
-ax.set(xlabel="guidance scale $w$", ylabel="share with the hue asked for", ylim=(0, 1), xticks=(0, 1, 2, 4))
+ax.set(
+    xlabel="guidance scale $w$",
+    ylabel="share with the hue asked for",
+    ylim=(0, 1),
+    xticks=(0, 1, 2, 4),
+)
 ax.legend(loc="lower right")
 for w in (1, 2, 4):
     print(f"w = {w}: " + textwrap.shorten(", ".join(invented[w][18:30]), 110, placeholder=" …"))
 plots.describe(
-    "The share of invented names whose hue is the one asked for, against w: one in nine at w = 0, more than half at w = 1, "
-    "above eight tenths at w = 2 and 4, beyond the line of real names."
+    "The share of invented names whose hue is the one asked for, against w: one in nine at w = "
+    "0, more than half at w = 1, above eight tenths at w = 2 and 4, beyond the line of real "
+    "names."
 )
 
 # %% [markdown]

@@ -129,7 +129,7 @@ def whole_numbers(answer, case):
     passed="a symbol for each row, and rare ones get their share",
     hints=(
         "Lay the weights of a row side by side as parts of an interval. Which part holds the share u of it?",
-        "cumsum gives the right ends of the parts. Symbol y is passed where its right end is at most u times the total.",
+        "cumsum gives the right ends of the parts. A symbol is passed where its end is at most u times the total.",
         "Count the symbols that are passed: (ends <= mark[..., None]).sum(-1), with ends and mark in double precision.",
     ),
     withhold=("jumps.draw",),
@@ -273,9 +273,7 @@ class Leaving:
     visible=[(1, 4, 9), (2, 3, 7, DOUBLE), (3, 6, 1, DOUBLE), (4, 5, 5)],
     terms=lambda *args: (Leaving(*args),),
     mistakes={
-        "the time was multiplied by the rate; fast states wait less": lambda s: s.jump(
-            -torch.log1p(-s.hold) * s.leave
-        ),
+        "the time was multiplied by the rate; fast states wait less": lambda s: s.jump(-torch.log1p(-s.hold) * s.leave),
         "hold stands where 1 − hold should: the chance of having left by then is 1 − exp(−λτ)": lambda s: s.jump(
             -s.hold.log() / s.leave
         ),
@@ -329,9 +327,7 @@ def masked_where(kept=lambda u, k: u < k, then=lambda z, mask, u: mask):
         "kappa = torch.as_tensor(kappa); reshape it to (-1, 1), and torch.where(uniform < kappa, z, mask).",
     ),
     withhold=("tokens.TokenPath.corrupt", "tokens.TokenPath.sample"),
-    library=lambda z, kappa, mask, uniform: tokens.TokenPath(mask).corrupt(
-        z, torch.full_like(z, mask), kappa, uniform
-    ),
+    library=lambda z, kappa, mask, uniform: tokens.TokenPath(mask).corrupt(z, torch.full_like(z, mask), kappa, uniform),
     judge=whole_numbers,
     visible=[
         (1, (6, 5), 0.35, 4),
@@ -427,8 +423,8 @@ class Turning:
         ),
         "the κ of each sentence was spread along the symbols; it needs the shape (n, 1, 1)": lambda m: m.rate(m.hazard),
         "parentheses are missing: κ̇/(1 − κ) multiplies the target alone": lambda m: (
-            (m.dk / (1 - m.k) * m.target - m.here).to(m.target)
-        ),
+            m.dk / (1 - m.k) * m.target - m.here
+        ).to(m.target),
     },
 )
 def jump_rate(seed, shape, kappa, kappa_dot=None, dtype=SINGLE, kind=""):
@@ -536,9 +532,7 @@ def distinct(seed: int, count: int, places: int, mask: int) -> Tensor:
             one_hot(m.matches.argmax(1), len(m.table)).double()
         ),
         "the likeliest symbol got all the probability": lambda m: one_hot(m.by(m.best).argmax(-1), m.mask).double(),
-        "masked tokens were compared, too; they fit every symbol": lambda m: m.by(
-            (m.matches == m.x.shape[1]).double()
-        ),
+        "masked tokens were compared, too; they fit every symbol": lambda m: m.by((m.matches == m.x.shape[1]).double()),
         "revealed tokens that clash were kept; they count as noise": lambda m: m.shown(m.by(m.best)),
     },
 )
@@ -665,7 +659,7 @@ def filled(answer, case):
     passed="what is given stays, and the rest is filled in",
     hints=(
         "Which places are filled after the first call, and what does the second call see?",
-        "order.split(per_call, dim=1) gives the places of each call, (n, per_call). Ask the denoiser about the x of then.",
+        "order.split(per_call, dim=1) gives the places of each call, (n, per_call). Ask about the x of that moment.",
         "chosen = zeros_like(x, dtype=bool).scatter(1, places, True); replace x where chosen & (x == mask) by draws.",
     ),
     withhold=("unmasking.sample_tokens", "unmasking.Unmasking.step"),
@@ -864,7 +858,7 @@ class Chain:
     passed="one token after the other, in the order that was given",
     hints=(
         "The chain rule of probability holds in any order. What does the denoiser see when token σ_j is asked for?",
-        "Start with masks. For each place of the order: ask, add log p of the true symbol there, and only then reveal it.",
+        "Start with masks. For each place of the order: ask, add log p of the true symbol, and only then reveal it.",
         "denoiser(x)[:, place] has the shape (n, K); pick column z[:, place] with gather. Then x = x.clone(), "
         "x[:, place] = z[:, place].",
     ),
@@ -951,13 +945,11 @@ class Second:
     hints=(
         "Tokens are masked again at the rate 1. At which rate must masks be revealed so that as many go back?",
         "At time t a share κ is shown and 1 − κ is masked: in balance, κ · 1 = (1 − κ) · r.",
-        "For masks: κ/(1 − κ) times p(y|x), and minus κ/(1 − κ) at the mask itself. For shown tokens: 1 at the mask, −1 "
+        "For masks: κ/(1 − κ) times p(y|x), and minus that at the mask itself. For shown tokens: 1 at the mask, −1 "
         "at x. Join them with torch.where.",
     ),
     withhold=("tokens.TokenPath.corrector_rate",),
-    library=lambda probs, x, kappa: (
-        tokens.TokenPath(probs.shape[-1]).corrector_rate(probs, x, kappa).to(probs)
-    ),
+    library=lambda probs, x, kappa: tokens.TokenPath(probs.shape[-1]).corrector_rate(probs, x, kappa).to(probs),
     visible=[
         (1, (5, 3, 4), 0.3**1.5),
         (2, (4, 4, 5), torch.tensor([0.65, 0.2, 0.8, 0.35])),
@@ -1017,7 +1009,7 @@ def normalised(p: Tensor) -> Tensor:
     passed="exaggerated, and still probabilities",
     hints=(
         "What must come back at w = 0, and what at w = 1?",
-        "Mix the logarithms, w of the conditional and 1 − w of the other. What makes probabilities of logarithms again?",
+        "Mix the logarithms, w of the conditional and 1 − w of the other. What turns logarithms into probabilities?",
         "(w * conditional.log() + (1 - w) * unconditional.log()).softmax(-1).",
     ),
     withhold=("sentences.guided_probs",),
@@ -1039,27 +1031,25 @@ def normalised(p: Tensor) -> Tensor:
         "the condition is not used": lambda c, u, w: u,
         "these are logarithms; a softmax makes probabilities of them": lambda c, u, w: w * c.log() + (1 - w) * u.log(),
         "these are logarithms of probabilities; a softmax without log is wanted": lambda c, u, w: (
-            (w * c.log() + (1 - w) * u.log()).log_softmax(-1)
-        ),
-        "the sum was taken over all rows; each row sums to 1": lambda c, u, w: (
-            (p := c**w * u ** (1 - w)) / p.sum()
-        ),
+            w * c.log() + (1 - w) * u.log()
+        ).log_softmax(-1),
+        "the sum was taken over all rows; each row sums to 1": lambda c, u, w: (p := c**w * u ** (1 - w)) / p.sum(),
         "the softmax ran along another axis; the symbols are the last": lambda c, u, w: (
-            (w * c.log() + (1 - w) * u.log()).softmax(0)
-        ),
+            w * c.log() + (1 - w) * u.log()
+        ).softmax(0),
         "the softmax was taken of mixed probabilities, without logarithms": lambda c, u, w: (
-            (w * c + (1 - w) * u).softmax(-1)
-        ),
+            w * c + (1 - w) * u
+        ).softmax(-1),
     },
 )
 def guided_probs(seed, shape, w, dtype=SINGLE):
     """Row by row, with the odds against the first symbol."""
     conditional, free = laws(seed, *shape, dtype=dtype), laws(seed + 1, *shape, dtype=dtype)
     rows = []
-    for c, u in zip(conditional.double().reshape(-1, shape[-1]).tolist(), free.double().reshape(-1, shape[-1]).tolist()):
+    for c, u in zip(
+        conditional.double().reshape(-1, shape[-1]).tolist(), free.double().reshape(-1, shape[-1]).tolist()
+    ):
         odds = [(a / c[0]) ** w * (b / u[0]) ** (1 - w) for a, b in zip(c, u)]
         rows.append([each / math.fsum(odds) for each in odds])
     expected = torch.tensor(rows, dtype=DOUBLE).reshape(shape).to(dtype)
     return Case(f"the tensor of probabilities for w = {w:g}", (conditional, free, w), expected)
-
-

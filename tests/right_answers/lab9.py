@@ -218,7 +218,9 @@ def loss_by_one_hot(model, z, kappa, kappa_dot, mask, uniform):
     logits = model(x)
     log_probs = logits - logits.logsumexp(-1, keepdim=True)
     hidden = (x == mask).to(logits)
-    return -torch.einsum("n,nd,ndk,ndk->", kappa_dot / (1 - kappa), hidden, log_probs, one_hot(z, mask).to(logits)) / len(z)
+    return -torch.einsum(
+        "n,nd,ndk,ndk->", kappa_dot / (1 - kappa), hidden, log_probs, one_hot(z, mask).to(logits)
+    ) / len(z)
 
 
 def likelihood_by_stages(denoiser, z, order, mask):

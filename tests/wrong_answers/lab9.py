@@ -99,10 +99,16 @@ def guided(conditional, unconditional, w):
 
 WRONG = {
     "draw_tokens": {
-        "by torch's own numbers": (lambda p, u: torch.multinomial(p.reshape(-1, p.shape[-1]), 1)[:, 0], "random numbers"),
+        "by torch's own numbers": (
+            lambda p, u: torch.multinomial(p.reshape(-1, p.shape[-1]), 1)[:, 0],
+            "random numbers",
+        ),
         "as floats": (lambda p, u: draw(p, u).double(), "symbols are whole numbers"),
         "as one-hot rows": (lambda p, u: one_hot(draw(p, u), p.shape[-1]), "should have shape"),
-        "two axes alone": (lambda p, u: torch.stack([draw(a, b) for a, b in zip(p, u, strict=True)]), "raised TypeError"),
+        "two axes alone": (
+            lambda p, u: torch.stack([draw(a, b) for a, b in zip(p, u, strict=True)]),
+            "raised TypeError",
+        ),
         "right ends alone": (lambda p, u: p.cumsum(-1), "should have shape"),
         "which are passed": (lambda p, u: p.double().cumsum(-1) <= u[..., None], "should have shape"),
     },
@@ -174,7 +180,10 @@ WRONG = {
         "half detached": (lambda *args: (loss(*args) + loss(*args).detach()) / 2, "the gradient of the loss"),
         "new masks": (lambda u, z, k, d, m, r: loss(u, z, k, d, m, torch.rand_like(r)), "random numbers"),
         "the time, too": (lambda u, *args: loss(lambda x: u(x, args[1]), *args), "raised TypeError"),
-        "one-hot sentences": (lambda u, *args: loss(lambda x: u(one_hot(x, args[3] + 1)), *args), "whole numbers of shape"),
+        "one-hot sentences": (
+            lambda u, *args: loss(lambda x: u(one_hot(x, args[3] + 1)), *args),
+            "whole numbers of shape",
+        ),
         "a guard in the logarithm": (
             lambda *args: loss(*args, ask=lambda logits: (logits.softmax(-1) + 1e-3).log()),
             "nearly right",
