@@ -102,7 +102,7 @@ def colours_of_a_seed(seed: int, quick: bool) -> Numbers:
     train(network, loss, steps=20 if quick else settings["steps"], lr=settings["lr"])
     seconds, read = time.process_time() - begin, token_models.hue_reader(names.names, names.y)
     asked = torch.arange(none).repeat(2 if quick else 60)
-    free, told = token_models.denoiser(network, None, 0.7), token_models.denoiser(network, asked, 0.7)
+    free, told = (token_models.denoiser(network, y, settings["temperature"]) for y in (None, asked))
     found: Numbers = {"CPU seconds of training": seconds}
     for w in (0, 1, 2):
         start = torch.full((len(asked), token_datasets.PLACES), mask)

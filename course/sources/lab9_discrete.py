@@ -153,8 +153,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# One symbol of that kind does not matter. A vocabulary of 100 000 has tens of thousands of them, and such a sampler is
-# then quietly more conservative than its model. From here on numbers for drawing are always in double precision.
+# One symbol of that kind does not matter. A large vocabulary has many thousands of them, and such a sampler is then
+# quietly more conservative than its model. From here on numbers for drawing are always in double precision.
 #
 # ### Rates
 #
@@ -436,7 +436,6 @@ SCHEDULES = {
 }
 T = 0.3
 
-
 one_sentence = torch.tensor([[2, 7]])
 fig, (ax,) = plots.figure(width=5.5, height=2.8)
 times = torch.linspace(0.01, 0.93, 60)
@@ -531,29 +530,21 @@ posterior_of = lab9.answer_or("posterior")
 
 def posterior_rates(path):
     """Rates towards the posterior for all states, at t = 0.3. Uniform noise needs Bayes' rule with the time in it."""
-    every, kappa, kappa_dot = (
-        token_laws.states(path),
-        path.schedule.kappa(T),
-        path.schedule.kappa_dot(T),
-    )
+    every, schedule = token_laws.states(path), path.schedule
     if path.masked:
         probs = path.clean(posterior_of(every, BOARD, 8), every)  # revealed tokens stay, for sure
     else:
         probs = sentences.Sentences(BOARD, path, dtype=torch.float64).posterior(every, T)
-    return rate(probs, every, kappa, kappa_dot)
+    return rate(probs, every, schedule.kappa(T), schedule.kappa_dot(T))
 
 
 def averaged_rates(path):
     """Conditional rates, averaged over p(z | x) by Bayes' rule, one sentence of the board after the other."""
-    every, kappa, kappa_dot = (
-        token_laws.states(path),
-        path.schedule.kappa(T),
-        path.schedule.kappa_dot(T),
-    )
+    every, schedule = token_laws.states(path), path.schedule
     joint = torch.stack([path.prob(every, z.expand_as(every), T) for z in BOARD], 1)
     weights = joint / joint.sum(1, keepdim=True)
     targets = [one_hot(z.expand_as(every), path.symbols).double() for z in BOARD]
-    each = [rate(target, every, kappa, kappa_dot) for target in targets]
+    each = [rate(target, every, schedule.kappa(T), schedule.kappa_dot(T)) for target in targets]
     return torch.einsum("sz,zsdy->sdy", weights, torch.stack(each))
 
 
@@ -773,7 +764,7 @@ def most_certain_first(n, per_call):
 def valid(x):
     return float(token_datasets.is_sudoku(x).double().mean())
 
-
+# %%
 N = 2000
 one_by_one = write(sudoku, masks_of(2880, 16, 4), 4, 1)
 per_call = [16, 8, 4, 2]
@@ -790,21 +781,10 @@ print(f"16 steps in time: valid share within 0.57 and 0.65: {0.57 <= in_time[16]
 
 
 def plot_in_time(ax):
-    ax.plot(
-        steps,
-        list(in_time.values()),
-        color=plots.RED,
-        ls="--",
-        marker="^",
-        label="even steps in time",
-    )
-    ax.set(
-        xscale="log",
-        xlabel="calls of the denoiser",
-        ylabel="share of valid grids",
-        ylim=(-0.04, 1.05),
-    )
-    ax.set(xticks=steps, xticklabels=steps)
+    shares = list(in_time.values())
+    ax.plot(steps, shares, color=plots.RED, ls="--", marker="^", label="even steps in time")
+    ax.set(xlabel="calls of the denoiser", ylabel="share of valid grids", ylim=(-0.04, 1.05))
+    ax.set(xscale="log", xticks=steps, xticklabels=steps)
     ax.minorticks_off()
 
 
@@ -842,7 +822,9 @@ for title, seed in (("four clues", 4), ("four others", 2)):
     found = {tuple(row) for row in solutions.tolist()}
     fits = int((puzzle == GRIDS)[:, puzzle != 4].all(1).sum())
     puzzles[title] = puzzle, solutions[0]
-    print(f"{title}, grids that fit: {fits}; {len(found)} found in 400 draws, {valid(solutions):.0%} valid")
+    print(
+        f"{title}, grids that fit: {fits}; {len(found)} found in 400 draws, {valid(solutions):.0%} valid"
+    )
 
 fig, axes = plots.figure(columns=4, width=2.2, height=2.5)
 for k, (title, (puzzle, solved)) in enumerate(puzzles.items()):
@@ -906,21 +888,13 @@ change = token_laws.law(path, T, BOARD) @ token_laws.whole_matrix(path, rates)
 print("p_t Q = 0 on the board, below 1e-12:", bool(change.abs().max() < 1e-12))
 sudoku_path, corrected = tokens.TokenPath(4), {}
 for n in steps:
-    generator = seeded(2)
-    x = masks_of(N, 16, 4)
-    x = unmasking.sample_tokens(
-        lambda x, t: sudoku(x), sudoku_path, x, n, churn=3.0, generator=generator
-    )
+    ask, start = lambda x, t: sudoku(x), masks_of(N, 16, 4)
+    x = unmasking.sample_tokens(ask, sudoku_path, start, n, churn=3.0, generator=seeded(2))
     corrected[n] = valid(x)
 print("16 steps: at least 0.1 more valid grids with c = 3:", corrected[16] >= in_time[16] + 0.1)
 fig, (ax,) = plots.figure(width=6, height=3.2)
-ax.plot(
-    steps,
-    list(corrected.values()),
-    color=plots.BLUE,
-    marker="o",
-    label="with the corrector, $c = 3$",
-)
+shares = list(corrected.values())
+ax.plot(steps, shares, color=plots.BLUE, marker="o", label="with the corrector, $c = 3$")
 plot_in_time(ax)
 ax.legend()
 plots.describe(
@@ -979,8 +953,6 @@ def masked_cross_entropy(model, z, kappa, kappa_dot, mask, uniform):
 
 # %%
 loss_of = lab9.answer_or("masked_cross_entropy")
-
-
 exact_grids = sentences.Sentences(GRIDS, sudoku_path, dtype=torch.float64)
 for name, ask, z, mask, count in (
     ("board", lambda x: posterior_of(x, BOARD, 8), BOARD[5], 8, 32),
@@ -1000,7 +972,10 @@ found = loss_of(
     8,
     uniforms(generator, z.shape),
 )
-print("the loss, at 20 000 random times, is within 0.2 of ln 32:", bool(abs(found - math.log(32)) < 0.2))
+print(
+    "the loss, at 20 000 random times, is within 0.2 of ln 32:",
+    bool(abs(found - math.log(32)) < 0.2),
+)
 
 # %% [markdown]
 # **Training.** The data are the 10 000 sums `aa+bb=ccc`: seven digits, since the signs are always the same. Half of the
@@ -1026,17 +1001,10 @@ network = token_models.TokenMLP(10, 7)
 _ = training.train(network, sum_loss, steps=settings["steps"], lr=settings["lr"])
 network_says = token_models.denoiser(network)
 
-
 fig, (ax,) = plots.figure(width=6.5, height=2.9)
 history = torch.tensor(network.history).unfold(0, 50, 10).mean(dim=1)
-ax.plot(
-    50 + 10 * torch.arange(len(history)),
-    history,
-    color=plots.BLUE,
-    ls="-",
-    lw=1,
-    label="loss (mean of 50 steps)",
-)
+number = 50 + 10 * torch.arange(len(history))
+ax.plot(number, history, color=plots.BLUE, ls="-", lw=1, label="loss (mean of 50 steps)")
 ax.axhline(math.log(10_000), color=plots.BLACK, ls="--", label="ln 10 000: the entropy of all sums")
 ax.axhline(math.log(5000), color=plots.BLACK, ls=":", label="ln 5000: remembering")
 at_the_end = token_laws.estimated_bound(network_says, held_out, 10)
@@ -1079,27 +1047,11 @@ share = {
     for name, x in (("table", by_table), ("network", by_network))
 }
 fig, (ax,) = plots.figure(width=5.5, height=3.2)
-ax.plot(
-    list(calls.values()),
-    share["table"],
-    color=plots.BLACK,
-    ls="-",
-    label="the exact table of all sums",
-)
-ax.plot(
-    list(calls.values()),
-    share["network"],
-    color=plots.RED,
-    ls="",
-    marker="o",
-    ms=8,
-    label="the network",
-)
+asked = list(calls.values())
+ax.plot(asked, share["table"], color=plots.BLACK, ls="-", label="the exact table of all sums")
+ax.plot(asked, share["network"], color=plots.RED, ls="", marker="o", ms=8, label="the network")
 ax.set(
-    xlabel="calls for seven digits",
-    ylabel="share of right sums",
-    xticks=list(calls.values()),
-    ylim=(-0.03, 1.05),
+    xlabel="calls for seven digits", ylabel="share of right sums", xticks=asked, ylim=(-0.03, 1.05)
 )
 ax.legend(loc="lower right")
 plots.describe(
@@ -1235,8 +1187,8 @@ for what, hidden in (("sums", [4, 5, 6]), ("differences", [2, 3])):
 
 # %% [markdown]
 # Half of the sums were never seen, and yet their results, and their differences, are found nearly always. The last
-# pattern is an honest limit: `__+__=198` has the one solution `99+99`, and a result like it was shown with both numbers
-# hidden in a handful of batches at most.
+# pattern is an honest limit: `__+__=198` has the one solution `99+99`, and results like it hardly ever came up with both
+# numbers hidden.
 #
 # **Temperature.** Divide the logits by a number $T < 1$ before the softmax, and likely symbols become likelier. Here
 # all sums are equally likely, so nothing is lost by it; with text, variety is.
@@ -1305,8 +1257,6 @@ early, late = (uniform_board.posterior(every, t) for t in (0.3, 0.6))
 print(
     f"the posterior at t = 0.3 and 0.6 differs by up to {float((early - late).abs().max()):.2f}; with masks by 0"
 )
-
-
 print(f"entropy of the board: ln 32 = {math.log(32):.3f}")
 print(
     f"bound with masks:     {token_laws.exact_bound(lambda x: posterior_of(x, BOARD, 8), BOARD[5], 8):.3f}"
@@ -1347,7 +1297,7 @@ with_label, without = (
 )
 print(f"{len(names.names)} names to learn from, {len(unseen.names)} held out")
 print("knowing the hue lowers the bound on held-out names:", with_label < without)
-free = token_models.denoiser(speller, temperature=0.7)
+free = token_models.denoiser(speller, temperature=colours["temperature"])
 gaps = token_datasets.letters("__sty ____").repeat(200, 1)
 found = [token_datasets.name_of(row) for row in write(free, gaps, LETTER_MASK, 1)]
 favourites = sorted(set(found), key=lambda name: (-found.count(name), name))[:4]
@@ -1386,19 +1336,19 @@ def guided_probs(conditional, unconditional, w):
 
 # %% [markdown]
 # **Swatches.** Each box has the hue that was asked for, and a name that the network made up for it, letter by letter at
-# temperature 0.7. At $w = 0$ names and hues have nothing to do with each other. At $w = 1$ many fit. At $w = 2$ more do,
+# temperature 0.5. At $w = 0$ names and hues have nothing to do with each other. At $w = 1$ many fit. At $w = 2$ more do,
 # but the language suffers. (The hue "orange" holds the browns, too.)
 
 # %%
 mixed = lab9.answer_or("guided_probs")
 asked = torch.arange(NONE).repeat(60)
-told = token_models.denoiser(speller, asked, temperature=0.7)
+told = token_models.denoiser(speller, asked, colours["temperature"])
 
 
 def invent(w):
     """Names for the hues asked for, at guidance scale w."""
     x = masks_of(len(asked), token_datasets.PLACES, LETTER_MASK)
-    x = write(lambda x: mixed(told(x), free(x), w), x, LETTER_MASK, 1, seed=7)
+    x = write(lambda x: mixed(told(x), free(x), w), x, LETTER_MASK, 1, seed=8)
     return [token_datasets.name_of(row) for row in x]
 
 
@@ -1410,7 +1360,7 @@ for ax, w in zip(axes, (0, 1, 2)):
         color = hsv_to_rgb((ANGLES[hue] / 360, 0.5, 0.95)) if hue < 8 else (0.8, 0.8, 0.8)
         for column in (0, 1):
             ax.add_patch(plots.plt.Rectangle((column, -hue), 0.97, 0.9, color=color))
-            name = invented[w][hue + NONE * (column + 2)]
+            name = invented[w][hue + NONE * column]
             ax.text(
                 column + 0.48, 0.45 - hue, name, ha="center", va="center", fontsize=8, color="black"
             )
