@@ -94,4 +94,5 @@ def plot_sudoku(ax: Axes, grid: Tensor, given: Tensor | None = None) -> Axes:
         text = str(symbol + 1) if symbol < 4 else ""
         ax.text(cell % 4 + 0.5, cell // 4 + 0.5, text, ha="center", va="center", fontsize=16, **style)
     ax.set(xlim=(-0.04, 4.04), ylim=(4.04, -0.04), xticks=(), yticks=(), aspect="equal")
+    ax.spines[:].set_visible(False)
     return ax

@@ -815,7 +815,7 @@ plots.describe(
 # %%
 grid = GRIDS[100]
 puzzles = {}
-for title, seed in (("four clues", 4), ("four others", 2)):
+for title, seed in (("four clues", 4), ("four other clues", 2)):
     order = torch.randperm(16, generator=seeded(seed))
     puzzle = torch.where(order.argsort() < 4, grid, 4)
     solutions = write(sudoku, puzzle.repeat(400, 1), 4, 1, seed=seed)
@@ -1057,7 +1057,7 @@ ax.legend(loc="lower right")
 plots.describe(
     "The share of right sums against the number of calls, for the exact table of all sums as a "
     "line and for the trained network as points. Both are near 0 in one call, near a third in "
-    "two, above six tenths in four; in seven calls the table is always right and the network in "
+    "two, about six tenths in four; in seven calls the table is always right and the network in "
     "about 95 of 100 cases. The points lie close to the line."
 )
 
@@ -1371,6 +1371,7 @@ for ax, w in zip(axes, (0, 1, 2)):
         yticks=[0.45 - hue for hue in range(NONE)],
     )
     ax.set(xticks=(), yticklabels=token_datasets.HUES if w == 0 else [])
+    ax.tick_params(length=0)
     ax.grid(False)
 plots.describe(
     "Three panels of boxes in nine hues, red to grey from top to bottom, each with an invented "
@@ -1400,7 +1401,7 @@ ax.set(
     ylim=(0, 1),
     xticks=(0, 1, 2, 4),
 )
-ax.legend(loc="lower right")
+ax.legend(loc="center right")
 for w in (1, 2, 4):
     print(f"w = {w}: " + textwrap.shorten(", ".join(invented[w][18:30]), 110, placeholder=" …"))
 plots.describe(
