@@ -1188,7 +1188,7 @@ for what, hidden in (("sums", [4, 5, 6]), ("differences", [2, 3])):
 # %% [markdown]
 # Half of the sums were never seen, and yet their results, and their differences, are found nearly always. The last
 # pattern is an honest limit: `__+__=198` has the one solution `99+99`, and results like it hardly ever came up with both
-# numbers hidden.
+# numbers masked.
 #
 # **Temperature.** Divide the logits by a number $T < 1$ before the softmax, and likely symbols become likelier. Here
 # all sums are equally likely, so nothing is lost by it; with text, variety is.
