@@ -9,9 +9,9 @@
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
 # your code, run the cell, then run the check below it. A figure or a table follows. It uses your function once its
-# check has passed, and fmlab's until then, so you can always read on. The core, exercises
-# {exercise:draw_tokens} to {exercise:any_order_log_likelihood} without the one marked *further*, takes about two hours. Two cells train a
-# network: they take about 20 and 15 seconds. Stuck? `lab9.hint("jump_rate")` gives up to three hints, one at a time.
+# check has passed, and fmlab's until then, so you can always read on. The core, sections 1 to 7 without exercise
+# {exercise:corrector_rate}, takes about two hours; what is marked *further* can be left out. Two cells train a network:
+# they take about 20 and 15 seconds. Stuck? `lab9.hint("jump_rate")` gives up to three hints, one at a time.
 #
 # **Notation.** As before $t = 0$ is noise, $t = 1$ is data, and $z$ is a data point.
 #
@@ -1264,7 +1264,7 @@ print(
 print(f"bound, uniform noise: {token_laws.uniform_bound(BOARD, 8, BOARD[5]):.2f}")
 
 # %% [markdown]
-# ## 8 · Colours that do not exist
+# ## 8 · Further (optional): colours that do not exist
 #
 # To end with, real words. Some years ago the readers of the web comic *xkcd* named colours, and matplotlib knows their
 # favourites: "dusty rose", "robin egg blue", "perrywinkle". We take the 839 names of at most 14 letters as a
