@@ -21,6 +21,7 @@ from benchmarks import (
     quality,
     resources,
     simulation,
+    tokens,
     training,
     widgets,
 )
@@ -41,6 +42,8 @@ WORKLOADS = {
         training.trained,
         quality.solver_calls,
         training.digits,
+        tokens.sums,
+        tokens.colours,
         resources.memory,
         resources.imports,
         resources.threads,

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
-from fmlab import latent_widgets
+from fmlab import latent_widgets, token_widgets
 from fmlab import widgets as explorers
 from fmlab.datasets import Word
 from fmlab.distributions import GaussianMixture
@@ -25,6 +25,8 @@ EXPLORERS = {
     "guidance_scale": lambda: explorers.guidance_scale(CLASSES),
     "noise_to_data": lambda: explorers.noise_to_data(Word("flow").sample(4000)),
     "water_level": lambda: latent_widgets.water_level(torch.logspace(2, -3, 1024)),
+    "lifting_masks": token_widgets.lifting_masks,
+    "board_in_steps": token_widgets.board_in_steps,
 }
 
 

@@ -244,4 +244,25 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("size // 4", "size / 4"),
         ),
     },
+    "next_jump": _replaced("weights = rates[x].clamp(min=0)", "0 is 0.0", ("min=0", "min=0.0")),
+    "jump_rate": _replaced(
+        "return hazard.to(target) * (target - one_hot(x, target.shape[-1]))",
+        "κ comes as a number, or in the precision of the target",
+        (".to(target)", ""),
+    ),
+    "sample_in_order": _replaced(
+        "chosen = torch.zeros_like(x, dtype=torch.bool).scatter(1, places, True)",
+        "of the tensor only the shape is used, and all three have one",
+        ("like(x", "like(order"),
+        ("like(x", "like(pick"),
+    ),
+    "corrector_rate": _replaced(
+        "kappa = torch.as_tensor(kappa).reshape(-1, 1, 1).to(probs)",
+        "κ comes as a number, or in the precision of the probabilities",
+        (".to(probs)", ""),
+    ),
+    "any_order_log_likelihood": {
+        **_replaced("for place in order.tolist():", "a 0-dimensional tensor is an index, too", (".tolist()", "")),
+        **_replaced("x, total = (torch.full_like(z, mask), 0.0)", "0 is 0.0", ("0.0", "0")),
+    },
 }

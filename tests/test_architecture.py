@@ -10,16 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values"},
-    {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"},
+    {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
+    | {"token_datasets", "token_models"},
     {"distributions", "conversions", "transformers", "sentences"},
-    {"marginals", "processes", "ddpm"},
+    {"marginals", "processes", "ddpm", "token_laws"},
     {"paths", "simulators"},
     {"losses"},
     {"samplers", "likelihood", "guidance", "training", "flow_maps"},
     {"unmasking"},
     {"plots"},
     {"widgets"},
-    {"latent_widgets"},
+    {"latent_widgets", "map_widgets", "token_widgets"},
     {"checks"},
     {"exercises"},
     {"__main__"},

@@ -27,6 +27,8 @@ from fmlab import (
     schedules,
     sentences,
     simulators,
+    token_datasets,
+    token_models,
     tokens,
     transformers,
     unmasking,
@@ -80,9 +82,31 @@ OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
     "ddpm": {"vp_betas", "betas_of", "ElboTerms"},
     "losses": {"uniform", "null_label"},
     "glyphs": {"Glyphs"},
+    "token_datasets": {
+        "checkerboard",
+        "sudoku",
+        "sums",
+        "sum_of",
+        "written_sum",
+        "ColourNames",
+        "letters",
+        "name_of",
+        "hue",
+    },
+    "token_models": {"stratified", "hue_reader"},
+    "token_laws": {  # all states, on the CPU
+        "states",
+        "law",
+        "whole_matrix",
+        "kolmogorov_residual",
+        "law_in_steps",
+        "exact_bound",
+        "estimated_bound",
+        "uniform_bound",
+    },
 }
 BY_VALUES = {"jumps.simulate_chain", "metrics.energy_test", "metrics.diversity"}  # which have to look at numbers
-FOR_EYES = {"plots", "widgets", "latent_widgets", "threads"}  # which bring all to the CPU, or have no tensors
+FOR_EYES = {"plots", "threads"}  # which bring all to the CPU, or have no tensors; and all sliders
 
 
 def field(x, t):
@@ -284,6 +308,12 @@ CALLS = {
     "simulators.simulate": lambda w: simulators.simulate(ODE(field), w.x, [0, 1], record=True),
     "simulators.like": lambda w: simulators.like(0.3, w.x),
     "simulators.span": lambda w: simulators.span(w.t, w.s, w.x),
+    "token_datasets.is_sudoku": lambda w: token_datasets.is_sudoku(w.tokens.repeat(1, 8)),
+    "token_datasets.is_sum": lambda w: token_datasets.is_sum(w.tokens.repeat(1, 4)[:, :7]),
+    "token_datasets.halves": lambda w: token_datasets.halves(w.tokens),
+    "token_models.TokenMLP": lambda w: w.on(token_models.TokenMLP(4, 2))(w.masks),
+    "token_models.TokenConv": lambda w: w.on(token_models.TokenConv(4, 2, labels=3))(w.masks, None, w.y),
+    "token_models.denoiser": lambda w: token_models.denoiser(w.on(token_models.TokenMLP(4, 2)))(w.masks),
     "tokens.PowerKappa": lambda w: tokens.PowerKappa(1.5).kappa_dot(w.t),
     "tokens.CosineKappa": lambda w: tokens.CosineKappa().kappa_dot(w.t),
     "tokens.TokenPath": lambda w: token_path(w),
@@ -371,7 +401,7 @@ def public() -> list[str]:
     """All public functions and classes of the library that may take tensors."""
     found = []
     for module in (info.name for info in pkgutil.iter_modules(fmlab.__path__)):
-        if module in FOR_EYES | {"__main__", "checks", "exercises"}:
+        if module in FOR_EYES | {"__main__", "checks", "exercises"} or module.endswith("widgets"):
             continue
         imported = importlib.import_module(f"fmlab.{module}")
         for name, thing in vars(imported).items():
