@@ -11,7 +11,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import checks, densities, grading, growth, notebooks, quality, resources, simulation, training, widgets
+from benchmarks import (
+    checks,
+    densities,
+    flow_maps,
+    grading,
+    growth,
+    notebooks,
+    quality,
+    resources,
+    simulation,
+    training,
+    widgets,
+)
 from benchmarks.measure import measure, ratios, table, verdicts
 
 WORKLOADS = {
@@ -28,6 +40,7 @@ WORKLOADS = {
         training.time_to_quality,
         training.trained,
         quality.solver_calls,
+        flow_maps.few_calls,
         training.digits,
         resources.memory,
         resources.imports,

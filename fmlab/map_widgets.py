@@ -42,7 +42,7 @@ def chord_on_a_line(mixture: GaussianMixture) -> Explorer:
         ax.plot([s, t], [x, end], color=plots.RED, ls="--", marker="o", lw=2, label="chord")
         straight = [x, x + (t - s) * velocity]
         ax.plot([s, t], straight, color=plots.BLACK, ls=":", lw=1.6, label="velocity of the start")
-        ax.set(xlim=(-0.02, 1.02), ylim=(-3, 3), xlabel="time", ylabel="state")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-3, 3.9), xlabel="time", ylabel="state")
         mean = f"{(end - x) / (t - s):.2f}" if t != s else f"{velocity:.2f}"
         ax.set_title(f"s = {s:.2f}, t = {t:.2f}: average velocity {mean}, velocity of the start {velocity:.2f}")
         ax.legend(loc="upper left")
@@ -55,7 +55,7 @@ def chord_on_a_line(mixture: GaussianMixture) -> Explorer:
         draw,
         s=FloatSlider(value=0.0, min=0, max=1, step=0.02, description="from time s"),
         t=FloatSlider(value=1.0, min=0, max=1, step=0.02, description="to time t"),
-        x=FloatSlider(value=0.5, min=-2, max=2, step=0.05, description="state x"),
+        x=FloatSlider(value=-0.4, min=-2, max=2, step=0.05, description="state x"),
     )
 
 

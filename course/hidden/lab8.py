@@ -59,7 +59,7 @@ shortcut_loss = [
         (3, 1, 3, 4),
         DOUBLE,
     ),
-    (torch.tensor([0.35, 0.57]), torch.tensor([1.0, 0.57]), (2, 3, 2, 2)),
+    (torch.tensor([0.35, 0.57]), torch.tensor([0.5, 0.57]), (2, 3, 2, 2)),
 ]
 
 distribution_matching_loss = [

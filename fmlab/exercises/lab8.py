@@ -99,6 +99,14 @@ def gap(s, t, x):
     return coefficient(t - s, x)
 
 
+FLAT = "times are shaped for points alone; coefficient(t, x) fits any x"
+
+
+def for_points(value, x):
+    """`coefficient` for x: (n, d) alone."""
+    return value.reshape(-1, 1)
+
+
 def squares(error: Tensor) -> Tensor:
     """‖error‖² of each row: (n,)."""
     return error.flatten(1).square().sum(1)
@@ -113,6 +121,7 @@ TOTALS = {  # mistakes of every loss: how errors become one number
     "the losses of the batch were summed, not averaged": lambda error: error.square().sum(),
     "there is a factor ½ too many": lambda error: mean_square(error) / 2,
     "the norm was not squared": lambda error: squares(error).sqrt().mean(),
+    "images are summed over axis 1 alone; flatten(1) first": lambda error: error.square().sum(1).mean(),
     "images are summed over the last axis alone; flatten(1) first": lambda error: error.square().sum(-1).mean(),
 }
 
@@ -132,11 +141,12 @@ def gaussian_map(
     centre=lambda t, mean: t * mean,
     end=None,
     order=lambda s, t: (s, t),
+    shape=coefficient,
 ):
     """The flow map of Gaussian data with another ratio of spreads, spread or centre. end: another one at the time t."""
 
     def answer(x, s, t, mean, std):
-        s, t = (coefficient(torch.as_tensor(time, dtype=x.dtype), x) for time in order(s, t))
+        s, t = (shape(torch.as_tensor(time, dtype=x.dtype), x) for time in order(s, t))
         arrival = (end or centre)(t, mean)
         return arrival + ratio(spread(s, std), spread(t, std)) * (x - centre(s, mean))
 
@@ -179,6 +189,10 @@ def gaussian_map(
         "the noise is missing in σ_t": gaussian_map(spread=lambda t, std: t * std + 1e-12),
         "s and t are exchanged: this is the way back": gaussian_map(order=lambda s, t: (t, s)),
         "t and 1 − t are exchanged": gaussian_map(order=lambda s, t: (1 - s, 1 - t)),
+        FLAT: gaussian_map(shape=for_points),
+        "times of shape (n,) meet states (n, …); coefficient(t, x) gives them the shape": gaussian_map(
+            shape=lambda t, x: t
+        ),
         "the first times were used for all rows": gaussian_map(
             order=lambda s, t: [torch.as_tensor(time).reshape(-1)[0] for time in (s, t)]
         ),
@@ -266,7 +280,7 @@ def inverted(
         ("one", 1, 0.0, 1.0, DOUBLE),
         ("two", 4, 1.0, 0.35),
         ("left", 6, 0.3, 0.95),
-        ("right", 4, 0.9, 0.25),
+        ("right", 4, 0.25, 0.9),
     ],
     mistakes={
         "s and t are exchanged: this is F_s⁻¹(F_t(x))": lambda cdf, x, s, t: inverted()(cdf, x, t, s),
@@ -337,6 +351,7 @@ def one_call_each(answer, case):
         ([0.0, 1.0], (1, 3)),
     ],
     mistakes={
+        "the times were sorted; they may fall": chained(grid=lambda times: torch.as_tensor(times).sort().values),
         "these are Euler's steps: v was asked about (s, s)": chained(lambda s, t, *_: (s, s)),
         "v was asked about (t, t)": chained(lambda s, t, *_: (t, t)),
         "v was asked about (t, s): the time where it starts comes first": chained(lambda s, t, *_: (t, s)),
@@ -365,7 +380,8 @@ def sample_by_map(grid, shape, dtype=SINGLE):
     later = torch.cat([growth.flip(0).cumprod(0).flip(0)[1:], torch.ones(1, dtype=dtype)])
     expected = growth.prod() * x0 + (shift * later).sum()
     v = Field(lambda x, s, t: (0.4 + s) * x - 0.7 * t)
-    return Case(f"the state at the last of {len(ts)} times", (v, x0, grid), expected)
+    own = grid if isinstance(grid, Tensor) else list(grid)  # a list may be sorted in place
+    return Case(f"the state at the last of {len(ts)} times", (v, x0, own), expected)
 
 
 # --- its equations ----------------------------------------------------------------------------------------------------
@@ -405,6 +421,8 @@ BATCHES = [(*PAIRS[5], (5, 3)), (*PAIRS[4], (4, 1, 2, 3), DOUBLE), (*PAIRS[3], (
         "the field is taken at x; it belongs where the jump ends, at X_{s,t}(x)": lagrangian(at=lambda moved, x: x),
         "the field is taken at the time s; the jump ends at t": lagrangian(time=lambda s, t: s),
         "the field is taken where the jump starts, at x and s": lagrangian(at=lambda y, x: x, time=lambda s, t: s),
+        "the field is taken at the first time for all rows": lagrangian(time=lambda s, t: t[0]),
+        "the residual was squared": lambda *args: lagrangian()(*args).square(),
         "the derivative is with respect to s": lagrangian((0, 1, 0)),
         "both times were moved: the tangent of s is 0": lagrangian((0, 1, 1)),
         "field and rate were added": lagrangian(sign=1),
@@ -461,6 +479,7 @@ def eulerian(way=lambda X, u, x, s, t: (u(x, s), 1, 0), sign=1):
         "∇X u is missing: the tangent of x is u": eulerian(lambda X, u, x, s, t: (0, 1, 0)),
         "the derivative is with respect to t, not s": eulerian(lambda X, u, x, s, t: (u(x, s), 0, 1)),
         "both times were moved; t stands still": eulerian(lambda X, u, x, s, t: (u(x, s), 1, 1)),
+        "the field is taken at the first time for all rows": eulerian(lambda X, u, x, s, t: (u(x, s[0]), 1, 0)),
         "the field is taken at the time t; the start is at s": eulerian(lambda X, u, x, s, t: (u(x, t), 1, 0)),
         "the field is taken where the jump ends": eulerian(lambda X, u, x, s, t: (u(X(x, s, t), t), 1, 0)),
         "the tangent of x is 1; it is the field u": eulerian(lambda X, u, x, s, t: (1, 1, 0)),
@@ -487,6 +506,7 @@ def halved(
     step=lambda s, m, t: m - s,
     first=lambda v, x, s, m, t: v(x, s, m),
     mean=lambda a, b: (a + b) / 2,
+    shape=coefficient,
 ):
     """Two steps made into one, with another second velocity, middle, step between them, first velocity or mean."""
 
@@ -495,7 +515,7 @@ def halved(
         s, t = (torch.as_tensor(time, dtype=x.dtype) for time in (s, t))
         m = middle(s, t)
         one = first(v, x, s, m, t)
-        y = x + coefficient(step(s, m, t), x) * one
+        y = x + shape(step(s, m, t), x) * one
         return mean(one, second(v, x, y, s, m, t))
 
     return answer
@@ -536,6 +556,7 @@ HALVED = {
     ],
     mistakes=HALVED
     | {
+        FLAT: halved(shape=for_points),
         "this is v of the whole step; make two half steps": halved(
             lambda v, x, y, s, m, t: v(x, s, t), first=lambda v, x, s, m, t: v(x, s, t)
         ),
@@ -692,6 +713,7 @@ TURNED = {
     visible=BATCHES,
     mistakes=TURNED
     | {
+        FLAT: turned(factor=lambda s, t, x: for_points(t - s, x)),
         "the field was asked at the time t; the start is at s": turned(field=lambda u, x, s, t: u(x, t)),
         "the factor is t; it is t − s": turned(factor=lambda s, t, x: coefficient(t, x)),
     },
@@ -735,6 +757,7 @@ def arriving(
         "the field is taken at the time s; the jump ends at t": arriving(time=lambda s, t: s),
         "the field is taken where the jump starts, at x and s": arriving(lambda moved, x: x, lambda s, t: s),
         "the factor t − s is missing": arriving(factor=lambda s, t, x: 1),
+        FLAT: arriving(factor=lambda s, t, x: for_points(t - s, x), jump=lambda s, t, x: for_points(t - s, x)),
         "the factor is t; it is t − s": arriving(factor=lambda s, t, x: coefficient(t, x)),
         "the derivative is with respect to s; here t moves": arriving(tangent=(0, 1, 0)),
         "both times were moved; here t alone": arriving(tangent=(0, 1, 1)),
@@ -762,6 +785,7 @@ def from_data(
     total=mean_square,
     start=lambda s, t: s,
     anchored=None,
+    shape=coefficient,
 ):
     """A loss on data and noise: a regression of v(x_s, s, t) on a target of v, z − ε, x, s and t.
 
@@ -769,7 +793,7 @@ def from_data(
     """
 
     def answer(v, z, noise, s, t):
-        x, way = state(z, noise, coefficient(start(s, t), z)), velocity(z, noise)
+        x, way = state(z, noise, shape(start(s, t), z)), velocity(z, noise)
         goal = stop(target(v, way, x, s, t))
         if anchored:
             goal = torch.where(coefficient(anchored(s, t), x), way, goal)
@@ -797,6 +821,7 @@ def mean_flow(**others):
 
 
 ON_PATH = {
+    FLAT: {"shape": for_points},
     "the velocity is ε − z, the way back to noise": {"velocity": lambda z, e: e - z},
     "the velocity is z; it is z − ε": {"velocity": lambda z, e: z},
     "s and 1 − s are exchanged in x_s": {"state": lambda z, e, s: (1 - s) * z + s * e},
@@ -910,6 +935,10 @@ EQUAL = {  # times s ≤ t, some of which are equal
     | {
         "the anchor is missing: where s = t the target is z − ε": shortcut(anchored=lambda s, t: s != s),
         "all rows are compared with z − ε; where s < t the target is two steps": shortcut(anchored=lambda s, t: s == s),
+        "rows whose s and t are near to each other were anchored; s = t is asked": shortcut(
+            anchored=lambda s, t: t - s < 0.3
+        ),
+        "the rows with s = 0 were anchored; s = t is asked": shortcut(anchored=lambda s, t: s == 0),
         "the two kinds of rows are exchanged": shortcut(anchored=lambda s, t: s != t),
         "the second velocity was taken at x; the second step starts where the first ended": shortcut(
             half={"second": lambda v, x, y, s, m, t: v(x, m, t)}
@@ -944,11 +973,12 @@ def matching(
     product=lambda push, x, noisy: push * x,
     total=lambda each: each.flatten(1).sum(1).mean(),
     time=lambda t: t,
+    shape=coefficient,
 ):
     """A distribution matching loss with another difference, stop, state, weight, product or mean."""
 
     def answer(teacher, fake, x, noise, t):
-        own = coefficient(t, x)
+        own = shape(t, x)
         noisy = state(x, noise, own)
         push = stop(weigh(own) * difference(fake(noisy, time(t)), teacher(noisy, time(t))))
         return total(product(push, x, noisy))
@@ -984,6 +1014,7 @@ def frozen(answer, case):
         ((1, 4), times(1)),
     ],
     mistakes={
+        FLAT: matching(shape=for_points),
         "the sign is reversed: samples are driven away from the data": matching(lambda fake, teacher: teacher - fake),
         "the fields were added": matching(lambda fake, teacher: fake + teacher),
         "the teacher alone pushes; subtract it from the fake field": matching(lambda fake, teacher: -teacher),
@@ -999,6 +1030,7 @@ def frozen(answer, case):
         "the fields were given the time 1 − t": matching(time=lambda t: 1 - t),
         "the mean was taken over coordinates too; sum over them": matching(total=lambda each: each.mean()),
         "the batch was summed, not averaged": matching(total=lambda each: each.sum()),
+        "images are summed over axis 1 alone; flatten(1) first": matching(total=lambda each: each.sum(1).mean()),
         "images are summed over the last axis alone; flatten(1) first": matching(
             total=lambda each: each.sum(-1).mean()
         ),

@@ -45,17 +45,16 @@ def jumps_twice(v, x0, times):
     return x
 
 
-def by_difference(X, u, x, s, t, h=1e-2):
-    return (X(x, s, t + h) - X(x, s, t - h)) / (2 * h) - u(X(x, s, t), t)
+def by_difference(X, u, x, s, t, h=0.01):
+    return (X(x, s, t + h) - X(x, s, t)) / h - u(X(x, s, t), t)
 
 
 def rates(X, u, x, s, t):
     return jvp(lambda t: X(x, s, t), (t,), (torch.ones_like(t),))
 
 
-def start_by_difference(X, u, x, s, t, h=1e-2):
-    velocity = coefficient(torch.full_like(s, h), x) * u(x, s)
-    return (X(x + velocity, s + h, t) - X(x - velocity, s - h, t)) / (2 * h)
+def start_by_difference(X, u, x, s, t, h=0.01):
+    return (X(x + h * u(x, s), s + h, t) - X(x, s, t)) / h
 
 
 def two_steps(v, x, s, t, graph=False, shape=coefficient):
@@ -135,8 +134,6 @@ def half_detached(loss):
 
 WRONG = {
     "gaussian_flow_map": {
-        "points alone": (lambda *a: gaussian(*a, shape=lambda r, x: r[:, None] if getattr(r, "ndim", 0) else r), ""),
-        "not shaped": (lambda *a: gaussian(*a, shape=lambda r, x: r), ""),
         "numbers alone": (lambda x, s, t, m, k: gaussian(x, float(s), float(t), m, k), "raised"),
         "tensors alone": (lambda x, s, t, m, k: gaussian(x, s[:, None], t[:, None], m, k), "raised TypeError"),
         "single precision": (lambda *a: gaussian(*a).float(), "dtype torch.float64"),
@@ -150,33 +147,25 @@ WRONG = {
         "the first row": (lambda *a: bisect(*a, change=lambda y: y[:1].expand_as(y)), ""),
         "a number": (lambda *a: bisect(*a, change=lambda y: float(y[0, 0])), "should be a tensor"),
         "times as numbers": (lambda cdf, x, s, t: bisect(cdf, x, float(s), float(t)), "raised"),
-        "the identity": (lambda cdf, x, s, t: x.clone(), ""),
+        "the identity": (lambda cdf, x, s, t: x.clone(), "so that x comes back"),
     },
     "sample_by_map": {
         "all states": (lambda *a: jumps(*a, change=torch.stack), "only the states at the last time"),
         "a list of states": (lambda *a: jumps(*a, change=list), "only the states at the last time"),
         "two calls": (jumps_twice, "the number of calls of v per interval is not right"),
-        "tensors alone": (lambda v, x0, ts: jumps(v, x0, ts.sort().values), ""),
-        "sorted": (lambda v, x0, ts: jumps(v, x0, torch.as_tensor(ts).sort().values), ""),
         "single precision": (lambda *a: jumps(*a).float(), "dtype torch.float64"),
         "in place": (lambda v, x0, ts: x0.copy_(jumps(v, x0, ts)), "changed a tensor"),
     },
     "lagrangian_residual": {
         "a finite difference": (by_difference, "nearly right"),
         "both that jvp returns": (rates, "should be a tensor"),
-        "squared": (lambda *a: (rates(*a)[1] - a[1](rates(*a)[0], a[4])).square(), ""),
         "the norm": (lambda *a: (rates(*a)[1] - a[1](rates(*a)[0], a[4])).flatten(1).norm(dim=1), "should have shape"),
-        "the first time": (lambda X, u, x, s, t: rates(X, u, x, s, t)[1] - u(X(x, s, t), t[0]), ""),
     },
     "eulerian_residual": {
         "a finite difference": (start_by_difference, "nearly right"),
         "both that jvp returns": (
             lambda X, u, x, s, t: jvp(lambda x, s: X(x, s, t), (x, s), (u(x, s), torch.ones_like(s))),
             "should be a tensor",
-        ),
-        "the first time": (
-            lambda X, u, x, s, t: jvp(lambda x, s: X(x, s, t), (x, s), (u(x, s[0]), torch.ones_like(s)))[1],
-            "",
         ),
         "a tangent of the wrong shape": (
             lambda X, u, x, s, t: jvp(lambda x, s: X(x, s, t), (x, s), (u(x, s), torch.ones(())))[1],
@@ -185,7 +174,6 @@ WRONG = {
     },
     "semigroup_target": {
         "with its graph": (lambda *a: two_steps(*a, graph=True), "still carries a gradient"),
-        "points alone": (lambda *a: two_steps(*a, shape=lambda r, x: torch.as_tensor(r).reshape(-1, 1)), ""),
         "the first step's graph": (
             lambda v, x, s, t: two_steps(v, x, s, t) + 0 * v(x, s, t),
             "still carries a gradient",
@@ -196,27 +184,23 @@ WRONG = {
     "consistency_loss": {
         "a number": (lambda *a: agreement(*a).item(), "no gradient reaches"),
         "of each row": (lambda *a: agreement(*a, total=lambda d: d.flatten(1).square().sum(1)), "one number"),
-        "half detached": (half_detached(agreement), ""),
+        "half detached": (half_detached(agreement), "0.5 times what it should be"),
         "a guard of 1e-2": (lambda *a: agreement(*a, rest=1e-2), ""),
-        "axis 1 alone": (lambda *a: agreement(*a, total=lambda d: d.square().sum(1).mean()), ""),
     },
     "eulerian_target": {
         "with its graph": (lambda *a: eulerian(*a, graph=True), "still carries a gradient"),
-        "points alone": (lambda *a: eulerian(*a, shape=column), ""),
         "the negative": (lambda *a: -eulerian(*a), "-1 times what it should be"),
         "single precision": (lambda *a: eulerian(*a).float(), "dtype torch.float64"),
     },
     "lagrangian_target": {
         "with its graph": (lambda *a: lagrangian(*a, graph=True), "still carries a gradient"),
-        "points alone": (lambda *a: lagrangian(*a, shape=column), ""),
         "the negative": (lambda *a: -lagrangian(*a), "-1 times what it should be"),
         "single precision": (lambda *a: lagrangian(*a).float(), "dtype torch.float64"),
     },
     "mean_flow_loss": {
         "a number": (lambda *a: mean_flow(*a).item(), "no gradient reaches"),
         "of each row": (lambda *a: mean_flow(*a, total=lambda e: e.flatten(1).square().sum(1)), "one number"),
-        "half detached": (half_detached(mean_flow), ""),
-        "points alone": (lambda *a: mean_flow(*a, shape=column), ""),
+        "half detached": (half_detached(mean_flow), "0.5 times what it should be"),
         "the batch's mean velocity": (mean_flow_of_the_mean, ""),
         "its own noise": (
             lambda v, z, noise, s, t: mean_flow(v, z, torch.randn_like(z), s, t),
@@ -225,16 +209,13 @@ WRONG = {
     },
     "shortcut_loss": {
         "a number": (lambda *a: shortcut(*a).item(), "no gradient reaches"),
-        "half detached": (half_detached(shortcut), ""),
-        "anchored near the diagonal": (lambda *a: shortcut(*a, anchor=lambda s, t: t - s < 0.3), ""),
-        "anchored at the start": (lambda *a: shortcut(*a, anchor=lambda s, t: s == 0), ""),
+        "half detached": (half_detached(shortcut), "0.5 times what it should be"),
         "anchored by the first row": (lambda *a: shortcut(*a, anchor=lambda s, t: (s == t)[:1].expand_as(s)), ""),
     },
     "distribution_matching_loss": {
         "not detached": (lambda *a: matching(*a, stop=False), "a gradient reaches the two fields"),
         "through the fields alone": (matching_through_fields, "a gradient reaches the two fields"),
         "all detached": (lambda *a: matching(*a).detach(), "no gradient reaches"),
-        "points alone": (lambda *a: matching(*a, shape=column), ""),
-        "half detached": (half_detached(matching), ""),
+        "half detached": (half_detached(matching), "0.5 times what it should be"),
     },
 }
