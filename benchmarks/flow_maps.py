@@ -1,11 +1,12 @@
 """What lab 8 trains, as it trains it: the quality of few network calls, in floors, medians of three seeds.
 
-A floor is the energy distance of two fresh sets of the data; 1 is perfect. Networks, losses and numbers of steps are
-those of the lab's notebook.
+A floor is the mean energy distance of two fresh sets of the data; 1 is perfect. Networks, losses and numbers of steps
+are those of the lab's notebook.
 """
 
 import copy
 from collections.abc import Callable
+from statistics import fmean as mean
 from statistics import median
 
 import torch
@@ -32,8 +33,8 @@ STEPS = {
     "round": 300,
     "consistency": 3500,
     "coarse consistency": 3500,
-    "map": 1200,
-    "mean flow": 1300,
+    "map": 1500,
+    "mean flow": 1800,
     "shortcut": 1500,
     "digits": 1500,
     "reader": 400,
@@ -75,12 +76,12 @@ def two_times(n: int, equal: float) -> tuple[Tensor, Tensor]:
 
 
 def moons(seed: int, quick: bool) -> Numbers:
-    generator = torch.Generator().manual_seed(100)
-    fresh, noise = [DATA.sample(3000, generator) for _ in range(4)], torch.randn(3000, 2, generator=generator)
-    floor = median(float(energy_distance(a, b)) for k, a in enumerate(fresh) for b in fresh[:k])
+    sets = [DATA.sample(3000, torch.Generator().manual_seed(k)) for k in range(101, 109)]
+    floor = mean(float(energy_distance(a, b)) for k, a in enumerate(sets) for b in sets[:k])
+    fresh, noise = sets[:4], torch.randn(3000, 2, generator=torch.Generator().manual_seed(7))
 
     def floors(x: Tensor) -> float:
-        return sum(float(energy_distance(x, y)) for y in fresh) / len(fresh) / floor
+        return mean(float(energy_distance(x, y)) for y in fresh) / floor
 
     def trained(network: nn.Module, loss: Callable, name: str, lr: float = 3e-3) -> nn.Module:
         return train(network, loss, steps=20 if quick else STEPS[name], lr=lr).requires_grad_(False)
