@@ -3,12 +3,12 @@
 #
 # A flow model draws by taking steps, and each step calls the network once or twice. With a large network fifty calls
 # are the difference between a tool and a wait. Can one call do the work of fifty? In this lab you will see how the
-# obvious idea fails, learn the object that does it, the **flow map**, and train it in five ways: with a teacher and
+# obvious idea fails, learn the object that does it, the **flow map**, and train it in several ways, with a teacher and
 # without. At the end one call draws a digit on request, guidance included.
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
 # your code, run the cell, then run the check below it. A figure follows. It uses your function once its check has
-# passed, and fmlab's until then, so you can always read on. The longest training takes about ten seconds. Stuck?
+# passed, and fmlab's until then, so you can always read on. Each training takes between three and fifteen seconds. Stuck?
 # `lab8.hint("gaussian_flow_map")` gives up to three hints, one at a time. The core takes about two hours; three
 # exercises are marked *Further (optional)*.
 #
@@ -697,8 +697,8 @@ for ax, (name, x) in zip(axes, shown.items(), strict=True):
 print("one jump within 8 floors:", floors(renoised[1]) <= 8)
 plots.describe(
     "Left: one jump draws the moons, with stray points between them. Middle: after four jumps with fresh "
-    "noise in between there are fewer. Right: chained as if it were a map, the network draws moons that "
-    "are too large and at the wrong place."
+    "noise in between there are fewer. Right: chained as if it were a map, the network draws two moons that "
+    "are pulled apart, far from the data."
 )
 
 # %% [markdown]
@@ -844,7 +844,7 @@ plots.describe(
 #
 # | | exact $v$ into the code | network into the residual | verdict |
 # |---|---|---|---|
-# | A | comes back | small | right |
+# | A | comes back | smallest | right |
 # | B | comes back | large | the code is right, the network is too weak, or too restless |
 # | C | does not come back | large | the code is wrong |
 #
@@ -958,8 +958,8 @@ plots.describe(
 # + \nabla v_{s,t}(x_s)\,(z - \varepsilon)\bigr)\bigr] \bigr\|^2 .$$
 #
 # > **A trap.** The paper's time runs the other way, from data to noise, and its map is anchored at the other end. There
-# > the second term has a **minus** sign and the tangent is $(v, 0, 1)$ over $(x, s, t)$. In our direction of time the
-# > sign is **plus** and the tangent $(z - \varepsilon, 1, 0)$. Whoever copies the paper's formula into this notation makes
+# > the second term has a **minus** sign and the tangent is $(v, 0, 1)$, where the paper's $v$ is what we call
+# > $z - \varepsilon$. In our direction of time the sign is **plus** and the tangent $(z - \varepsilon, 1, 0)$. Whoever copies the paper's formula into this notation makes
 # > two mistakes at once; the check knows each of them, and both.
 #
 # ### Exercise {exercise:mean_flow_loss} · Mean flow ({points:mean_flow_loss} points)
@@ -1049,7 +1049,7 @@ plots.describe(
 # |---|---|---|
 # | semigroup: $v = \tfrac12(v_{s,m} + v_{m,t})$ | progressive distillation | shortcut models |
 # | Eulerian: start moves | Eulerian distillation; consistency distillation, for $t = 1$ and finite $h$ | mean flow; consistency training |
-# | Lagrangian: end moves | Lagrangian distillation | self-distillation, with the network's own $v_{t,t}$ for $u_t$ |
+# | Lagrangian: end moves | Lagrangian distillation | self-distillation [Boffi et al. 2025], with the network's own $v_{t,t}$ for $u_t$ |
 #
 # ### Further (optional) · Exercise {exercise:shortcut_loss} · Shortcuts ({points:shortcut_loss} points)
 #
@@ -1400,7 +1400,8 @@ lab8.progress()
 #
 # - Salimans & Ho 2022, *Progressive Distillation for Fast Sampling of Diffusion Models* (arXiv 2202.00512)
 # - Song, Dhariwal, Chen & Sutskever 2023, *Consistency Models* (arXiv 2303.01469)
-# - Boffi, Albergo & Vanden-Eijnden 2024, *Flow Map Matching* (arXiv 2406.07507)
+# - Boffi, Albergo & Vanden-Eijnden 2024, *Flow Map Matching* (arXiv 2406.07507); 2025, on self-distillation (arXiv
+#   2505.18825)
 # - Frans, Hafner, Levine & Abbeel 2024, *One Step Diffusion via Shortcut Models* (arXiv 2410.12557)
 # - Geng, Deng, Bai, Kolter & He 2025, *Mean Flows for One-step Generative Modeling* (arXiv 2505.13447)
 # - Yin et al. 2024, *One-step Diffusion with Distribution Matching Distillation* (arXiv 2311.18828)

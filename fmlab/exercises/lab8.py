@@ -854,7 +854,7 @@ ON_PATH = {
         "the sign is minus: that belongs to the paper's time, which runs from data to noise; here it is plus": (
             mean_flow(sign=-1)
         ),
-        "the tangent is (z − ε, 0, 1), the paper's, where t moves; here x and s do": mean_flow(
+        "the tangent is (z − ε, 0, 1), the paper's (v, 0, 1), where t moves; here x and s do": mean_flow(
             tangent=lambda v, way: (way, 0, 1)
         ),
         "sign and tangent are those of the paper, whose time runs the other way; here +, and (z − ε, 1, 0)": mean_flow(

@@ -9,8 +9,8 @@ from torch.func import jvp
 from fmlab.schedules import coefficient
 
 
-def gaussian(x, s, t, mean, std, shape=coefficient):
-    s, t = shape(s, x), shape(t, x)
+def gaussian(x, s, t, mean, std):
+    s, t = coefficient(s, x), coefficient(t, x)
     return t * mean + (((t * std) ** 2 + (1 - t) ** 2) / ((s * std) ** 2 + (1 - s) ** 2)) ** 0.5 * (x - s * mean)
 
 
@@ -57,10 +57,10 @@ def start_by_difference(X, u, x, s, t, h=0.01):
     return (X(x + h * u(x, s), s + h, t) - X(x, s, t)) / h
 
 
-def two_steps(v, x, s, t, graph=False, shape=coefficient):
+def two_steps(v, x, s, t, graph=False):
     m = (s + t) / 2
     first = v(x, s, m)
-    target = (first + v(x + shape(m - s, x) * first, m, t)) / 2
+    target = (first + v(x + coefficient(m - s, x) * first, m, t)) / 2
     return target if graph else target.detach()
 
 
@@ -71,29 +71,25 @@ def agreement(v, u, x, s, h, total=lambda d: d.flatten(1).square().sum(1).mean()
     return total((f(x, s) - f(x + h * u(x, s), s + h).detach()) / (coefficient(1 - s, x) + rest))
 
 
-def eulerian(v, u, x, s, t, graph=False, shape=coefficient):
+def eulerian(v, u, x, s, t, graph=False):
     velocity = u(x, s)
     change = jvp(lambda x, s: v(x, s, t), (x, s), (velocity, torch.ones_like(s)))[1]
-    target = velocity + shape(t - s, x) * change
+    target = velocity + coefficient(t - s, x) * change
     return target if graph else target.detach()
 
 
-def lagrangian(v, u, x, s, t, graph=False, shape=coefficient):
+def lagrangian(v, u, x, s, t, graph=False):
     value, rate = jvp(lambda t: v(x, s, t), (t,), (torch.ones_like(t),))
-    target = u(x + shape(t - s, x) * value, t) - shape(t - s, x) * rate
+    target = u(x + coefficient(t - s, x) * value, t) - coefficient(t - s, x) * rate
     return target if graph else target.detach()
-
-
-def column(value, x):
-    return value[:, None]
 
 
 def noised(z, noise, s):
     return coefficient(s, z) * z + coefficient(1 - s, z) * noise
 
 
-def mean_flow(v, z, noise, s, t, shape=coefficient, total=lambda e: e.flatten(1).square().sum(1).mean()):
-    x = shape(s, z) * z + (1 - shape(s, z)) * noise
+def mean_flow(v, z, noise, s, t, total=lambda e: e.flatten(1).square().sum(1).mean()):
+    x = noised(z, noise, s)
     return total(v(x, s, t) - eulerian(v, lambda x, s: z - noise, x, s, t))
 
 
@@ -110,8 +106,8 @@ def shortcut(v, z, noise, s, t, anchor=lambda s, t: s == t):
     return (v(x, s, t) - target).flatten(1).square().sum(1).mean()
 
 
-def matching(teacher, fake, x, noise, t, stop=True, shape=coefficient):
-    own = shape(t, x)
+def matching(teacher, fake, x, noise, t, stop=True):
+    own = coefficient(t, x)
     noisy = own * x + (1 - own) * noise
     push = own * (fake(noisy, t) - teacher(noisy, t))
     return ((push.detach() if stop else push) * x).flatten(1).sum(1).mean()
