@@ -14,6 +14,7 @@ import torch
 from benchmarks import (
     checks,
     densities,
+    flow_maps,
     grading,
     growth,
     latents,
@@ -41,6 +42,7 @@ WORKLOADS = {
         training.time_to_quality,
         training.trained,
         quality.solver_calls,
+        flow_maps.few_calls,
         training.digits,
         tokens.sums,
         tokens.colours,

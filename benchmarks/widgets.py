@@ -8,10 +8,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
-from fmlab import latent_widgets, token_widgets
+from fmlab import latent_widgets, map_widgets, token_widgets
 from fmlab import widgets as explorers
-from fmlab.datasets import Word
+from fmlab.datasets import Moons, Word
 from fmlab.distributions import GaussianMixture
+from fmlab.models import MLP, TwoTimeMLP
 
 CLASSES = [GaussianMixture([[-1.5, y], [0.5, y]], 0.12) for y in (1.0, 0.0, -1.0)]
 EXPLORERS = {
@@ -27,6 +28,8 @@ EXPLORERS = {
     "water_level": lambda: latent_widgets.water_level(torch.logspace(2, -3, 1024)),
     "lifting_masks": token_widgets.lifting_masks,
     "board_in_steps": token_widgets.board_in_steps,
+    "chord_on_a_line": lambda: map_widgets.chord_on_a_line(GaussianMixture([[-1.2], [0.9]], [0.06, 0.12])),
+    "few_calls": lambda: map_widgets.few_calls(MLP(2, width=80), {"student": TwoTimeMLP(2)}, Moons().sample(3000)),
 }
 
 
@@ -53,6 +56,6 @@ def empty_axes() -> Callable[[], None]:
 def at_its_heaviest(explorer: explorers.Explorer) -> Callable[[], None]:
     """Its redraw, as a slider calls it, with all that counts steps at the largest value."""
     for slider in explorer.children[:-1]:
-        if "steps" in slider.description:
+        if slider.description in ("steps", "calls"):
             slider.value = slider.max
     return explorer._redraw

@@ -2,15 +2,23 @@
 
 A transformation hands a function tensors that stand for many, or that remember how they came about; such tensors do not
 travel. `through` has the function asked with plain tensors alone: one call for each of the many, and for derivatives
-backward passes, which do cross.
+backward passes, which do cross. Within a single jvp, `pushed` does so with the graph of the result, whose gradient may
+be asked for in weights that only the other end knows.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import (
+    JvpInterpreter,
+    retrieve_all_functorch_interpreters,
+    temporarily_pop_interpreter_stack,
+)
+from torch.autograd import forward_ad
 
 Function = Callable[..., "Tensor | tuple[Tensor, ...]"]
 
@@ -23,6 +31,35 @@ def transformed(value) -> bool:
 def through(function: Function, *tensors: Tensor):
     """function(*tensors), where it takes plain tensors alone."""
     return Through.apply(function, *tensors) if any(map(transformed, tensors)) else function(*tensors)
+
+
+def in_one_direction(values) -> bool:
+    """Whether what is at work is one jvp, or torch's own dual numbers, and a value has a derivative there."""
+    levels = retrieve_all_functorch_interpreters()
+    one = not levels or (len(levels) == 1 and isinstance(levels[0], JvpInterpreter))
+    return one and any(isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None for x in values)
+
+
+def pushed(function: Function, *tensors: Tensor):
+    """function(*tensors) and its derivative, as dual numbers; both keep their graph where gradients are tracked."""
+    levels, again = retrieve_all_functorch_interpreters(), torch.is_grad_enabled()
+
+    def plain(x: Tensor) -> Tensor:
+        return torch._C._functorch._unwrap_for_grad(x, levels[0].level()) if levels else x
+
+    pairs = [forward_ad.unpack_dual(x) for x in tensors]
+    primals = [plain(pair.primal) for pair in pairs]
+    ways = [torch.zeros_like(x) if pair.tangent is None else plain(pair.tangent) for x, pair in zip(primals, pairs)]
+    with (
+        temporarily_pop_interpreter_stack() if levels else contextlib.nullcontext(),
+        forward_ad._set_fwd_grad_enabled(False),
+    ):
+        values, rates = _values_and_rates(function, primals, ways, again)
+    found = [
+        forward_ad.make_dual(value, rate) if again else forward_ad.make_dual(value.detach(), rate.detach())
+        for value, rate in zip(values, rates, strict=True)
+    ]
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 class Through(torch.autograd.Function):
@@ -79,16 +116,21 @@ def _pushforward(function: Function) -> Function:
 
     def pushed(*args):
         tensors, ways, again = args[: len(args) // 2], args[len(args) // 2 :], _differentiated(args)
-        with torch.enable_grad():
-            inputs = _inputs(tensors)
-            values = _values(function, inputs)
-            weights = [torch.zeros_like(value, requires_grad=True) for value in values]
-            pulled = _gradients(values, inputs, weights, True)
-            total = sum((gradient * way).sum() for gradient, way in zip(pulled, ways, strict=True))
-            found = _gradients([total], weights, [torch.ones_like(total)], again)
+        _, found = _values_and_rates(function, tensors, ways, again)
         return found[0] if len(found) == 1 else tuple(found)
 
     return pushed
+
+
+def _values_and_rates(function: Function, tensors, ways, again: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """The results, and their derivatives along `ways`. again: whether those will themselves be differentiated."""
+    with torch.enable_grad():
+        inputs = _inputs(tensors)
+        values = _values(function, inputs)
+        weights = [torch.zeros_like(value, requires_grad=True) for value in values]
+        pulled = _gradients(values, inputs, weights, True)
+        total = sum((gradient * way).sum() for gradient, way in zip(pulled, ways, strict=True))
+        return values, _gradients([total], weights, [torch.ones_like(total)], again)
 
 
 def _differentiated(tensors) -> bool:

@@ -68,19 +68,21 @@ class Remote:
         self._peer, self._target = peer, target
 
     def __call__(self, *args, **options):
+        if transforms.in_one_direction(args):
+            return self._through(args, options, transforms.pushed)
         if any(map(transforms.transformed, args)):
-            return self._through(args, options)
+            return self._through(args, options, transforms.through)
         return self._peer.call(self._target, *args, **options)
 
-    def _through(self, args, options):
-        """A call within vmap, jacrev and the like."""
+    def _through(self, args, options, way):
+        """A call within jvp, vmap, jacrev and the like."""
         tensors = {k: arg for k, arg in enumerate(args) if isinstance(arg, Tensor)}
 
         def function(*plain):
             own = dict(zip(tensors, plain, strict=True))
             return self(*(own.get(k, arg) for k, arg in enumerate(args)), **options)
 
-        return transforms.through(function, *tensors.values())
+        return way(function, *tensors.values())
 
 
 class Peer:

@@ -2,6 +2,7 @@
 
 _SLOPE = "a constant added to log error moves the line but not its slope, since log h has its mean subtracted"
 _SHAPE = "a coefficient is shaped like the states or like the data points, which have as many axes"
+_TANGENT = "of what ones_like is given, only the shape and the dtype are used, and both times have the same"
 _RECORDS = "the copy that records is then the tensor itself, whose values stay as they are"
 _ALPHA_BETA = "alpha, beta = (coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x))"
 
@@ -15,6 +16,11 @@ _ANGLES = "angles = math.pi * t[:, None] * torch.arange(1, size // 2 + 1, device
 def _replaced(line: str, why: str, *changes: tuple[str, str]) -> dict[str, str]:
     """Mutants of one line, each with a few characters replaced."""
     return {f"{line} → {line.replace(old, new)}": why for old, new in changes}
+
+
+def _promises(line: str, why: str, *changes: tuple[str, str, str]) -> dict[str, str]:
+    """The same for promises, each with its name."""
+    return {f"{what}: {line} → {line.replace(old, new)}": why for what, old, new in changes}
 
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -265,4 +271,90 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         **_replaced("for place in order.tolist():", "a 0-dimensional tensor is an index, too", (".tolist()", "")),
         **_replaced("x, total = (torch.full_like(z, mask), 0.0)", "0 is 0.0", ("0.0", "0")),
     },
+    "line_flow_map": {
+        **_replaced(
+            "share, low, high = (cdf(x, s), torch.full_like(x, -10.0), torch.full_like(x, 10.0))",
+            "a number becomes a tensor at the first choice, and ends farther out cost two halvings at most",
+            ("torch.full_like(x, -10.0)", "-10.0"),
+            ("torch.full_like(x, 10.0)", "10.0"),
+            ("10.0))", "11.0))"),
+            ("-10.0", "-11.0"),
+        ),
+        "for _ in range(50): → for _ in range(51):": "one halving more",
+    },
+    "sample_by_map": {
+        "for s, t in zip(times[:-1], times[1:]): → for s, t in zip(times, times[1:]):": "zip ends with the shorter one",
+    },
+    "lagrangian_residual": {
+        **_replaced(
+            "moved, rate = jvp(lambda t: X(x, s, t), (t,), (torch.ones_like(t),))",
+            _TANGENT,
+            ("ones_like(t)", "ones_like(s)"),
+        ),
+        **_promises(
+            "moved, rate = jvp(lambda t: X(x, s, t), (t,), (torch.ones_like(t),))",
+            _TANGENT,
+            ("1 − t", "ones_like(t)", "ones_like(1 - t)"),
+            ("later than t", "ones_like(t)", "ones_like(t + 0.05)"),
+        ),
+    },
+    "eulerian_residual": {
+        **_replaced(
+            "return jvp(lambda x, s: X(x, s, t), (x, s), (u(x, s), torch.ones_like(s)))[1]",
+            _TANGENT,
+            ("ones_like(s)", "ones_like(t)"),
+        ),
+        **_promises(
+            "return jvp(lambda x, s: X(x, s, t), (x, s), (u(x, s), torch.ones_like(s)))[1]",
+            _TANGENT,
+            ("1 − s", "ones_like(s)", "ones_like(1 - s)"),
+            ("later than s", "ones_like(s)", "ones_like(s + 0.05)"),
+        ),
+    },
+    "consistency_loss": _promises(
+        "return x + coefficient(1 - s, x) * v(x, s, torch.ones_like(s))",
+        f"{_TANGENT}; v takes one time for all rows, too",
+        ("1 − s", "ones_like(s)", "ones_like(1 - s)"),
+        ("later than s", "ones_like(s)", "ones_like(s + h)"),
+        ("the first s for all", "ones_like(s)", "ones_like(s[0] if getattr(s, 'ndim', 0) else s)"),
+    ),
+    "eulerian_target": {
+        **_replaced(
+            "change = jvp(lambda x, s: v(x, s, t), (x, s), (velocity, torch.ones_like(s)))[1]",
+            _TANGENT,
+            ("ones_like(s)", "ones_like(t)"),
+        ),
+        **_promises(
+            "change = jvp(lambda x, s: v(x, s, t), (x, s), (velocity, torch.ones_like(s)))[1]",
+            _TANGENT,
+            ("1 − s", "ones_like(s)", "ones_like(1 - s)"),
+            ("later than s", "ones_like(s)", "ones_like(s + 0.05)"),
+        ),
+    },
+    "lagrangian_target": {
+        **_replaced(
+            "value, rate = jvp(lambda t: v(x, s, t), (t,), (torch.ones_like(t),))",
+            _TANGENT,
+            ("ones_like(t)", "ones_like(s)"),
+        ),
+        **_promises(
+            "value, rate = jvp(lambda t: v(x, s, t), (t,), (torch.ones_like(t),))",
+            _TANGENT,
+            ("1 − t", "ones_like(t)", "ones_like(1 - t)"),
+            ("later than t", "ones_like(t)", "ones_like(t + 0.05)"),
+        ),
+    },
+    "mean_flow_loss": _replaced(
+        "x = coefficient(s, z) * z + coefficient(1 - s, z) * noise",
+        _SHAPE,
+        ("(s, z)", "(s, noise)"),
+        ("(1 - s, z)", "(1 - s, noise)"),
+    ),
+    "shortcut_loss": _replaced(
+        "x = coefficient(s, z) * z + coefficient(1 - s, z) * noise",
+        _SHAPE,
+        ("(s, z)", "(s, noise)"),
+        ("(1 - s, z)", "(1 - s, noise)"),
+    ),
+    "distribution_matching_loss": _replaced("own = coefficient(t, x)", _SHAPE, ("(t, x)", "(t, noise)")),
 }

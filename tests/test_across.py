@@ -14,7 +14,7 @@ from course.wire import Peer
 from fmlab.checks import lab as labs
 from fmlab.checks import lab1, lab2
 from fmlab.checks.calls import default_dtype
-from tests.labs import LABS, wrong
+from tests.labs import LABS, right, wrong
 from tests.styles import STYLES
 from tests.test_styles import with_sources
 
@@ -109,6 +109,47 @@ def test_wrong_answers_are_wrong_in_the_same_words(lab):
                 if (verdict.passed, verdict.mistake) != should:
                     faults.append(f"{name}, {who}: {said}\n    should be: {should}\n    is: {verdict.head}")
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_right_answers_by_jvp_are_right():
+    """In any style of lab 8: with the graph of what jvp returns, by dual numbers, by double backward passes."""
+    cards, faults = labs.load("lab8").exercises, []
+    answers = {(name, k): answer for name, found in right("lab8").items() for k, answer in enumerate(found)}
+    with another_process({f"{name} {k}": answer for (name, k), answer in answers.items()}) as there:
+        for name, k in answers:
+            if name != "line_flow_map":  # a call for each number, and no derivative
+                verdicts = judged(cards[name], there[f"{name} {k}"])
+                faults += [f"{name} {k}, {who}: {verdict}" for who, verdict in verdicts.items() if not verdict.passed]
+    assert not faults, "\n".join(faults)
+
+
+def test_jvp_of_a_function_elsewhere_keeps_the_graph_to_its_weights():
+    """The value, its derivative, and the gradient of both in a weight that the other process does not know."""
+    weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)
+
+    def f(x):
+        return (weight * x).sin()
+
+    def derived(f, x):
+        value, rate = torch.func.jvp(f, (x,), (torch.ones_like(x),))
+        return value.square().sum() + 3 * rate.square().sum()
+
+    def stopped(f, x):
+        with torch.no_grad():
+            value, rate = torch.func.jvp(f, (x,), (torch.ones_like(x),))
+        return value + rate
+
+    with another_process({"derived": derived, "stopped": stopped}) as there:
+        found, target = there["derived"](f, x), there["stopped"](f, x)
+    expected = f(x).square().sum() + 3 * (weight * (weight * x).cos()).square().sum()
+    torch.testing.assert_close(found.detach(), expected.detach())
+    assert not target.requires_grad
+    torch.testing.assert_close(target, (f(x) + weight * (weight * x).cos()).detach())
+    with another_process({"derived": derived}) as there:
+        gradients = [torch.autograd.grad(value, weight)[0] for value in (there["derived"](f, x), expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def by_rows(u, x, t):
