@@ -677,13 +677,13 @@ def turned(
 
 
 TURNED = {
-    "the sign is minus: that belongs to the paper's time, which runs from data to noise; here it is plus": turned(
+    "the sign is minus, as in the mean flow paper (section 8), whose time runs to the noise; here it is plus": turned(
         sign=-1
     ),
-    "the tangent is (u, 0, 1), the paper's, where t moves; here x and s do: (u, 1, 0)": turned(
+    "the tangent is (u, 0, 1), as in the mean flow paper, where t moves; here x and s do: (u, 1, 0)": turned(
         lambda v, u, x, s, t: (u, 0, 1)
     ),
-    "sign and tangent are those of the paper, whose time runs the other way; here +, and (u, 1, 0)": turned(
+    "sign and tangent are those of the mean flow paper, whose time runs to the noise; here +, and (u, 1, 0)": turned(
         lambda v, u, x, s, t: (u, 0, 1), sign=-1
     ),
     "the tangent is (v, 0, 1), with the network's v; it is (u, 1, 0)": turned(
@@ -694,6 +694,7 @@ TURNED = {
     "both times were moved: the tangent is (u, 1, 0), not (u, 1, 1)": turned(lambda v, u, x, s, t: (u, 1, 1)),
     "the network's v is in the tangent where u belongs": turned(lambda v, u, x, s, t: (v(x, s, t).detach(), 1, 0)),
     "the factor t − s is missing": turned(factor=lambda s, t, x: 1),
+    "the factor is 1 − s; it is t − s": turned(factor=lambda s, t, x: coefficient(1 - s, x)),
     "the derivative alone came back; u is missing": turned(base=lambda v, u, x, s, t: 0),
     "the network's v stands where u belongs": turned(base=lambda v, u, x, s, t: v(x, s, t).detach()),
 }
@@ -931,7 +932,7 @@ EQUAL = {  # times s ≤ t, some of which are equal
         (*EQUAL[1], (1, 4)),
     ],
     mistakes={said: shortcut(total=total) for said, total in TOTALS.items()}
-    | {said: shortcut(**part) for said, part in ON_PATH.items() if "made at the time t" not in said}
+    | {said: shortcut(**part) for said, part in ON_PATH.items()}
     | {
         "the anchor is missing: where s = t the target is z − ε": shortcut(anchored=lambda s, t: s != s),
         "all rows are compared with z − ε; where s < t the target is two steps": shortcut(anchored=lambda s, t: s == s),
@@ -1033,6 +1034,9 @@ def frozen(answer, case):
         "images are summed over axis 1 alone; flatten(1) first": matching(total=lambda each: each.sum(1).mean()),
         "images are summed over the last axis alone; flatten(1) first": matching(
             total=lambda each: each.sum(-1).mean()
+        ),
+        "this is ½‖x − sg[x − push]‖²: its gradient is right, and its value is not that of L, push times x": matching(
+            product=lambda push, x, noisy: (x - (x - push).detach()).square() / 2
         ),
         "the difference was squared; its product with x is wanted": matching(
             product=lambda push, x, noisy: push**2 + 0 * x
