@@ -94,11 +94,12 @@ def estimated_bound(ask: Callable[[Tensor], Tensor], z: Tensor, mask: int, round
 
 
 def uniform_bound(table: Tensor, size: int, z: Tensor, nodes: int = 60) -> float:
-    """The bound on −log p(z) where noise is uniform, of the exact posterior, over all states; for κ_t = t.
+    """The bound on −log p(z) of rates towards a target where noise is uniform, of the exact posterior; for κ_t = t.
 
         ∫ κ̇/(1 − κ) E Σ_i [δ(x^i, z^i) − p(z^i = x^i | x) − (1 − δ(x^i, z^i)) log p(z^i | x)] dt
 
-    [Gat et al. 2024; flow_matching's generalized KL]. The midpoint rule in s, with t = 1 − s³. z: (D,).
+    [Gat et al. 2024; flow_matching's generalized KL], over all states. It is loose, since these rates forget which
+    tokens have turned; that of the reversed noising process is tight. The midpoint rule in s, with t = 1 − s³. z: (D,).
     """
     path = TokenPath(size, masked=False)
     exact, every, total = Sentences(table, path, dtype=DOUBLE), states(path, len(z)), 0.0

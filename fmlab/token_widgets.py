@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fmlab import plots
@@ -19,7 +20,8 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
     """A 4 × 4 sudoku as its masks lift in an order drawn by chance: how uncertain each cell is, and how many of the 288
     grids still fit.
 
-    grid: which of them. Left the cells, shaded by the entropy of what they may be; right the number of grids that fit.
+    grid: which of them. Left the cells, revealed ones framed, the others shaded by the entropy of what they may be;
+    right the number of grids that fit.
     """
     grids, path = sudoku(), TokenPath(4)
     table, z = Sentences(grids, path, dtype=torch.float64), grids[grid]
@@ -39,6 +41,9 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
         for cell in np.flatnonzero(~shown[revealed]):
             bits, place = entropy[revealed][cell], (cell % 4 + 0.5, cell // 4 + 0.5)
             left.text(*place, f"{bits:.1f}", ha="center", va="center", fontsize=10, color=plots.BLACK)
+        for cell in np.flatnonzero(shown[revealed]):
+            corner = (cell % 4 + 0.08, cell // 4 + 0.08)
+            left.add_patch(Rectangle(corner, 0.84, 0.84, fill=False, edgecolor=plots.BLUE, lw=1.2))
         plot_sudoku(left, torch.where(torch.from_numpy(shown[revealed]), z, path.mask))
         left.set_title(f"{revealed} revealed; bits left in others")
         right.plot(range(17), fit, color=plots.BLUE, ls="-", marker="o", ms=4)
@@ -47,7 +52,7 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
         right.set(xlabel="cells revealed", title=f"grids that still fit: {fit[revealed]}")
         right.minorticks_off()
         sure = int((entropy[revealed] < 1e-9).sum()) - revealed
-        fits = f"{fit[revealed]} of 288 grids fit, {sure} more cells are sure"
+        fits = f"{fit[revealed]} of 288 grids fit, {sure} more {'cell is' if sure == 1 else 'cells are'} sure"
         return f"order {order}, {revealed} of 16 cells revealed: {fits}"
 
     return Explorer(
@@ -69,9 +74,10 @@ def board_in_steps() -> Explorer:
         board = law_in_steps(paths[noise], table, steps).numpy()
         off = float(board[~dark].sum())
         ax.imshow(board, cmap="Greys", vmin=0, vmax=1 / 24, extent=(0, 8, 8, 0))
-        ax.set(xticks=range(9), yticks=range(9), xlabel="second token", ylabel="first token", aspect="equal")
+        ax.set(xticks=np.arange(8) + 0.5, xticklabels=range(8), xlabel="second token", aspect="equal")
+        ax.set(yticks=np.arange(8) + 0.5, yticklabels=range(8), ylabel="first token")
         half = f" = 1/{2 * steps}" if noise == "masks" else ""
-        ax.set_title(f"{steps} steps from {noise}: {off:.4f}{half} off the board")
+        ax.set_title(f"{off:.4f}{half} on light squares")
         return f"The board after {steps} steps from {noise}: a share {off:.4f} of the probability is on light squares"
 
     return Explorer(

@@ -21,6 +21,7 @@ corrupt = [
     (32, (5, 5), torch.tensor([0.7, 0.25, 0.1, 0.45, 0.9], dtype=DOUBLE), 6),
     (33, (2, 9), torch.tensor(0.3), 8, torch.int16),
     (34, (3, 5), torch.tensor([1.0, 0.0, 0.4]), 4),
+    (35, (4, 6), 0.625, 5, torch.int64, "with a tie"),
 ]
 
 jump_rate = [
@@ -36,6 +37,8 @@ reveal_step = [
     (31, (35, 5, 6), 0.42, 0.63),
     (32, (25, 7, 4), 0.08, torch.tensor(0.66), DOUBLE),
     (33, (15, 3, 5), 0.37, 1.0, DOUBLE),
+    (34, (5, 5, 4), 0.5, 0.625, DOUBLE, "with a tie"),
+    (35, (8, 5, 4), 0.2, 0.85, SINGLE, "with rare symbols"),
 ]
 
 sample_in_order = [

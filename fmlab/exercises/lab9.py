@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from fmlab import jumps, sentences, tokens, unmasking
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, describe, fail, require
+from fmlab.checks.compare import Look, Wrong, describe, fail, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.lab import Lab
 
@@ -104,16 +104,28 @@ def drawn_by(
     then=lambda y: y,
     passed=torch.le,
     along=-1,
+    beyond=False,
 ):
-    """Drawing with another mark on the interval, other parts, or another symbol beside it."""
+    """Drawing with another mark on the interval, other parts, or another symbol beside it, or beyond all symbols."""
 
     def draw_tokens(probs, uniform):
         parts = weights(probs)
         total = parts.sum(-1, keepdim=True)
         number = passed(parts.cumsum(along), mark(uniform[..., None], total)).sum(-1)
-        return then(number).clamp(0, probs.shape[-1] - 1)
+        return then(number) if beyond else then(number).clamp(0, probs.shape[-1] - 1)
 
     return draw_tokens
+
+
+# In single precision: all of it, or the weights alone.
+drawn_in_single = drawn_by(lambda u, total: u.float() * total, lambda p: p.float(), beyond=True)
+summed_in_single = drawn_by(weights=lambda p: p)
+
+
+def rare(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of some 1e-8 behind one of 1, and numbers that draw these rare symbols, too."""
+    weights = torch.cat([torch.ones_like(weights[..., :1]), 1e-8 * (1 + weights[..., 1:])], -1)
+    return weights, 1 - 3e-8 * uniform
 
 
 def whole_numbers(answer, case):
@@ -145,9 +157,8 @@ def whole_numbers(answer, case):
     mistakes={
         "the likeliest symbol was taken; it is to be drawn": lambda p, u: p.argmax(-1),
         "the weights of a row need not sum to 1: multiply u by their sum": drawn_by(lambda u, total: u),
-        "the sum was taken in single precision, in which rare symbols are lost": drawn_by(
-            lambda u, total: u.float() * total, lambda p: p.float()
-        ),
+        "computed in single precision, in which rare symbols are lost: the weights need .double()": summed_in_single,
+        "computed in single precision: u was rounded, to 1 where it is nearly 1": drawn_in_single,
         "it is the symbol after the one that is drawn": drawn_by(then=lambda y: y + 1),
         "it is the symbol before the one that is drawn": drawn_by(then=lambda y: y - 1),
         "the parts were counted from the other end: 1 − u stands where u should": drawn_by(
@@ -156,6 +167,9 @@ def whole_numbers(answer, case):
         "one number drew for all rows; each has its own": drawn_by(lambda u, total: u.flatten()[0] * total),
         "all symbols were taken as equally likely": lambda p, u: (p.shape[-1] * u).long(),
         "the weights were summed from row to row, not from symbol to symbol": drawn_by(along=0),
+        "the symbols that are not passed were counted; count those that are (≤, not >)": drawn_by(
+            passed=torch.gt, beyond=True
+        ),
         "a symbol of weight 0 is drawn where u = 0: it is passed, too (≤, not <)": drawn_by(passed=torch.lt),
         "the weights were taken through a softmax; they are probabilities already": drawn_by(
             weights=lambda p: p.double().softmax(-1)
@@ -169,9 +183,8 @@ def draw_tokens(seed, shape, dtype=SINGLE, kind=""):
     if kind == "with weights of 0":
         weights[:, 0], weights[: len(weights) // 2, 1] = 0, 0
         uniform[::2] = 0
-    if kind == "with rare symbols":  # parts of some 1e-8 behind one of 1
-        weights[:, 0], weights[:, 1:] = 1.0, 1e-8 * (1 + weights[:, 1:])
-        uniform = 1 - 3e-8 * uniform
+    if kind == "with rare symbols":
+        weights, uniform = rare(weights, uniform)
     weights = weights.to(dtype)
     table = zip(weights.double().reshape(-1, size).tolist(), uniform.flatten().tolist())
     expected = torch.tensor([walked(row, number) for row, number in table]).reshape(rows)
@@ -220,6 +233,9 @@ def off_diagonal(rates: Tensor) -> Tensor:
             p @ torch.linalg.matrix_exp(torch.as_tensor(h).to(q) * q)
         ),
         "negative numbers were set to 0; Euler's step keeps them": lambda p, q, h: (p + h * p @ q).clamp(min=0),
+        "numbers below 0 and above 1 were cut off; Euler's step keeps them": lambda p, q, h: (p + h * p @ q).clamp(
+            0, 1
+        ),
         "probabilities were set right by a division; Euler's step keeps the sum by itself": lambda p, q, h: (
             (r := (p + h * p @ q).clamp(min=0)) / r.sum(-1, keepdim=True)
         ),
@@ -335,9 +351,11 @@ def masked_where(kept=lambda u, k: u < k, then=lambda z, mask, u: mask):
         (3, (3, 8), torch.tensor(0.7), 9, torch.int32),
         (4, (1, 6), torch.tensor([0.4]), 5),
         (5, (3, 4), torch.tensor([0.0, 1.0, 0.6], dtype=DOUBLE), 3),
+        (6, (3, 5), 0.375, 6, torch.int64, "with a tie"),
     ],
     mistakes={
         "kept and masked tokens are exchanged: a token is kept where u < κ": masked_where(lambda u, k: u >= k),
+        "a token was kept where u is κ; it is kept where u is below κ (<, not ≤)": masked_where(lambda u, k: u <= k),
         "1 − κ stands where κ should": masked_where(lambda u, k: u < 1 - k),
         "tokens were kept where u is above 1 − κ, not where it is below κ": masked_where(lambda u, k: u >= 1 - k),
         "one number decided for the whole sentence; each token has its own": masked_where(lambda u, k: u[:, :1] < k),
@@ -360,14 +378,16 @@ def masked_where(kept=lambda u, k: u < k, then=lambda z, mask, u: mask):
         ),
     },
 )
-def corrupt(seed, shape, kappa, mask, dtype=torch.int64):
+def corrupt(seed, shape, kappa, mask, dtype=torch.int64, kind=""):
     z, uniform = symbols(seed, mask, *shape).to(dtype), uniforms(seed + 1, *shape)
+    if kind == "with a tie":
+        uniform[:, 1] = kappa
     each = torch.as_tensor(kappa).expand(shape[0]).tolist()
     rows = [
         [token if number < share else mask for token, number in zip(*pair)]
         for share, *pair in zip(each, z.tolist(), uniform.tolist())
     ]
-    what = f"the noisy sentence for shape {tuple(shape)}"
+    what = f"the noisy sentence for shape {tuple(shape)}{' ' * bool(kind)}{kind}"
     return Case(what, (z, kappa, mask, uniform), torch.tensor(rows, dtype=dtype))
 
 
@@ -378,6 +398,7 @@ class Turning:
         self.target, self.k, self.dk = target, column(kappa, 2), column(kappa_dot, 2)
         self.hazard = torch.as_tensor(kappa_dot / (1 - kappa))  # as it comes
         self.here = one_hot(x, target.shape[-1]).to(target)
+        self.last = (x == target.shape[-1] - 1)[..., None]
 
     def rate(self, factor=None, target=None, here=None):
         factor = self.dk / (1 - self.k) if factor is None else factor
@@ -391,7 +412,7 @@ class Turning:
     hints=(
         "At which rate does a token that is still noise turn into data, if κ_t is the share that has turned by t?",
         "The share of noise is 1 − κ, and κ̇ of it turns per time: the hazard is κ̇/(1 − κ).",
-        "one_hot(x, S) is δ(y, x). Bring κ and κ̇ of shape (n,) into the shape (n, 1, 1) first.",
+        "one_hot(x, M) is δ(y, x). Bring κ and κ̇ of shape (n,) into the shape (n, 1, 1) first.",
     ),
     withhold=("tokens.TokenPath.marginal_rate", "tokens.TokenPath.conditional_rate", "tokens.TokenPath.hazard"),
     library=lambda *args: Turning(*args).rate(),
@@ -416,6 +437,9 @@ class Turning:
             target=one_hot(m.target.argmax(-1), m.target.shape[-1]).to(m.target)
         ),
         "the entry of x itself was set to 0; it is minus the rate of leaving": lambda m: m.rate() * (1 - m.here),
+        "only the last symbol was given rates, as if all others stayed; the formula holds for every x": lambda m: (
+            m.rate() * m.last
+        ),
         "the κ of the first sentence was used for all": lambda m: m.rate(m.dk / (1 - first(m.k))),
         "the κ̇ of the first sentence was used for all": lambda m: m.rate(first(m.dk) / (1 - m.k)),
         "the κ of each sentence was spread along the tokens; it needs the shape (n, 1, 1)": lambda m: m.rate(
@@ -428,7 +452,7 @@ class Turning:
     },
 )
 def jump_rate(seed, shape, kappa, kappa_dot=None, dtype=SINGLE, kind=""):
-    """A token that has not turned by κ has by κ' with probability (κ' − κ)/(1 − κ), and then has the target's law.
+    """A token that has not turned by κ has by κ_s with probability (κ_s − κ)/(1 − κ), and then has the target's law.
 
     kappa: the number itself, or (t, power) for κ = t^power.
     """
@@ -470,7 +494,7 @@ class Table:
         total = kept.sum(1) if total is None else total
         return torch.einsum("nt,tdk->ndk", kept, self.answers) / total[:, None, None]
 
-    def shown(self, found):
+    def pinned(self, found):
         """Another posterior, in which what is revealed has the probability 1."""
         revealed = one_hot(self.x, self.mask + 1)[..., :-1].double()
         return torch.where((self.x == self.mask)[..., None], found, revealed)
@@ -498,7 +522,7 @@ def distinct(seed: int, count: int, places: int, mask: int) -> Tensor:
     reread=("eq-posterior", "what a table says, above the exercise"),
     passed="the sentences that still fit, and nothing else",
     hints=(
-        "Which sentences of the table could still be behind what is shown? How many tokens of each agree?",
+        "Which sentences of the table could still be behind what is revealed? How many tokens of each agree?",
         "A mask equals no symbol of the table, so x[:, None] == table counts what is revealed and agrees. Keep those "
         "with the most.",
         "kept: (n, N) times one_hot(table, mask).flatten(1): (N, D K), divided by the number kept, in shape (n, D, K).",
@@ -509,6 +533,9 @@ def distinct(seed: int, count: int, places: int, mask: int) -> Tensor:
     terms=lambda *args: (Table(*args),),
     mistakes={
         "the sentences that fit were summed, not averaged": lambda m: m.by(m.best, torch.ones(len(m.x))),
+        "the sum was divided by the size of the table; divide by the number of sentences that are kept": lambda m: m.by(
+            m.best, torch.full((len(m.x),), len(m.table))
+        ),
         "this is 0/0 for sentences that fit nothing: there those with the most matching tokens count": lambda m: m.by(
             m.possible
         ),
@@ -518,14 +545,16 @@ def distinct(seed: int, count: int, places: int, mask: int) -> Tensor:
         "sentences that fit nothing got all of the table; those with the most matching tokens count": lambda m: m.by(
             torch.where(m.possible.sum(1, keepdim=True) > 0, m.possible, 1.0)
         ),
-        "what is shown was not used: this is the average of the whole table": lambda m: m.by(torch.ones_like(m.best)),
+        "what is revealed was not used: this is the average of the whole table": lambda m: m.by(
+            torch.ones_like(m.best)
+        ),
         "sentences count by how many tokens match; those that clash should not count at all": lambda m: m.by(
             m.matches.double()
         ),
         "sentences with one matching token were kept; all that is revealed has to match": lambda m: m.by(
             (m.matches > 0).double()
         ),
-        "each place was looked at alone: what is revealed elsewhere changes the others": lambda m: m.shown(
+        "each place was looked at alone: what is revealed elsewhere changes the others": lambda m: m.pinned(
             m.by(torch.ones_like(m.best))
         ),
         "only the first sentence that fits was used": lambda m: m.by(
@@ -533,7 +562,7 @@ def distinct(seed: int, count: int, places: int, mask: int) -> Tensor:
         ),
         "the likeliest symbol got all the probability": lambda m: one_hot(m.by(m.best).argmax(-1), m.mask).double(),
         "masked tokens were compared, too; they fit every symbol": lambda m: m.by((m.matches == m.x.shape[1]).double()),
-        "revealed tokens that clash were kept; they count as noise": lambda m: m.shown(m.by(m.best)),
+        "revealed tokens that clash were kept; they count as noise": lambda m: m.pinned(m.by(m.best)),
     },
 )
 def posterior(seed, count, places, mask, n, kind=""):
@@ -571,8 +600,8 @@ class Reveal:
     reread=("eq-reveal", "the chance of a reveal, above the exercise"),
     passed="exact for steps of any size, and no mask is left at the end",
     hints=(
-        "Of the tokens that are noise at κ, which share is data when κ has risen to κ'?",
-        "Of 1 − κ, κ' − κ have turned: the chance is (κ' − κ)/(1 − κ). Tokens that are shown stay as they are.",
+        "Of the tokens that are noise at κ, which share is data when κ has risen to κ_s?",
+        "Of 1 − κ, κ_s − κ have turned: the chance is (κ_s − κ)/(1 − κ). Revealed tokens stay as they are.",
         "torch.where((uniform < chance) & (x == mask), jumps.draw(probs, pick), x).",
     ),
     withhold=("unmasking.Unmasking.step", "unmasking.sample_tokens"),
@@ -585,18 +614,29 @@ class Reveal:
         (2, (30, 5, 7), 0.15, torch.tensor(0.82), DOUBLE),
         (3, (20, 4, 3), 0.62, 1.0, DOUBLE),
         (4, (1, 9, 4), torch.tensor(0.0), 0.4),
+        (5, (6, 4, 5), 0.25, 0.625, DOUBLE, "with a tie"),
+        (6, (9, 4, 3), 0.35, 0.75, SINGLE, "with rare symbols"),
     ],
     terms=lambda *args: (Reveal(*args),),
     mistakes={
-        "the chance is κ' − κ: it has to be divided by the share 1 − κ that is noise": lambda m: m.step(m.s - m.k),
-        "the denominator is 1 − κ', not 1 − κ": lambda m: m.step(min(1, (m.s - m.k) / max(1 - m.s, 1e-12))),
-        "the chance is κ', that of having turned at all": lambda m: m.step(m.s),
-        "1 − exp(−(κ' − κ)/(1 − κ)) is right for tiny steps only": lambda m: m.step(1 - math.exp(-m.chance())),
+        "the chance is κ_s − κ: it has to be divided by the share 1 − κ that is noise": lambda m: m.step(m.s - m.k),
+        "the denominator is 1 − κ_s, not 1 − κ": lambda m: m.step(min(1, (m.s - m.k) / max(1 - m.s, 1e-12))),
+        "the chance is κ_s, that of having turned at all": lambda m: m.step(m.s),
+        "1 − exp(−(κ_s − κ)/(1 − κ)) is right for tiny steps only": lambda m: m.step(1 - math.exp(-m.chance())),
         "revealed and waiting tokens are exchanged: a token turns where u is below the chance": lambda m: m.step(
             turned=(m.u >= m.chance()) & (m.x == m.mask)
         ),
+        "a token turned where its number is the chance; it turns where it is below (<, not ≤)": lambda m: m.step(
+            turned=(m.u <= m.chance()) & (m.x == m.mask)
+        ),
+        "computed in single precision, in which rare symbols are lost: draw in double": lambda m: m.step(
+            symbol=summed_in_single(m.probs.float(), m.pick)
+        ),
+        "computed in single precision: pick was rounded, to 1 where it is nearly 1": lambda m: m.step(
+            symbol=drawn_in_single(m.probs, m.pick)
+        ),
         "everything was revealed at once": lambda m: m.step(1.0),
-        "tokens that are shown were drawn anew; they stay": lambda m: m.step(turned=m.u < m.chance()),
+        "revealed tokens were drawn anew; they stay": lambda m: m.step(turned=m.u < m.chance()),
         "one number decided for the whole sentence; each token has its own": lambda m: m.step(
             turned=(m.u[:, :1] < m.chance()) & (m.x == m.mask)
         ),
@@ -610,18 +650,24 @@ class Reveal:
         "the tokens that turned became masks": lambda m: m.step(symbol=torch.full_like(m.x, m.mask)),
     },
 )
-def reveal_step(seed, shape, kappa, later, dtype=SINGLE):
+def reveal_step(seed, shape, kappa, later, dtype=SINGLE, kind=""):
     *batch, mask = shape
-    probs, x = laws(seed, *shape, dtype=dtype), symbols(seed + 1, mask, *batch)
+    probs, x = laws(seed, *shape), symbols(seed + 1, mask, *batch)
     x = torch.where(uniforms(seed + 2, *batch) < 0.7, mask, x)
     uniform, pick = uniforms(seed + 3, *batch), uniforms(seed + 4, *batch)
+    if kind == "with a tie":  # numbers that are the chance
+        uniform[:, 1] = (later - kappa) / (1 - kappa)
+    if kind == "with rare symbols":
+        probs, pick = rare(probs, pick)
+    probs = probs.to(dtype)
     expected = x.clone()
     for n, place in torch.cartesian_prod(*map(torch.arange, batch)).tolist():
         noise = 1 - float(kappa)  # of which a share, from the bottom, has turned when 1 − later is left
         if x[n, place] == mask and float(uniform[n, place]) * noise < noise - (1 - float(later)):
             expected[n, place] = walked(probs[n, place].double().tolist(), float(pick[n, place]))
     args = (x, probs, kappa, later, mask, uniform, pick)
-    return Case(f"the sentence from κ = {float(kappa):.3g} to {float(later):.3g}", args, expected)
+    what = f"the sentence from κ = {float(kappa):.3g} to {float(later):.3g}{' ' * bool(kind)}{kind}"
+    return Case(what, args, expected)
 
 
 class Order:
@@ -689,6 +735,9 @@ def filled(answer, case):
         "only the places of the first call were filled": lambda m: m.fill(calls=1),
         "every call filled all places again; a call fills its own": lambda m: m.fill(cumulative=True),
         "the likeliest symbol was taken; it is to be drawn": lambda m: m.fill(symbol=lambda probs: probs.argmax(-1)),
+        "pick was taken by rank; pick[:, i] belongs to place i": lambda m: m.fill(
+            symbol=lambda probs: drawn_by()(probs, m.pick.gather(1, m.order.argsort(1)))
+        ),
         "nothing was filled in": lambda m: m.x,
         "one number was used for all places; each has its own": lambda m: m.fill(
             symbol=lambda probs: drawn_by()(probs, m.pick[:, :1].expand_as(m.pick))
@@ -716,6 +765,22 @@ def sample_in_order(seed, shape, per_call, dtype=SINGLE, given=0.0):
 
 
 # --- losses and likelihoods -------------------------------------------------------------------------------------------
+
+
+def sparing(judge):
+    """A judge that tells an answer that it overwrites what it is given, also where it raises for that reason."""
+
+    def asked(answer, case):
+        before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in case.args]
+        try:
+            yield from judge(answer, case)
+        except Wrong:
+            for given, now in zip(before, case.args):
+                said = "changed a tensor it was given; compute a new one instead (x = x.clone() before x[…] = …)"
+                require(not isinstance(now, Tensor) or now.equal(given), said)
+            raise
+
+    return asked
 
 
 def per_token(logits: Tensor, z: Tensor) -> Tensor:
@@ -769,7 +834,7 @@ class Given:
     library=lambda model, z, kappa, kappa_dot, mask, uniform: sentences.masked_cross_entropy(
         lambda x, t: model(x), tokens.TokenPath(mask, schedule=Given(kappa, kappa_dot)), z, kappa, uniform
     ),
-    judge=judges.loss,
+    judge=sparing(judges.loss),
     visible=[
         (1, (5, 4, 6), 1.5),
         (2, (4, 4, 3), 0.7, DOUBLE),
@@ -790,7 +855,7 @@ class Given:
             total=lambda each, hidden: each.mean(1)
         ),
         "all tokens count; only masked ones should": masked_loss(counted=torch.ones_like),
-        "the tokens that are shown count; only masked ones should": masked_loss(counted=torch.logical_not),
+        "the revealed tokens count; only masked ones should": masked_loss(counted=torch.logical_not),
         "the losses of the batch were summed, not averaged": masked_loss(mean=torch.sum),
         "the sign is reversed: this is +log p": masked_loss(surprise=lambda *args: -per_token(*args)),
         "the logits were taken for log probabilities; log_softmax makes them that": masked_loss(
@@ -802,7 +867,10 @@ class Given:
         "these are the probabilities themselves; the loss is −log p": masked_loss(
             surprise=lambda *args: (-per_token(*args)).exp()
         ),
-        "the network was shown the clean sentence": masked_loss(show=lambda x, z: z),
+        "the logarithm is missing: this is made of −p, the loss of −log p": masked_loss(
+            surprise=lambda *args: -(-per_token(*args)).exp()
+        ),
+        "the network was given the clean sentence": masked_loss(show=lambda x, z: z),
         "kept and masked tokens are exchanged: a token is kept where u < κ": masked_loss(
             kept=lambda u, k: u >= k[:, None]
         ),
@@ -832,21 +900,21 @@ def masked_cross_entropy(seed, shape, power, dtype=SINGLE):
 
 
 class Chain:
-    """The chain rule along an order. Mistakes exchange what is asked, added or shown."""
+    """The chain rule along an order. Mistakes exchange what is asked, added or revealed."""
 
     def __init__(self, denoiser, z, order, mask):
         self.denoiser, self.z, self.order, self.mask = denoiser, z, order, mask
 
-    def terms(self, order=None, show="before", once=False):
-        """p(z^{σ_j} | what is shown) of each place, in order: (n, D)."""
+    def terms(self, order=None, revealed="before", once=False):
+        """p(z^{σ_j} | what is revealed) of each place, in order: (n, D)."""
         x, found, probs = torch.full_like(self.z, self.mask), [], None
         for place in (self.order if order is None else order).tolist():
-            if show == "too early":
+            if revealed == "too early":
                 x = self.put(x, place)
             probs = self.denoiser(x) if probs is None or not once else probs
             found.append(probs[:, place].gather(1, self.z[:, place, None])[:, 0])
-            x = torch.full_like(x, self.mask) if show == "the last" else x
-            x = self.put(x, place) if show != "too early" else x
+            x = torch.full_like(x, self.mask) if revealed == "the last" else x
+            x = self.put(x, place) if revealed != "too early" else x
         return torch.stack(found, 1)
 
     def put(self, x, place):
@@ -863,6 +931,7 @@ class Chain:
         "x[:, place] = z[:, place].",
     ),
     withhold=("sentences.any_order_log_likelihood",),
+    judge=sparing(judges.value),
     library=lambda denoiser, z, order, mask: sentences.any_order_log_likelihood(
         lambda x, t: denoiser(x), tokens.TokenPath(mask), z, order
     ).to(denoiser(z[:1])),
@@ -878,9 +947,11 @@ class Chain:
             m.terms(once=True).log().sum(1)
         ),
         "the token was revealed before the denoiser was asked about it": lambda m: (
-            m.terms(show="too early").log().sum(1)
+            m.terms(revealed="too early").log().sum(1)
         ),
-        "only the last revealed token was shown; all earlier ones are": lambda m: m.terms(show="the last").log().sum(1),
+        "only the last revealed token was kept; all earlier ones stay": lambda m: (
+            m.terms(revealed="the last").log().sum(1)
+        ),
         "the order was not used: tokens came from left to right": lambda m: (
             m.terms(torch.arange(m.z.shape[1])).log().sum(1)
         ),
@@ -903,7 +974,7 @@ def any_order_log_likelihood(seed, shape, dtype=SINGLE, kind=""):
     order = uniforms(seed + 1, places).argsort()
     if kind == "a table":
         z = distinct(seed, n, places, mask)
-        args = (lambda x: counted_posterior(x, z, mask).to(dtype), z, order, mask)
+        args = (lambda x: counted_posterior(x, z, mask).to(dtype), z.clone(), order, mask)
         return Case("the log likelihood of a table", args, torch.full((len(z),), -math.log(len(z)), dtype=dtype))
     denoiser, z = Denoiser(seed, mask, places, dtype), symbols(seed + 2, mask, n, places)
     expected = []
@@ -932,11 +1003,11 @@ class Second:
         self.to_mask = one_hot(torch.full_like(x, self.mask), self.mask + 1).to(probs)
         self.padded = torch.cat([probs, torch.zeros_like(probs[..., :1])], -1)
 
-    def rate(self, reveal=None, renoise=1.0, leave=True):
+    def rate(self, reveal=None, renoise=1.0, masks_leave=True, tokens_leave=True, masked=None):
         reveal = self.k / (1 - self.k) if reveal is None else reveal
-        here = self.here if leave else 0
-        shown = renoise * (self.to_mask - here)
-        return torch.where(self.masked, reveal * (self.padded - here), shown).to(self.probs)
+        out = reveal * (self.padded - self.here * masks_leave)
+        back = renoise * (self.to_mask - self.here * tokens_leave)
+        return torch.where(self.masked if masked is None else masked, out, back).to(self.probs)
 
 
 @lab.exercise(
@@ -944,8 +1015,8 @@ class Second:
     passed="back and forth in balance",
     hints=(
         "Tokens are masked again at the rate 1. At which rate must masks be revealed so that as many go back?",
-        "At time t a share κ is shown and 1 − κ is masked: in balance, κ · 1 = (1 − κ) · r.",
-        "For masks: κ/(1 − κ) times p(y|x), and minus that at the mask itself. For shown tokens: 1 at the mask, −1 "
+        "At time t a share κ is revealed and 1 − κ is masked: in balance, κ · 1 = (1 − κ) · r.",
+        "For masks: κ/(1 − κ) times p(y|x), and minus that at the mask itself. For revealed tokens: 1 at the mask, −1 "
         "at x. Join them with torch.where.",
     ),
     withhold=("tokens.TokenPath.corrector_rate",),
@@ -964,9 +1035,12 @@ class Second:
         "masks are revealed at 1/(1 − κ), which is the rate forward; in balance it is κ/(1 − κ)": lambda m: m.rate(
             1 / (1 - m.k)
         ),
-        "tokens that are shown are never masked again": lambda m: m.rate(renoise=0.0),
+        "revealed tokens are never masked again": lambda m: m.rate(renoise=0.0),
         "tokens are masked again at κ/(1 − κ), too; the rate is 1": lambda m: m.rate(renoise=m.k / (1 - m.k)),
-        "nothing leaves: rows do not sum to 0": lambda m: m.rate(leave=False),
+        "nothing leaves: rows do not sum to 0": lambda m: m.rate(masks_leave=False, tokens_leave=False),
+        "masks do not leave: −κ/(1 − κ) at the mask itself is missing": lambda m: m.rate(masks_leave=False),
+        "revealed tokens do not leave: −1 at x is missing": lambda m: m.rate(tokens_leave=False),
+        "masked and revealed tokens are exchanged: each has the rates of the other": lambda m: m.rate(masked=~m.masked),
         "masks are never revealed": lambda m: m.rate(0.0),
         "the sign is reversed": lambda m: -m.rate(),
         "the κ of the first sentence was used for all": lambda m: m.rate(first(m.k) / (1 - first(m.k))),

@@ -57,6 +57,15 @@ def fill(denoiser, x, order, per_call, mask, pick, ask=lambda denoiser, x: denoi
     return x
 
 
+def fill_by_rank(denoiser, x, order, per_call, mask, pick):
+    """Cut into calls along with the order, as if pick[:, j] belonged to the place that comes j-th."""
+    for places, numbers in zip(order.split(per_call, dim=1), pick.split(per_call, dim=1)):
+        probs = denoiser(x).gather(1, places[..., None].expand(-1, -1, mask))
+        drawn, old = jumps.draw(probs, numbers), x.gather(1, places)
+        x = x.scatter(1, places, torch.where(old == mask, drawn, old))
+    return x
+
+
 def fill_asking_twice(denoiser, x, *args):
     return fill(denoiser, x, *args, ask=lambda denoiser, x: (denoiser(x) + denoiser(x)) / 2)
 
@@ -78,6 +87,21 @@ def likelihood(denoiser, z, order, mask, total=lambda terms: terms.sum(1)):
         terms.append(denoiser(x)[:, place].gather(1, z[:, place, None])[:, 0].log())
         x = torch.where(torch.arange(z.shape[1]) == place, z, x)
     return total(torch.stack(terms, 1))
+
+
+def likelihood_in_place(denoiser, z, order, mask):
+    """The masks are written over the sentences themselves."""
+    x, total = z, 0.0
+    x[:] = mask
+    for place in order.tolist():
+        total = total + denoiser(x)[:, place].gather(1, z[:, place, None])[:, 0].log()
+    return total
+
+
+def loss_in_place(model, z, kappa, kappa_dot, mask, uniform):
+    z[uniform >= kappa[:, None]] = mask
+    surprise = -model(z).log_softmax(-1).gather(-1, z[..., None])[..., 0]
+    return (kappa_dot / (1 - kappa) * (surprise * (z == mask)).sum(1)).mean()
 
 
 def likelihood_of_one_hot(denoiser, z, order, mask):
@@ -104,6 +128,15 @@ WRONG = {
             "random numbers",
         ),
         "as floats": (lambda p, u: draw(p, u).double(), "symbols are whole numbers"),
+        "without .double()": (
+            lambda p, u: (p.cumsum(-1) <= u[..., None] * p.sum(-1, keepdim=True)).sum(-1),
+            "computed in single precision",
+        ),
+        "u in single precision": (lambda p, u: draw(p, u.float()), "computed in single precision"),
+        "all in single precision": (
+            lambda p, u: (p.float().cumsum(-1) <= u.float()[..., None] * p.float().sum(-1, keepdim=True)).sum(-1),
+            "computed in single precision",
+        ),
         "as one-hot rows": (lambda p, u: one_hot(draw(p, u), p.shape[-1]), "should have shape"),
         "two axes alone": (
             lambda p, u: torch.stack([draw(a, b) for a, b in zip(p, u, strict=True)]),
@@ -159,11 +192,18 @@ WRONG = {
         "in place": (reveal_in_place, "changed a tensor"),
         "new numbers": (lambda x, p, k, s, m, u, v: reveal(x, p, k, s, m, torch.rand_like(u), v), "random numbers"),
         "as floats": (lambda *args: reveal(*args).double(), "symbols are whole numbers"),
+        "drawn in single precision": (
+            lambda x, p, k, s, m, u, v: torch.where(
+                (u < (s - k) / (1 - k)) & (x == m), (p.cumsum(-1) <= v[..., None] * p.sum(-1, keepdim=True)).sum(-1), x
+            ),
+            "computed in single precision",
+        ),
         "which turn": (lambda x, p, k, s, m, u, v: (u < (s - k) / (1 - k)) & (x == m), "dtype torch.int64"),
         "the mask is 5": (lambda x, p, k, s, m, u, v: reveal(x, p, k, s, 5, u, v), ""),
     },
     "sample_in_order": {
         "in place": (fill_in_place, "changed a tensor"),
+        "by rank": (fill_by_rank, "pick[:, i] belongs to place i"),
         "asked twice": (fill_asking_twice, "the denoiser was asked"),
         "new numbers": (
             lambda d, x, o, k, m, pick: fill(d, x, o, k, m, torch.rand_like(pick)),
@@ -175,6 +215,7 @@ WRONG = {
     },
     "masked_cross_entropy": {
         "one per sentence": (lambda *args: loss(*args, mean=lambda each: each), "one number"),
+        "in place": (loss_in_place, "changed a tensor"),
         "a float": (lambda *args: float(loss(*args).detach()), "no gradient reaches"),
         "logits detached": (lambda *args: loss(*args, ask=torch.Tensor.detach), "no gradient reaches"),
         "half detached": (lambda *args: (loss(*args) + loss(*args).detach()) / 2, "the gradient of the loss"),
@@ -190,6 +231,7 @@ WRONG = {
         ),
     },
     "any_order_log_likelihood": {
+        "in place": (likelihood_in_place, "changed a tensor"),
         "each term": (lambda *args: likelihood(*args, total=lambda terms: terms), "should have shape"),
         "one number": (lambda *args: likelihood(*args).mean(), "should have shape"),
         "one-hot sentences": (likelihood_of_one_hot, "whole numbers of shape"),
