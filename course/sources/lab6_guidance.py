@@ -33,7 +33,7 @@ from fmlab.checks import lab6
 from fmlab.glyphs import Glyphs
 from fmlab.schedules import coefficient
 
-DATA = "digits"  # or "glyphs", letters of 32 × 32 pixels; or "mnist", with torchvision: both better with a GPU
+DATA = "digits"  # or "glyphs", letters of 16 × 16 pixels; or "mnist", with torchvision: minutes, or a GPU
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 plots.use_style()
@@ -167,12 +167,12 @@ if DATA == "mnist":
 if DATA == "digits":
     data = [distributions.Digits(train=train) for train in (True, False)]
 if DATA == "glyphs":  # the letters A … J take the place of the digits
-    data = [distributions.Labelled(*Glyphs().sample_labelled(n)[:2]) for n in (5000, 1000)]
+    data = [distributions.Labelled(*Glyphs(size=16).sample_labelled(n)[:2]) for n in (5000, 1000)]
 train_set, held_out = (distributions.Labelled(d.z.to(DEVICE), d.y.to(DEVICE)) for d in data)
 
 SETTINGS = {
     "digits": {"width": 256, "channels": 16, "steps": 1500, "unet_steps": 800, "unet_batch": 64, "smooth": 4},
-    "glyphs": {"width": 1024, "channels": 32, "steps": 10_000, "unet_steps": 10_000, "unet_batch": 64, "smooth": 1},
+    "glyphs": {"width": 512, "channels": 16, "steps": 3000, "unet_steps": 2000, "unet_batch": 64, "smooth": 2},
     "mnist": {"width": 1024, "channels": 32, "steps": 10_000, "unet_steps": 10_000, "unet_batch": 256, "smooth": 1},
 }[DATA]
 SHAPE, PIXELS = train_set.z.shape[1:], train_set.z[0].numel()
@@ -912,5 +912,5 @@ lab6.progress()
 #
 # Large image models are made of the parts of this lab: a path from noise to data, a U-Net or a transformer that is told
 # time and request, labels (or sentences) dropped one time in ten, and a guidance scale that somebody chose by looking
-# at curves like yours. With `DATA = "mnist"` or `"glyphs"` at the top this notebook learns larger digits, or letters, with
-# larger networks; that is work for a GPU, which it uses where there is one.
+# at curves like yours. With `DATA = "glyphs"` at the top this notebook learns letters, and with `"mnist"` larger digits,
+# with larger networks; that takes many minutes, or a GPU, which it uses where there is one.

@@ -40,7 +40,10 @@ from torch.nn.functional import cross_entropy
 from fmlab import datasets, distributions, flow_maps, guidance, losses, map_widgets, metrics
 from fmlab import models, paths, plots, samplers, simulators, threads, training
 from fmlab.checks import lab8
+from fmlab.glyphs import Glyphs
 from fmlab.schedules import coefficient
+
+DATA = "digits"  # what section 10 draws; or "glyphs": the letters A to J, of 16 × 16 pixels
 
 plots.use_style()
 threads.use_idle_cores()  # a second thread while a core stands idle
@@ -1277,11 +1280,15 @@ map_widgets.few_calls(
 
 # %%
 digits, held_out = datasets.Digits(train=True), datasets.Digits(train=False)
+if DATA == "glyphs":  # letters take the place of the digits
+    letters = Glyphs(size=16)
+    digits, held_out = (datasets.Labelled(*letters.sample_labelled(n)[:2]) for n in (5000, 500))
+SHAPE, PIXELS = digits.z.shape[1:], digits.z[0].numel()
 NULL, SCALE = 10, 2.0  # the label that says "no label", the guidance scale
 
 
 def labelled_states(n, s):
-    """States x_s of digits as rows of 64 pixels, with labels, data and noise."""
+    """States x_s of digits as rows of pixels, with labels, data and noise."""
     z, y = digits.sample_labelled(n)
     z = z.flatten(1)
     eps = torch.randn_like(z)
@@ -1296,7 +1303,7 @@ def digit_loss(u):
 
 
 _ = torch.manual_seed(0)
-digit_teacher = models.MLP(64, width=256, depth=3, labels=10)
+digit_teacher = models.MLP(PIXELS, width=256, depth=3, labels=10)
 _ = training.train(digit_teacher, digit_loss, steps=1500, lr=3e-3).requires_grad_(False)
 
 
@@ -1305,7 +1312,7 @@ def reading_loss(classifier):
     return cross_entropy(classifier(z + 0.3 * torch.randn_like(z)), y)
 
 
-hidden_layers = nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+hidden_layers = nn.Linear(PIXELS, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
 classifier = nn.Sequential(nn.Flatten(), *hidden_layers)
 _ = training.train(classifier, reading_loss, steps=400, lr=3e-3).requires_grad_(False)
 
@@ -1338,14 +1345,14 @@ in_two = halved_digits(guided_v, digit_teacher, 2)
 in_one = halved_digits(lambda x, s, t, y: in_two(x, s, y), in_two, 1)
 
 labels = torch.arange(500) % 10
-start = torch.randn(500, 64, generator=torch.Generator().manual_seed(1))
+start = torch.randn(500, PIXELS, generator=torch.Generator().manual_seed(1))
 guided = guidance.guided_vector_field(digit_teacher, labels, SCALE, NULL)
 drawn = {
     "teacher, 16 calls": samplers.sample_flow(guided, start, 4, simulators.Midpoint()),
     "student, 1 call": start + in_one(start, torch.zeros(500), labels),
     "teacher, one Euler step": samplers.sample_flow(guided, start, 1, simulators.Euler()),
 }
-drawn = {name: x.clamp(-1, 1).reshape(-1, 1, 8, 8) for name, x in drawn.items()}
+drawn = {name: x.clamp(-1, 1).reshape(-1, *SHAPE) for name, x in drawn.items()}
 fig, axes = plots.figure(rows=3, width=6.5, height=1.75)
 far = {name: float(metrics.energy_distance(x, held_out.z)) for name, x in drawn.items()}
 read = {name: float(metrics.fidelity(classifier(x), labels)) for name, x in drawn.items()}
