@@ -151,7 +151,7 @@ def hasty(nb):
 import fmlab.training
 
 def train(model, loss, steps=3000, *options, whole=fmlab.training.train, **more):
-    return whole(model, loss, min(steps, 60), *options, **more)
+    return whole(model, loss, min(steps, 50), *options, **more)
 
 fmlab.training.train = train
 """
