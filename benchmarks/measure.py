@@ -80,6 +80,12 @@ def measure(workload: Callable[[bool], Rows | Numbers], quick: bool, rounds: int
     return interleave(rows, rounds, budget) if callable(next(iter(rows.values()))) else rows
 
 
+def medians(work: Callable[[int, bool], Numbers], quick: bool) -> Numbers:
+    """The median of each number over three seeds, after a row "one"; in quick mode of one seed. work: (seed, quick)."""
+    found = [work(seed, quick) for seed in range(1 if quick else 3)]
+    return {"one": 1.0} | {name: median(numbers[name] for numbers in found) for name in found[0]}
+
+
 def costs(found: Times | Numbers) -> dict[str, Numbers]:
     """What is compared, by column: "best", "median" and "cpu" (the best CPU time) of times; the "value" of numbers."""
     if not isinstance(next(iter(found.values())), dict):

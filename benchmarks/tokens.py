@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from benchmarks.measure import Numbers, at_least, at_most, targets
+from benchmarks.measure import Numbers, at_least, at_most, medians, targets
 from fmlab import token_datasets, token_models
 from fmlab.checks import lab9
 from fmlab.sentences import guided_probs, masked_cross_entropy
@@ -16,14 +15,7 @@ from fmlab.token_laws import estimated_bound
 from fmlab.tokens import TokenPath
 from fmlab.training import train
 
-SEEDS = 3
 SUMS = token_datasets.sums()
-
-
-def medians(work: Callable[[int, bool], Numbers], quick: bool) -> Numbers:
-    """The median of each number over the seeds; in quick mode of one seed."""
-    found = [work(seed, quick) for seed in range(1 if quick else SEEDS)]
-    return {"one": 1.0} | {name: median(numbers[name] for numbers in found) for name in found[0]}
 
 
 @targets(
