@@ -78,9 +78,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "continuity_residual": {"t = t.detach().requires_grad_() → t = t.requires_grad_()": _RECORDS},
     "conditional_score": _replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), z"), ("beta(t), x", "beta(t), z")),
-    "marginal_score": _replaced(
-        _ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), data"), ("beta(t), x", "beta(t), data")
-    ),
     "fokker_planck_residual": {"t = t.detach().requires_grad_() → t = t.requires_grad_()": _RECORDS},
     "conditional_flow_matching_loss": _replaced(
         "alpha, beta, alpha_dot, beta_dot = schedule.weights(t, z)", _SHAPE, ("(t, z)", "(t, noise)")

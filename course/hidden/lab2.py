@@ -20,7 +20,7 @@ PATHS = [
 alpha_beta = [
     (family, t)
     for t in (times(6).reshape(2, 3), torch.tensor(0.25, dtype=DOUBLE), torch.tensor([0.998], dtype=DOUBLE))
-    for family in ("condot", "cosine", "vp")
+    for family in ("condot", "cosine")
 ]
 
 sample_conditional_path = [*PATHS, (Cosine(), torch.tensor(1.0), (2, 3)), (CondOT(0.2), 1.0, (1, 4))]
@@ -32,6 +32,12 @@ sample_marginal_path = [
 ]
 conditional_vector_field = [*PATHS, (CondOT(), torch.tensor(0.997, dtype=DOUBLE), (2, 3), DOUBLE)]
 general_vector_field = [((3, 1, 4, 4), (), 0.35, DOUBLE), ((1, 6), (1, 1), 0.8), ((4, 3), (4, 3), 0.003, DOUBLE)]
+two_point_field = [
+    (1.6, times(5, dtype=DOUBLE), 5, DOUBLE),
+    (0.7, torch.tensor(0.45), 4),
+    (1.9, 0.96, 5),
+    (0.8, 0.0, 2),
+]
 posterior_weights = [
     *((*path, torch.float32)[:4] + (6,) for path in PATHS),
     (Cosine(), torch.tensor(0.9995, dtype=DOUBLE), (4, 3), DOUBLE, 3, 1.0),
@@ -48,12 +54,6 @@ divergence = [
 ]
 continuity_residual = [(170, (4, 3), DOUBLE), (171, (6, 2)), (173, (2, 1))]
 conditional_score = PATHS
-marginal_score = [(*path, torch.float32)[:4] + (5,) for path in PATHS]
-score_along_normal = [
-    (1.1, times(5, dtype=DOUBLE), (5, 2), DOUBLE),
-    (0.5, 0.95, (4, 3)),
-    (0.03, torch.tensor(0.4, dtype=DOUBLE), (3, 2), DOUBLE),
-]
 sde_extension_drift = [
     (Powers().beta, times(3, dtype=DOUBLE), (3, 1, 4, 4), DOUBLE),
     (VE(2.3).beta, torch.tensor(0.45), (5, 2)),

@@ -1,26 +1,37 @@
 # %% [markdown]
 # # Lab 2 · Probability paths
 #
-# In lab 1 we followed vector fields that somebody gave us. A generative model needs a particular one: a field that
-# carries noise to data. This lab builds it, exactly and without any training. We first say where the samples should be
-# at each time (a **probability path**), then find the field that keeps them there, first for one data point and then
-# for all of them at once. On the way we meet the score, and learn how to add noise to the motion without disturbing
-# the path. By the end you will have written the regression targets of both flow matching and score matching, and checked
-# to the last digit the equations that prove them right.
+# Image generators of today turn noise into a picture by following a [vector field](../words.md#vector-field), which a
+# network has learned. Which field should it learn? In this lab you build that field exactly, without any training.
+# First you say where samples should be at each time: this is a **probability path**. Then you find the field that moves
+# them in this way, for one data point and then for all of them. At the end you add noise to the motion without changing
+# the distribution at any time. The two formulas that networks learn in labs 3 and 4 are among those that you write here.
 #
-# **How to work.** As in lab 1: each exercise asks for one function of a few lines. Replace `raise NotImplementedError`
-# by your code, run the cell, then the check below it. Figures use your function once its check has passed, and fmlab's
-# until then, so no exercise depends on an earlier one. Stuck? `lab2.hint("alpha_beta")` gives up to three hints, one
-# at a time.
+# **How to work.** Each exercise asks for one function of a few lines. Replace `raise NotImplementedError` by your code,
+# run the cell, then the check below it. Figures use your function once its check has passed, and fmlab's until then, so
+# no exercise depends on an earlier one. `lab2.hint("alpha_beta")` gives up to three hints, one at a time. Exercises
+# marked *further* can be left out: no other exercise needs them. Where a cell says `...  # your guess`, type a guess
+# before you go on; a later cell compares it, and nobody grades it.
 #
-# **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$. $z$ is a data point, $x$ a state,
-# $\varepsilon \sim N(0, I)$ noise; all have the shape $(n, \dots)$, one per row, and a row may be a vector or an image.
-# `t` is one time for all rows, a number or a 0-dimensional tensor, or has the shape $(n,)$, a time for each. A field
-# `u(x, t)` takes it in the same three ways, and so do networks; hand `t` on to them as it came. A dot is a time
-# derivative. *Notes* means
-# [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
-# summary of the same course, *slides* its fifth lecture, *intro* the text "Diffusion Models Intro". The lab is worth
-# {points:all} points, {points:code} of them for code.
+# | letter | meaning | section |
+# |---|---|---|
+# | $t$ | time, from noise at 0 to data at 1: one number for all rows, or of shape $(n,)$, one for each row | all |
+# | $x$ | a *state*, one per row, of shape $(n, \dots)$: a point of the plane or an image | all |
+# | $z$, $z_i$ | a data point; data point $i$ of $N$ | all |
+# | $\varepsilon$ | standard normal noise | all |
+# | $\alpha_t, \beta_t$ | weights of data and noise; a dot is the derivative in time, $\dot\alpha_t$ | 1 |
+# | $p_t(x \mid z)$, $p_t(x)$ | conditional and marginal path | 1, 2 |
+# | $u_t(x \mid z)$, $u_t(x)$ | conditional and marginal field, in code `u(x, t)` | 3, 4 |
+# | $\mu_t, s_t$ | mean and standard deviation of any Gaussian path | 3, *further* |
+# | $\pm m$ | two data points on a line | 4 |
+# | $w_i(x)$ | probability that a state $x$ was made from $z_i$ | 4 |
+# | $\nabla \log p_t(x)$ | score | 6 |
+# | $\sigma_t$, $b_t$ | noise level and drift of an SDE | 7 |
+#
+# A sample of a path, a point of a figure and a moving *particle* are all states $x$. What one particle runs through
+# is its [trajectory](../words.md#trajectory); a *path* is always a family of distributions. $\mathcal N$ is the normal
+# distribution. *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/).
+# The lab is worth {points:all} points, {points:code} of them for code.
 
 # %%
 import math
@@ -33,101 +44,92 @@ from fmlab.checks import lab2
 from fmlab.schedules import coefficient
 
 plots.use_style()
-threads.use_idle_cores()  # a second thread while a core stands idle
+threads.use_idle_cores()  # a second thread if a core is free
 _ = torch.manual_seed(0)
 
 # %% [markdown]
 # ## 1 · From noise to one data point
 #
-# Take one data point $z$ and drown it in noise. Then let the noise fade. This is the **Gaussian conditional path**:
+# A network that turns noise into data must learn from examples of what lies between the two. One line of algebra makes
+# them: mix a data point with noise, and let the weight of the noise decrease. For one data point $z$ the result has the
+# distribution
 #
 # <a id="eq-path"></a>
-# $$p_t(x \mid z) = N(\alpha_t z,\ \beta_t^2 I). \tag{notes, eq. 15}$$
+# $$p_t(x \mid z) = \mathcal N(\alpha_t z,\ \beta_t^2 I), \tag{notes, eq. 15}$$
 #
-# The **noise schedule** $\alpha_t, \beta_t$ says how fast: $\alpha_t$, the weight of the data, rises from 0 to 1, and
-# $\beta_t$, the weight of the noise, falls from 1 to 0. So the path starts at $N(0, I)$, whatever $z$ is, and ends at $z$
-# itself. Everything in this lab holds for every schedule, and we shall need the derivatives
-# $\dot\alpha_t, \dot\beta_t$ too. Three families are in common use:
+# one for each time $t$. This is the **Gaussian conditional path**. The [schedule](../words.md#schedule)
+# $\alpha_t, \beta_t$ sets the pace: $\alpha_t$, the weight of the data, rises from 0 to 1, and $\beta_t$, the weight of
+# the noise, falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and ends at $z$. The results
+# of this lab hold for every schedule. Two common ones are
 #
-# - **CondOT**, straight lines: $\alpha_t = t$, $\beta_t = 1 - t$.
-# - **Cosine**: $\alpha_t = \sin\frac{\pi t}{2}$, $\beta_t = \cos\frac{\pi t}{2}$.
-# - **Linear VP** ("variance preserving"), which comes from a noising diffusion that runs the other way, in its time
-#   $s = 1 - t$, with the noise rate $b(s) = 0.1 + 19.9\,s$:
-#
-# <a id="eq-vp"></a>
-# $$\alpha_t = e^{-T(1 - t)/2}, \qquad \beta_t = \sqrt{1 - \alpha_t^2}, \qquad T(s) = \int_0^s b(r)\,dr.
-# \tag{intro, eq. 18}$$
+# <a id="eq-families"></a>
+# $$\text{CondOT:}\quad \alpha_t = t,\ \ \beta_t = 1 - t, \qquad\qquad
+# \text{cosine:}\quad \alpha_t = \sin\tfrac{\pi t}{2},\ \ \beta_t = \cos\tfrac{\pi t}{2}.$$
 #
 # ### Exercise {exercise:alpha_beta} · Noise schedules ({points:alpha_beta} points)
 #
-# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order, for
-# [notes, eq. 15](#eq-path). The last family is [intro, eq. 18](#eq-vp).
+# A velocity needs derivatives. Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and
+# $\dot\beta_t$, in this order, for [the two families](#eq-families).
 #
 # <details><summary>Hint</summary>
-# For the VP family, the chain rule meets $1 - t$, which turns a sign. Differentiating $\alpha_t^2 + \beta_t^2 = 1$ on both
-# sides gives $\dot\beta_t$ from the other three. <code>torch.ones_like(t)</code> has the shape of <code>t</code>.
+# Mind the inner derivative of the sine. <code>torch.ones_like(t)</code> has the shape of <code>t</code>.
 # </details>
 
 # %% exercise="alpha_beta"
 def alpha_beta(t, family):
     """A noise schedule and its derivatives.
 
-    t: a tensor of times in [0, 1), of any shape. family: "condot", "cosine" or "vp".
+    t: a tensor of times in [0, 1], of any shape. family: "condot" or "cosine".
     Returns (alpha, beta, alpha_dot, beta_dot), four tensors of the shape and dtype of t.
     """
     ### BEGIN SOLUTION
     if family == "condot":
         return t, 1 - t, torch.ones_like(t), -torch.ones_like(t)
-    if family == "cosine":
-        alpha, beta = torch.sin(math.pi / 2 * t), torch.cos(math.pi / 2 * t)
-        return alpha, beta, math.pi / 2 * beta, -math.pi / 2 * alpha
-    s = 1 - t
-    alpha = torch.exp(-(0.1 * s + 19.9 * s**2 / 2) / 2)
-    beta = torch.sqrt(1 - alpha**2)
-    alpha_dot = (0.1 + 19.9 * s) / 2 * alpha
-    return alpha, beta, alpha_dot, -alpha * alpha_dot / beta
+    alpha, beta = torch.sin(math.pi / 2 * t), torch.cos(math.pi / 2 * t)
+    return alpha, beta, math.pi / 2 * beta, -math.pi / 2 * alpha
     ### END SOLUTION
 
 
-# %% check="alpha_beta" points=4
+# %% check="alpha_beta" points=3
 
 # %% [markdown]
-# **Three ways from noise to data.** The VP schedule does most of its work in the second half of the time: at
-# $t = 0.5$ the weight of the data is only 0.28. It starts at $\alpha_0 = 0.0066$, which is small, but not 0.
+# **Three schedules.** The third one is given. *Linear VP* comes from diffusion models; "variance preserving" means
+# $\alpha_t^2 + \beta_t^2 = 1$. It makes most of its change in the second half of the time: at $t = 0.5$ the weight of
+# the data is only 0.28. At $t = 0$ it is 0.0066, which is small, but not 0.
 
 # %%
 family = {"condot": schedules.CondOT(), "cosine": schedules.Cosine(), "vp": schedules.LinearVP()}
-coefficients = lab2.answer_or("alpha_beta")
-ts = torch.linspace(0, 0.999, 200)
-fig, axes = plots.figure(columns=3)
-for ax, name in zip(axes, family, strict=True):
-    alpha, beta, alpha_dot, beta_dot = coefficients(ts, name)
+mine = lab2.answer_or("alpha_beta")
+
+# %% figure="three schedules"
+ts = torch.linspace(0, 1, 201)
+fig, axes = plots.figure(columns=3, height=3.4)
+for ax, (name, schedule) in zip(axes, family.items(), strict=True):
+    alpha, beta = mine(ts, name)[:2] if name != "vp" else (schedule.alpha(ts), schedule.beta(ts))
     ax.plot(ts, alpha, label=r"$\alpha_t$, weight of the data")
     ax.plot(ts, beta, label=r"$\beta_t$, weight of the noise")
     ax.plot(ts, (alpha**2 + beta**2).sqrt(), label=r"$\sqrt{\alpha_t^2 + \beta_t^2}$")
-    ax.set(title=name, xlabel="time $t$", ylim=(-0.05, 1.3))
-axes[0].legend(loc="upper center", fontsize=8)
+    ax.set(title=name, xlabel="time $t$", ylim=(-0.05, 1.1))
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plots.describe(
     "The weight of the data rises from 0 to 1 and that of the noise falls from 1 to 0. For condot "
     "both are straight lines; for cosine and vp the root of the sum of squares stays at 1, and vp "
-    "moves late."
+    "changes most in the second half."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:sample_conditional_path} · Sampling the conditional path ({points:sample_conditional_path} points)
 #
-# A sample of $N(\alpha_t z, \beta_t^2 I)$ needs no loop and no differential equation. Shift and scale a standard normal:
+# A sample of $\mathcal N(\alpha_t z, \beta_t^2 I)$ needs no simulation. Shift and scale standard normal noise:
 #
 # <a id="eq-sample"></a>
-# $$x = \alpha_t z + \beta_t \varepsilon, \qquad \varepsilon \sim N(0, I). \tag{notes, eq. 16}$$
+# $$x = \alpha_t z + \beta_t \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I). \tag{notes, eq. 16}$$
 #
-# From now on a `schedule` is an object with four methods, `schedule.alpha(t)`, `beta`, `alpha_dot` and `beta_dot`. If
-# `t` has the shape $(n,)$, so does `schedule.alpha(t)`, and it has to multiply a batch of shape $(n, 2)$ or
-# $(n, 1, 8, 8)$ row by row. `coefficient(value, x)` gives it the shape $(n, 1)$ or $(n, 1, 1, 1)$ that does that, and
-# leaves one value for all rows alone.
+# From now on a `schedule` is an object with the methods `alpha(t)`, `beta(t)`, `alpha_dot(t)` and `beta_dot(t)`. If `t`
+# has the shape $(n,)$, so has `schedule.alpha(t)`, and `coefficient(schedule.alpha(t), x)` gives it the shape $(n, 1)$ or
+# $(n, 1, 1, 1)$ that multiplies the states $x$ row by row. One value for all rows stays as it is.
 #
-# Write `sample_conditional_path(z, noise, t, schedule)`, the $x$ of [notes, eq. 16](#eq-sample). The noise is already
-# drawn for you.
+# Write `sample_conditional_path(z, noise, t, schedule)`: [such a sample](#eq-sample), from noise that is already drawn.
 #
 # <details><summary>Hint</summary>
 # Two coefficients, each brought into shape before it multiplies.
@@ -149,20 +151,22 @@ def sample_conditional_path(z, noise, t, schedule):
 # %% check="sample_conditional_path" points=2
 
 # %% [markdown]
-# **A digit comes out of the noise.** One handwritten digit, one draw of the noise, six times, three schedules. All rows
-# end at the same image; they differ in when the digit can first be made out.
+# **A digit appears.** One handwritten digit and one draw of the noise, at six times, with three schedules. All rows end
+# at the same image. They differ in the time at which the digit can first be recognised.
 
 # %%
 interpolate = lab2.answer_or("sample_conditional_path")
 digit = distributions.Digits().z[18:19].expand(6, 1, 8, 8)
 noise, times = torch.randn(1, 1, 8, 8).expand(6, 1, 8, 8), torch.linspace(0, 1, 6)
-fig, axes = plots.figure(columns=6, rows=3, width=1.25, height=1.25)
-for row, (name, schedule) in enumerate(family.items()):
-    for k, image in enumerate(interpolate(digit, noise, times, schedule)):
-        ax = axes[6 * row + k]
-        ax.imshow(plots.array(image[0]), cmap="Greys_r", vmin=-1.3, vmax=1.3)
+rows = {name: interpolate(digit, noise, times, schedule) for name, schedule in family.items()}
+
+# %% figure="a digit appears, with three schedules"
+fig, axes = plots.figure(columns=6, rows=3, width=1.4, height=1.4)
+for row, (name, images) in enumerate(rows.items()):
+    for k, ax in enumerate(axes[6 * row : 6 * row + 6]):
+        ax.imshow(plots.array(images[k, 0]), cmap="Greys_r", vmin=-1.3, vmax=1.3)
         ax.set(xticks=[], yticks=[], ylabel=name if k == 0 else "")
-        ax.set_title(f"$t$ = {times[k]:g}" if row == 0 else "", fontsize=10)
+        ax.set_title(f"$t$ = {times[k]:g}" if row == 0 else "", fontsize=11)
 plots.describe(
     "Three rows of six images, from noise to the digit 0. In the rows condot and cosine its dark "
     "centre shows by t = 0.6, in the row vp only at t = 0.8."
@@ -171,23 +175,23 @@ plots.describe(
 # %% [markdown]
 # ## 2 · From noise to all the data
 #
-# A model should produce not one data point but any of them. So draw the data point first, then noise it:
+# A model should produce not one data point but any of them. So draw the data point first, then the noise:
 #
 # <a id="eq-marginal-path"></a>
 # $$z \sim p_\text{data}, \quad x \sim p_t(\cdot \mid z) \qquad \Rightarrow \qquad x \sim p_t. \tag{notes, eq. 12}$$
 #
-# This is the **marginal path** $p_t$, a mixture of all conditional paths. It starts at $N(0, I)$, as each of them does, and
-# ends at $p_\text{data}$. Its density is an integral over the data that we usually cannot compute,
-# $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$. Sampling from it is easy all the same.
+# This is the **marginal path** $p_t$, a mixture of all conditional paths. It starts at $\mathcal N(0, I)$, as each of
+# them does, and ends at $p_\text{data}$. Its density is an integral that we usually cannot compute,
+# $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$, but sampling from it takes two draws.
 #
 # ### Exercise {exercise:sample_marginal_path} · Sampling the marginal path ({points:sample_marginal_path} points)
 #
-# Write `sample_marginal_path(sample_data, n, t, schedule)`, the two draws of [notes, eq. 12](#eq-marginal-path), where
-# `sample_data(n)` draws $n$ data points. This time you draw the noise yourself.
+# Write `sample_marginal_path(sample_data, n, t, schedule)`: [the two draws](#eq-marginal-path). `sample_data(n)` draws
+# $n$ data points; the noise you draw yourself.
 #
 # <details><summary>Hint</summary>
-# Every state needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the shape of
-# another tensor.
+# Every sample needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the shape
+# of another tensor.
 # </details>
 
 # %% exercise="sample_marginal_path"
@@ -209,14 +213,16 @@ def sample_marginal_path(sample_data, n, t, schedule):
 
 # %% [markdown]
 # **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard. Both
-# begin in the same cloud. Histograms of 40 000 samples, with the CondOT schedule.
+# start at the same distribution. Histograms of 40 000 samples, with CondOT.
 
 # %%
 sample_path = lab2.answer_or("sample_marginal_path")
 board, condot = distributions.Checkerboard(), schedules.CondOT()
 one_point = torch.tensor([[1.5, -0.5]])
+
+# %% figure="the conditional path of one point, and the marginal path of a checkerboard"
 n, times = 40_000, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-fig, axes = plots.figure(columns=5, rows=2, width=2.1, height=2.2)
+fig, axes = plots.figure(columns=5, rows=2, width=2.3, height=2.3)
 for k, t in enumerate(times):
     conditional = interpolate(one_point.expand(n, 2), torch.randn(n, 2), t, condot)
     for ax, x in ((axes[k], conditional), (axes[5 + k], sample_path(board.sample, n, t, condot))):
@@ -227,21 +233,22 @@ for k, t in enumerate(times):
 axes[0].set_ylabel("conditional")
 axes[5].set_ylabel("marginal")
 plots.describe(
-    "Both rows begin as the same round cloud. Above it shrinks, moving, to a single point; below "
+    "Both rows begin with the same round cloud. Above it moves and shrinks to a single point; below "
     "it turns into the dark cells of a checkerboard, which show from t = 0.75 on."
 )
 
 # %% [markdown]
 # ## 3 · A field for one data point
 #
-# A path only *wishes* where the samples should be. Which vector field takes them there? For one data point we can read it
-# off. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample moves along
+# A path says where samples should be, not how they get there. To generate, we need a vector field that moves them. For
+# one data point it can be derived in two lines. Keep the noise $\varepsilon$ of a sample fixed and let time run: the
+# sample runs through the trajectory
 #
 # $$\psi_t(\varepsilon \mid z) = \alpha_t z + \beta_t \varepsilon, \tag{notes, eq. 21}$$
 #
-# and its velocity is $\dot\alpha_t z + \dot\beta_t \varepsilon$. A field, however, may not look at $\varepsilon$, only at
-# the present position. But the position tells us the noise: $\varepsilon = (x - \alpha_t z)/\beta_t$. Put it in and sort
-# the terms:
+# with the velocity $\dot\alpha_t z + \dot\beta_t \varepsilon$. The field, however, is a function of the position, not of
+# $\varepsilon$. But the position determines the noise: $\varepsilon = (x - \alpha_t z)/\beta_t$. Insert it and sort the
+# terms:
 #
 # <a id="eq-field"></a>
 # $$u_t(x \mid z) = \Bigl(\dot\alpha_t - \frac{\dot\beta_t}{\beta_t}\,\alpha_t\Bigr) z + \frac{\dot\beta_t}{\beta_t}\, x.
@@ -249,11 +256,11 @@ plots.describe(
 #
 # ### Exercise {exercise:conditional_vector_field} · The conditional vector field ({points:conditional_vector_field} points)
 #
-# Write `conditional_vector_field(x, z, t, schedule)`, the field of [notes, eq. 20](#eq-field).
+# Write `conditional_vector_field(x, z, t, schedule)`: [this field](#eq-field).
 #
 # <details><summary>Hint</summary>
-# All four coefficients, each brought into shape with <code>coefficient</code>. Either form will do: the sorted one, or
-# the velocity with the noise that the position tells.
+# Bring each coefficient into shape with <code>coefficient</code>. Both forms are right: the sorted one, or
+# $\dot\alpha_t z + \dot\beta_t \varepsilon$ with the noise that belongs to the position.
 # </details>
 
 # %% exercise="conditional_vector_field"
@@ -273,9 +280,9 @@ def conditional_vector_field(x, z, t, schedule):
 # %% check="conditional_vector_field" points=4
 
 # %% [markdown]
-# **The field follows the path.** Grey: the exact conditional density. Red: 300 particles that started as noise and that
-# Heun's method moved along your field until $t$. They never heard of the density, and still fill it. All arrows point at
-# the same place, the data point: for CondOT $u_t(x \mid z) = (z - x)/(1 - t)$, the velocity that gets there just in time.
+# **The field follows the path.** Grey: the exact conditional density. Dots: 150 particles that started as noise and were
+# moved by your field alone, with Heun's method. They still match the density. All arrows point at the data point: for
+# CondOT $u_t(x \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
 
 # %%
 conditional_field = lab2.answer_or("conditional_vector_field")
@@ -287,47 +294,47 @@ def towards(z, schedule):
 
 
 def follow(u, x0, t, steps=60):
-    """Where the field u takes the states x0 between time 0 and time t, by Heun's method."""
+    """Where the field u moves the states x0 between time 0 and time t, by Heun's method."""
     ts = torch.linspace(0, t, steps + 1)
     return simulators.simulate(processes.ODE(u), x0, ts, simulators.Heun())
 
 
-start = torch.randn(300, 2)
+# %% figure="particles that follow the conditional field, over the exact density"
+start = torch.randn(150, 2)
 fig, axes = plots.figure(columns=3)
 for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
     gaussian = distributions.Gaussian(t * one_point[0], (1 - t) ** 2)
     plots.plot_density(gaussian.log_prob, ax)
-    plots.plot_samples(follow(towards(one_point, condot), start, t), ax, color=plots.RED, ms=3)
     plots.plot_vector_field(towards(one_point, condot), t, ax, n=11)
+    particles = follow(towards(one_point, condot), start, t)
+    plots.plot_samples(particles, ax, color=plots.RED, ms=2.5, alpha=0.9)
     ax.set_title(f"$t$ = {t:g}")
 plots.describe(
     "A Gaussian and the particles on it shrink together and move to the data point, at which all "
-    "arrows point. At each time the particles fill the density."
+    "arrows point. At each time the particles are spread as the density is."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:general_vector_field} · One field for every Gaussian path ({points:general_vector_field} points)
 #
-# The argument used nothing about $\alpha_t z$ but that it is the mean, and nothing about $\beta_t$ but that it is the
-# standard deviation. So it works for any Gaussian path $N(\mu_t(z), \sigma_t(z)^2 I)$, whose samples move along
-# $\mu_t(z) + \sigma_t(z)\,\varepsilon$:
+# Some papers use paths that are not of the form $\alpha_t z + \beta_t \varepsilon$ with our boundary values. The
+# derivation holds for them too: if the samples of $\mathcal N(\mu_t, s_t^2 I)$ run through $\mu_t + s_t\,\varepsilon$,
+# then
 #
 # <a id="eq-general"></a>
-# $$u_t(x \mid z) = \frac{\dot\sigma_t(z)}{\sigma_t(z)}\,\bigl(x - \mu_t(z)\bigr) + \dot\mu_t(z). \tag{intro, eq. 15}$$
+# $$u_t(x \mid z) = \frac{\dot s_t}{s_t}\,(x - \mu_t) + \dot\mu_t :$$
 #
-# Read it aloud: move with the mean, and shrink towards it at the rate at which the path shrinks. (Only in this exercise,
-# $\sigma_t$ is a standard deviation. Later it will be the strength of noise in an SDE. Both names are standard.)
-#
-# Write `general_vector_field(x, mean, scale, mean_dot, scale_dot)`, the field of [intro, eq. 15](#eq-general), from the
-# values of $\mu_t(z)$, $\sigma_t(z)$ and their time derivatives.
+# move with the mean, and shrink towards it at the rate at which the path shrinks. Write
+# `general_vector_field(x, mean, scale, mean_dot, scale_dot)`: [this field](#eq-general), from the values of $\mu_t$,
+# $s_t$ and their time derivatives.
 #
 # <details><summary>Hint</summary>
-# The values come in shapes that multiply with <code>x</code> already.
+# All values have shapes that multiply with <code>x</code> already.
 # </details>
 
 # %% exercise="general_vector_field"
 def general_vector_field(x, mean, scale, mean_dot, scale_dot):
-    """The vector field of the Gaussian path N(μ, σ² I).
+    """The vector field of the Gaussian path N(μ, s² I).
 
     x, mean, mean_dot: (n, *shape). scale, scale_dot: tensors whose shapes broadcast with x,
     such as () or (n, 1), scale > 0. Returns a tensor like x.
@@ -337,20 +344,18 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
     ### END SOLUTION
 
 
-# %% check="general_vector_field" points=3
+# %% check="general_vector_field" points=3 further=true
 
 # %% [markdown]
-# **Three members of the family.** What differs is only where the mean goes and how the spread shrinks:
+# **Three paths from papers.** The general field gives the three fields that papers print, to rounding. Lines: nine
+# trajectories towards $z = 1.5$. Black: mean and two standard deviations. VE keeps its mean and starts from very wide
+# noise; OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$, at the end.
 #
-# | path | mean $\mu_t(z)$ | standard deviation $\sigma_t$ | field | intro |
-# |---|---|---|---|---|
-# | variance exploding (VE) | $z$ | $\sigma_\text{max} (1 - t)$ | $(z - x)/(1 - t)$ | eqs. 16–17 |
-# | variance preserving (VP) | $\alpha_t z$ | $\sqrt{1 - \alpha_t^2}$ | $\dot\alpha_t\,(z - \alpha_t x)/(1 - \alpha_t^2)$ | eqs. 18–19 |
-# | optimal transport (OT) | $t z$ | $1 - (1 - \sigma_\text{min}) t$ | $(z - (1 - \sigma_\text{min}) x)/(1 - (1 - \sigma_\text{min}) t)$ | eqs. 20–21 |
-#
-# The general field reproduces the three printed ones. Blue: states that follow it towards $z = 1.5$. Black: mean
-# and two standard deviations. VE keeps its mean and starts from very wide noise; OT moves along straight lines, and keeps
-# some noise $\sigma_\text{min}$ at the end.
+# | path | mean $\mu_t$ | standard deviation $s_t$ | field |
+# |---|---|---|---|
+# | variance exploding (VE) | $z$ | $s_0\,(1 - t)$ | $(z - x)/(1 - t)$ |
+# | variance preserving (VP) | $\alpha_t z$ | $\sqrt{1 - \alpha_t^2}$ | $\dot\alpha_t\,(z - \alpha_t x)/(1 - \alpha_t^2)$ |
+# | optimal transport (OT) | $t z$ | $1 - (1 - s_1)\, t$ | $(z - (1 - s_1)\, x)/(1 - (1 - s_1)\, t)$ |
 
 # %%
 general_field = lab2.answer_or("general_vector_field")
@@ -367,6 +372,7 @@ def family_member(name, z, t):
     return s.alpha(t) * z, s.beta(t), s.alpha_dot(t) * z, s.beta_dot(t)
 
 
+# %% figure="three Gaussian paths, and the printed fields"
 def printed_field(name, x, z, t):
     """The field as it stands in the table."""
     if name == "variance exploding":
@@ -378,41 +384,120 @@ def printed_field(name, x, z, t):
 
 
 ts, z = torch.linspace(0, 0.999, 400), torch.tensor([[1.5]])
-fig, axes = plots.figure(columns=3)
+fig, axes = plots.figure(columns=3, height=3.4)
 for ax, name in zip(axes, special, strict=True):
     mean, scale, _, _ = family_member(name, z[0], ts)
     starts = mean[0] + scale[0] * torch.linspace(-2, 2, 9)[:, None]
     u = lambda x, t, name=name: general_field(x, *family_member(name, z.expand_as(x), t))
     states = simulators.simulate(processes.ODE(u), starts, ts, simulators.Heun(), record=True)
-    plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-")
-    plots.plot_band(ts, mean, scale, ax, label=r"mean")
-    ax.set(title=name, ylabel="state $x$")
+    plots.plot_paths(ts, states, ax, label="trajectories", color=plots.BLUE, ls="-")
+    plots.plot_band(ts, mean, scale, ax, label="mean")
+    ax.set(title=name, ylabel="state $x$", ylim=(-5, 8))
     x = torch.randn(100, 1)
     difference = u(x, torch.tensor(0.7)) - printed_field(name, x, z, torch.tensor(0.7))
     print(f"{name:20s} largest difference from the printed field {difference.abs().max():.0e}")
-axes[0].legend(loc="lower right")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plots.describe(
-    "Nine paths run to one data point in each panel. With variance exploding their mean stands "
-    "still, with variance preserving they bend, and with optimal transport they are straight and "
-    "keep a little width."
+    "Nine trajectories run to one data point in each panel. With variance exploding their mean "
+    "stays constant, with variance preserving they bend, and with optimal transport they are "
+    "straight and keep a little width."
 )
 
 # %% [markdown]
 # ## 4 · The field of all the data
 #
-# Following $u_t(\cdot \mid z)$ we arrive at $z$, which we knew before. To arrive at a *random* data point, a state has
-# to go by what it can see: its own position. Several data points may have led there. How likely is each of them? For a
-# data set $z_1, \dots, z_N$, all equally likely to begin with, Bayes' rule says
+# A particle that follows $u_t(\cdot \mid z)$ ends at $z$, which had to be chosen before. To generate, the field may use
+# only position and time, not $z$. Many data points may have led to one position $x$. How likely is each of them, and in
+# which direction should a particle at $x$ move?
+#
+# ### Exercise {exercise:two_point_field} · Two data points, on paper ({points:two_point_field} points)
+#
+# Take the smallest data set that has a choice: the points $+m$ and $-m$ on a line, equally likely, and CondOT. The answer
+# fits in one line. Find it on paper:
+#
+# <a id="eq-two-points"></a>
+# 1. From $p_t(x \mid \pm m) = \mathcal N(\pm t m, (1 - t)^2)$ and Bayes' rule, find the
+#    [posterior](../words.md#posterior) probabilities $p(+m \mid x)$ and $p(-m \mid x)$.
+# 2. Find the mean data point $E[z \mid x] = m\, p(+m \mid x) - m\, p(-m \mid x)$. The exponentials combine to a well-known
+#    function.
+# 3. Average the two conditional fields $(\pm m - x)/(1 - t)$ with the same probabilities. This average is $u_t(x)$.
+#
+# Write `two_point_field(x, t, m)`: your $u_t(x)$.
+#
+# <details><summary>Hint</summary>
+# Divide numerator and denominator of Bayes' rule by everything that both exponentials have in common.
+# </details>
+
+# %% exercise="two_point_field"
+def two_point_field(x, t, m):
+    """The field of CondOT for the two data points +m and −m on a line.
+
+    x: (n,), places on the line. t: times from 0 on, below 1: a number, a 0-dimensional
+    tensor, or (n,). m: a number above 0. Returns (n,), in the dtype of x.
+    """
+    ### BEGIN SOLUTION
+    mean = m * torch.tanh(m * t * x / (1 - t) ** 2)
+    return (mean - x) / (1 - t)
+    ### END SOLUTION
+
+
+# %% check="two_point_field" points=4
+
+# %% [markdown]
+# **Predict.** The data points are $\pm 1$. At $t = 0.2$ a particle is at $x = 0.5$. Does the field move it to the
+# `"left"` or to the `"right"`? And from which time on does the field push particles away from the middle, $x = 0$?
+
+# %%
+direction = ...  # your guess, "left" or "right"
+turn = ...  # your guess, a time (or work it out: tanh a ≈ a for small a)
+
+# %%
+by_hand = lab2.answer_or("two_point_field")
+ts = torch.linspace(0, 0.999, 1000)
+u = by_hand(torch.tensor([0.5]), 0.2, 1.0)
+lab2.compare("the direction at x = 0.5", direction, "left" if u < 0 else "right")
+outwards = by_hand(torch.full_like(ts, 1e-3), ts, 1.0) > 0  # just to the right of the middle
+lab2.compare("the time from which the middle repels", turn, float(ts[outwards][0]))
+
+# %% [markdown]
+# Early on, the posterior is so undecided that the particle first moves *away* from the nearer data point, towards their
+# mean. The middle repels from $t = (3 - \sqrt 5)/2 \approx 0.38$ on, before the density has two peaks (from $t = 0.5$).
+
+# %% figure="the field of two data points, and what it does"
+line_of_two = paths.GaussianPath().marginal(distributions.Empirical(torch.tensor([[1.0], [-1.0]])))
+fig, axes = plots.figure(columns=2, width=4.6, height=3.6)
+x = torch.linspace(-2, 2, 401)
+for t in (0.2, 0.5, 0.8):
+    axes[0].plot(x, by_hand(x, t, 1.0), label=f"$t$ = {t:g}")
+axes[0].plot([-1, 1], [0, 0], "X", color=plots.BLACK, ms=8, label="data")
+axes[0].set(xlabel="position $x$", ylabel="$u_t(x)$", ylim=(-5.5, 5.5), title="the field")
+axes[0].legend(loc="upper right", ncols=2)
+ts, starts = torch.linspace(0, 0.99, 200), torch.linspace(-2.4, 2.4, 12)
+states = simulators.simulate(
+    processes.ODE(lambda x, t: by_hand(x, t, 1.0)), starts, ts, simulators.Heun(), record=True
+)
+plots.plot_density_in_time(lambda x, t: line_of_two.log_prob(x, 0.99 * t), axes[1])
+plots.plot_paths(ts, states, axes[1], color=plots.BLUE, ls="-")
+axes[1].axvline(0.382, color=plots.BLACK, ls=":")
+axes[1].set_title("density and trajectories")
+plots.describe(
+    "Left: at t = 0.2 the field only falls; at t = 0.5 and 0.8 it rises steeply in the middle. "
+    "Right: trajectories first approach the middle, and after the dotted line at t = 0.38 separate "
+    "towards the two data points."
+)
+
+# %% [markdown]
+# ### Exercise {exercise:posterior_weights} · The posterior of a data set ({points:posterior_weights} points)
+#
+# Now any schedule, and any data set $z_1, \dots, z_N$, all equally likely to begin with. Bayes' rule says
 #
 # <a id="eq-posterior"></a>
 # $$w_i(x) = p(z_i \mid x) = \frac{p_t(x \mid z_i)}{\sum_j p_t(x \mid z_j)}, \qquad
 # p_t(x \mid z_i) \propto \exp\Bigl(-\frac{\lVert x - \alpha_t z_i \rVert^2}{2 \beta_t^2}\Bigr).$$
 #
-# ### Exercise {exercise:posterior_weights} · Who is it going to be? ({points:posterior_weights} points)
-#
-# Write `posterior_weights(x, data, t, schedule)`, the $w_i(x)$ of [Bayes' rule](#eq-posterior). Mind the end of the
-# path: as $\beta_t$ gets small, all exponentials round to 0, and $0/0$ is not a weight. A softmax of the exponents does
-# not have this problem.
+# Write `posterior_weights(x, data, t, schedule)`: the weights of [Bayes' rule](#eq-posterior). As $\beta_t$ gets small,
+# all exponentials round to 0, and $0/0$ is not a weight. A [softmax](../words.md#softmax) of the exponents gives the same
+# quotient without this problem.
 #
 # <details><summary>Hint</summary>
 # <code>x[:, None] - …</code> holds the differences of every state and every data point, $(n, N, \dots)$;
@@ -439,13 +524,15 @@ def posterior_weights(x, data, t, schedule):
 # %% check="posterior_weights" points=4
 
 # %% [markdown]
-# **The choice narrows.** One state (red) that moves slowly outwards, and 60 data points, drawn the larger the likelier they
-# are. Early on, all of them
-# are still possible. Later, fewer and fewer, until one is left. The title counts the candidates, $1/\sum_i w_i^2$.
+# **Fewer and fewer candidates.** One state (triangle) that moves slowly outwards, and 60 data points. The larger its
+# circle, the likelier the data point. At first all are possible; in the end one is left. The title counts the candidates,
+# $1/\sum_i w_i^2$.
 
 # %%
 weigh = lab2.answer_or("posterior_weights")
 moons = distributions.Moons(noise=0.05).sample(60, torch.Generator().manual_seed(1))
+
+# %% figure="posterior weights of 60 data points at four times"
 state = torch.tensor([[0.1, 0.35]])
 fig, axes = plots.figure(columns=4, width=2.8, height=3)
 for ax, t in zip(axes, (0.1, 0.5, 0.8, 0.95), strict=True):
@@ -453,27 +540,26 @@ for ax, t in zip(axes, (0.1, 0.5, 0.8, 0.95), strict=True):
     plots.plot_samples(moons, ax, color=plots.BLACK, ms=3)
     sizes = 300 * plots.array(weights) ** 0.5
     ax.scatter(*plots.array(moons).T, s=sizes, color=plots.BLUE, alpha=0.4)
-    ax.plot(*(t * state[0]), "^", color=plots.RED, ms=7)
+    ax.plot(*(t * state[0]), "^", color=plots.RED, ms=8)
     candidates = 1 / weights.square().sum()
     ax.set(title=f"$t$ = {t:g}: {candidates:.3g} candidates", xlim=(-2.6, 2.6), ylim=(-2, 2))
 plots.describe(
     "Two half moons of 60 points. At t = 0.1 all have circles of one size; the circles then "
-    "shrink except near the red state, until at t = 0.95 a single one is left."
+    "shrink except near the state, until at t = 0.95 a single one is left."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:marginal_vector_field} · The marginal vector field ({points:marginal_vector_field} points)
 #
-# Now let every candidate have its say, as loudly as it is likely. That is the **marginalisation trick**:
+# Average the conditional fields, each weighted by its posterior probability, as you did for two points. This is the
+# **marginalisation trick**:
 #
 # <a id="eq-marginal-field"></a>
 # $$u_t(x) = \int u_t(x \mid z)\, \frac{p_t(x \mid z)\, p_\text{data}(z)}{p_t(x)}\, dz
 # = \sum_{i=1}^N w_i(x)\, u_t(x \mid z_i). \tag{notes, eq. 18}$$
 #
-# It works for *any* conditional field, so here the field is an argument.
-#
-# Write `marginal_vector_field(x, data, t, weights, field)`, the sum of [notes, eq. 18](#eq-marginal-field), from the
-# weights of exercise {exercise:posterior_weights} and a conditional field.
+# It works for *any* conditional field, so here the field is an argument. Write
+# `marginal_vector_field(x, data, t, weights, field)`: [the sum](#eq-marginal-field).
 #
 # <details><summary>Hint</summary>
 # A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add up.
@@ -500,9 +586,11 @@ def marginal_vector_field(x, data, t, weights, field):
 # %% check="marginal_vector_field" points=4
 
 # %% [markdown]
-# **Conditional against marginal.** Left: samples drawn straight from the path, at three times. Middle: noise that
-# followed the field to the same times. Right: some trajectories, over the density at $t = 0.8$. Above, all of them
-# run to one $z$. Below, the same noise spreads over all 60 data points: $X_t \sim p_t$ holds in both rows.
+# **Predict.** Give each of 500 particles one of the 60 data points, at random. Its own conditional field would take it
+# there. Now all of them follow the marginal field instead. How many end at their own data point?
+
+# %%
+at_their_own = ...  # your guess, a number from 0 to 500
 
 # %%
 average_field = lab2.answer_or("marginal_vector_field")
@@ -514,26 +602,43 @@ def towards_all(data, schedule):
     return lambda x, t: average_field(x, data, t, weigh(x, data, t, schedule), field)
 
 
-start, ts = torch.randn(500, 2), torch.linspace(0, 0.99, 61)
+start, ts, own = torch.randn(500, 2), torch.linspace(0, 0.99, 61), torch.randint(60, (500,))
+model = processes.ODE(towards_all(moons, condot))
+states = simulators.simulate(model, start, ts, simulators.Heun(), record=True)
+arrived = weigh(states[-1], moons, 0.99, condot).argmax(1)  # the data point that each ends at
+lab2.compare("particles at their own data point", at_their_own, int((arrived == own).sum()))
+
+x, two = torch.linspace(-2, 2, 41), torch.tensor([[1.0], [-1.0]])
+difference = towards_all(two, condot)(x[:, None], 0.6)[:, 0] - by_hand(x, 0.6, 1.0)
+print(f"two data points: largest difference from your formula {difference.abs().max():.0e}")
+
+# %% [markdown]
+# Where a particle ends depends on its start alone, not on the data point that you gave it: by chance about one in 60
+# agrees. Nevertheless the particles *together* are distributed as they should be. The figure compares them with samples
+# drawn from the path: above for a single data point, below for all 60.
+
+# %% figure="samples of the path, particles moved by the field, and trajectories"
 marks = {0: ("o", plots.SKY), 36: ("^", plots.ORANGE), 60: ("s", plots.BLUE)}
 one = moons[20:21]
+single = simulators.simulate(
+    processes.ODE(towards(one, condot)), start, ts, simulators.Heun(), record=True
+)
 fig, axes = plots.figure(columns=3, rows=2)
-for row, data in zip((axes[:3], axes[3:]), (one, moons), strict=True):
-    u = towards(one, condot) if data is one else towards_all(moons, condot)
-    states = simulators.simulate(processes.ODE(u), start, ts, simulators.Heun(), record=True)
+for row, data, moved in ((axes[:3], one, single), (axes[3:], moons, states)):
     for k, (marker, color) in marks.items():
         drawn = sample_path(distributions.Empirical(data).sample, 500, ts[k], condot)
         look = {"marker": marker, "color": color, "ms": 2.5, "label": f"$t$ = {ts[k]:.2g}"}
         plots.plot_samples(drawn, row[0], **look)
-        plots.plot_samples(states[k], row[1], **look)
+        plots.plot_samples(moved[k], row[1], **look)
     density = paths.GaussianPath(condot).marginal(distributions.Empirical(data))
     plots.plot_density(lambda x, density=density: density.log_prob(x, 0.8), row[2], n=80)
-    plots.plot_trajectories(states[:, :25], row[2])
-    for ax, title in zip(row, ("drawn from the path", "moved by the field", "trajectories")):
-        ax.set(xlim=(-3, 3), ylim=(-3, 3), title=title if row[0] is axes[0] else "")
-axes[0].set_ylabel("conditional\n$x_2$")
-axes[3].set_ylabel("marginal\n$x_2$")
-axes[0].legend(loc="upper left", markerscale=2, frameon=True)
+    plots.plot_trajectories(moved[:, :25], row[2])
+    for ax, title in zip(row, ("drawn from the path", "moved by the field", "25 trajectories")):
+        ax.set(xlim=(-3.7, 3.7), ylim=(-3.7, 3.7), title=title if row[0] is axes[0] else "")
+axes[0].set_ylabel("one data point\n$x_2$")
+axes[3].set_ylabel("60 data points\n$x_2$")
+handles = [*axes[0].get_legend_handles_labels()[0], *axes[2].get_legend_handles_labels()[0]]
+fig.legend(handles=handles, loc="outside lower center", ncols=5, markerscale=2)
 plots.describe(
     "In both rows the samples drawn from the path and those moved by the field lie in the same "
     "places. Above, all trajectories run straight to one point; below, they bend and end on the "
@@ -541,12 +646,12 @@ plots.describe(
 )
 
 # %% [markdown]
-# Two things are worth a second look. The marginal trajectories *bend*: at first a particle heads for the average of all
-# candidates, and only later for one of them. And with a finite data set the exact field brings back the data points
-# and nothing else. A model that invents new samples owes that to its imperfect, smooth approximation of this field.
+# Two facts to remember. The marginal trajectories *bend*: at first a particle moves towards the average of all
+# candidates, and only later towards one of them. And for a finite data set the exact field produces the data points
+# and nothing else. A model invents new samples because it learns only a smooth approximation of this field.
 #
-# **Try it.** Left the conditional path of one data point, right the marginal path of all of them. When does the field on
-# the right begin to look like that of the nearest data point alone?
+# **Try it.** Left, the conditional path of one data point; right, the marginal path of all of them. From which time on is
+# the field on the right nearly that of the nearest data point alone?
 
 # %%
 widgets.path_through_time()
@@ -554,18 +659,94 @@ widgets.path_through_time()
 # %% [markdown]
 # ## 5 · Why averaging is right
 #
-# That the figure looks right is no proof. The proof is a book-keeping of probability. Samples neither appear nor vanish,
-# so the density at a place can only change by what flows in and out. The **divergence** of a field counts what flows out
-# of a point,
+# The figures agree with the claim, but they are no proof. The proof is that probability is conserved. Particles neither
+# appear nor vanish, so the density at a point changes only by what flows in or out there. (The same fact gives a flow
+# model its exact likelihoods, in lab 3.) The net outflow at a point is the **divergence** of what flows,
 #
 # <a id="eq-divergence"></a>
 # $$\operatorname{div}(u)(x) = \sum_{i=1}^d \frac{\partial u^i}{\partial x_i}(x), \tag{notes, eq. 22}$$
 #
-# where $u^i$ is the $i$-th component of $u$.
+# where $u^i$ is component $i$ of $u$. The function `likelihood.divergence(u, x, t)` computes it, of shape $(n,)$.
 #
+# ### Exercise {exercise:continuity_residual} · The continuity equation ({points:continuity_residual} points)
+#
+# What flows is density times velocity. So a flow along $u_t$ that starts in $p_0$ has the densities $p_t$ if and only if
+#
+# <a id="eq-continuity"></a>
+# $$\partial_t p_t(x) + \operatorname{div}(p_t u_t)(x) = 0 \quad \text{for all } x \text{ and } t. \tag{notes, eq. 23}$$
+#
+# The equation is *linear* in $p_t$ and in $p_t u_t$. That proves the marginalisation trick: each pair $p_t(x \mid z)$,
+# $p_t(x \mid z)\, u_t(x \mid z)$ satisfies it; so do their averages over $z$; and these are $p_t(x)$ and, by
+# [the definition of the marginal field](#eq-marginal-field), $p_t(x)\, u_t(x)$.
+#
+# Write `continuity_residual(density, u, x, t)`: the left-hand side of [the continuity equation](#eq-continuity). It is 0
+# where $u$ moves the density as it should.
+#
+# <details><summary>Hint</summary>
+# The time derivative is a <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>: with a time for each row,
+# the gradient of a sum holds the derivative of every row. For the other term give <code>likelihood.divergence</code> the
+# field <code>lambda x, t: …</code> that flows.
+# </details>
+
+# %% exercise="continuity_residual"
+def continuity_residual(density, u, x, t):
+    """The residual ∂_t p + div(p u) of the continuity equation.
+
+    density: function p(x, t), (n, d) and (n,) → (n,), not its logarithm. u: function u(x, t).
+    Both are made of torch operations. x: (n, d). t: (n,), a time for each row.
+    Returns (n,), in the dtype of x.
+    """
+    ### BEGIN SOLUTION
+    t = t.detach().requires_grad_()
+    (change,) = torch.autograd.grad(density(x, t).sum(), t)
+    flux = lambda x, t: density(x, t)[:, None] * u(x, t)
+    return change + likelihood.divergence(flux, x, t)
+    ### END SOLUTION
+
+
+# %% check="continuity_residual" points=3
+
+# %% [markdown]
+# **Probability is conserved** at every point. The data are now a mixture of three Gaussians, of which all is known. Left:
+# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field, on the same scale: only
+# rounding errors. Right: the residual with the conditional field towards one of the three means, which moves the density
+# of another path. Solid contours and orange: above 0; dashed contours and purple: below 0.
+
+# %%
+residual = lab2.answer_or("continuity_residual")
+mixture = distributions.GaussianMixture(
+    means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
+    covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
+    weights=[0.3, 0.4, 0.3],
+)
+exact = paths.GaussianPath(condot).marginal(mixture)  # its density, field and score are known
+density = lambda x, t: exact.log_prob(x, t).exp()
+still = lambda x, t: 0 * x
+
+# %% figure="the residual of the continuity equation for three fields"
+fields = {
+    "rate of change of the density": still,
+    "residual, marginal field": exact.vector_field,
+    "residual, conditional field": towards(mixture.means[1:2], condot),
+}
+fig, axes = plots.figure(columns=3, width=4.2, height=3.4)
+for ax, (title, u) in zip(axes, fields.items(), strict=True):
+    found = lambda x, u=u: residual(density, u, x, torch.full((len(x),), 0.6))
+    plots.plot_signed(found, ax, limit=1.0)
+    ax.set_title(title)
+    print(f"{title:32s} largest value {found(plots.lattice(3.0, 41)).abs().max():.1e}")
+plots.describe(
+    "Left: the density grows at the three Gaussians and falls between them. Middle: the residual "
+    "of the marginal field is blank, hence 0. Right: that of the conditional field is as large as "
+    "what it should cancel."
+)
+
+# %% [markdown]
 # ### Exercise {exercise:divergence} · Divergence by automatic differentiation ({points:divergence} points)
 #
-# Write `divergence(u, x, t)`, the sum of [notes, eq. 22](#eq-divergence), with `torch.autograd.grad`.
+# In lab 3 you compute how likely a model finds an image, by summing up the divergence along a trajectory. Here is how to
+# get it from any field. Write `divergence(u, x, t)`: [the sum of derivatives](#eq-divergence), with
+# `torch.autograd.grad`.
 #
 # <details><summary>Hint</summary>
 # Work on a copy that records operations: <code>x.detach().requires_grad_()</code>. Each row of the field depends on its
@@ -591,21 +772,15 @@ def divergence(u, x, t):
     ### END SOLUTION
 
 
-# %% check="divergence" points=4
+# %% check="divergence" points=4 further=true
 
 # %% [markdown]
-# **Where a field collects.** The marginal field of a mixture of three Gaussians, and its divergence. Purple, dashed
-# lines: negative, the flow contracts, as it does almost everywhere on the way from wide noise to narrow data. Orange, solid
-# lines: positive, the flow spreads. That happens where ways part, on the borders between the three Gaussians.
+# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Below 0 (purple, dashed): the
+# flow contracts, as nearly everywhere on the way from wide noise to narrow data. Above 0 (orange, solid): it spreads, on
+# the borders between the three Gaussians, where neighbours go to different ones.
 
-# %%
+# %% figure="the divergence of the marginal field at two times"
 div = lab2.answer_or("divergence")
-mixture = distributions.GaussianMixture(
-    means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
-    covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
-    weights=[0.3, 0.4, 0.3],
-)
-exact = paths.GaussianPath(condot).marginal(mixture)  # its density, field and score are closed form
 fig, axes = plots.figure(columns=2, width=4.6, height=3.6)
 for ax, t in zip(axes, (0.3, 0.6), strict=True):
     plots.plot_signed(lambda x, t=t: div(exact.vector_field, x, torch.tensor(t)), ax, limit=5)
@@ -617,88 +792,22 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise {exercise:continuity_residual} · The continuity equation ({points:continuity_residual} points)
-#
-# What flows is the density times the velocity. So a flow along $u_t$ that starts in $p_0$ has the densities $p_t$ if and
-# only if
-#
-# <a id="eq-continuity"></a>
-# $$\partial_t p_t(x) + \operatorname{div}(p_t u_t)(x) = 0 \quad \text{for all } x \text{ and } t. \tag{notes, eq. 23}$$
-#
-# The equation is *linear* in the product $p_t u_t$. That is the whole proof of the marginalisation trick: each pair
-# $p_t(x \mid z)$, $u_t(x \mid z)$ satisfies it; so does their average over $z$; and $\int p_t(x \mid z)\,
-# u_t(x \mid z)\, p_\text{data}(z)\, dz$ is exactly $p_t(x)\, u_t(x)$ with the $u_t$ of exercise {exercise:marginal_vector_field}.
-#
-# Write `continuity_residual(density, u, x, t)`: the left-hand side of [notes, eq. 23](#eq-continuity). Where the pair
-# fits, it is 0.
-#
-# <details><summary>Hint</summary>
-# The time derivative is one more <code>torch.autograd.grad</code>: with a time for each row, the gradient of a sum holds
-# the derivative of every row. For the other term use your <code>divergence</code>, or <code>likelihood.divergence</code>,
-# which takes the same arguments, on the field <code>lambda x, t: …</code> that flows.
-# </details>
-
-# %% exercise="continuity_residual"
-def continuity_residual(density, u, x, t):
-    """The residual ∂_t p + div(p u) of the continuity equation.
-
-    density: function p(x, t), (n, d) and (n,) → (n,), not its logarithm. u: function u(x, t).
-    Both are made of torch operations. x: (n, d). t: (n,), a time for each row.
-    Returns (n,), in the dtype of x.
-    """
-    ### BEGIN SOLUTION
-    t = t.detach().requires_grad_()
-    (change,) = torch.autograd.grad(density(x, t).sum(), t)
-    flux = lambda x, t: density(x, t)[:, None] * u(x, t)
-    return change + likelihood.divergence(flux, x, t)
-    ### END SOLUTION
-
-
-# %% check="continuity_residual" points=3
-
-# %% [markdown]
-# **The books balance,** point by point. Left: how fast the density of the mixture changes at $t = 0.6$. Middle: the
-# residual with the marginal field, on the same scale: nothing but rounding. Right: the residual with the conditional
-# field towards one of the three means. That field belongs to another path.
-
-# %%
-residual = lab2.answer_or("continuity_residual")
-density = lambda x, t: exact.log_prob(x, t).exp()
-still = lambda x, t: 0 * x
-fields = {
-    "rate of change of the density": still,
-    "residual, marginal field": exact.vector_field,
-    "residual, conditional field": towards(mixture.means[1:2], condot),
-}
-fig, axes = plots.figure(columns=3, width=4.2, height=3.4)
-for ax, (title, u) in zip(axes, fields.items(), strict=True):
-    found = lambda x, u=u: residual(density, u, x, torch.full((len(x),), 0.6))
-    plots.plot_signed(found, ax, limit=1.0)
-    ax.set_title(title)
-    print(f"{title:32s} largest value {found(plots.lattice(3.0, 41)).abs().max():.1e}")
-plots.describe(
-    "Left: the density grows at the three Gaussians and falls between them. Middle: the residual "
-    "of the marginal field is blank, hence 0. Right: that of the conditional field is as large as "
-    "what it should cancel."
-)
-
-# %% [markdown]
 # ## 6 · The score
 #
-# The other target of the course is the **score**, $\nabla \log p_t(x)$: the direction in which the density grows fastest.
-# Lab 1 used it to draw samples by Langevin dynamics. For one data point, differentiate the logarithm of the Gaussian
-# $N(\alpha_t z, \beta_t^2 I)$ with respect to $x$:
+# Diffusion models learn not the field but the [score](../words.md#score), $\nabla \log p_t(x)$: the direction in which the
+# density grows fastest. All samplers that add noise need it, such as the Langevin dynamics of lab 1. For one data point,
+# differentiate the logarithm of the Gaussian $\mathcal N(\alpha_t z, \beta_t^2 I)$ with respect to $x$:
 #
 # <a id="eq-score"></a>
-# $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}. \tag{slides}$$
+# $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}.$$
 #
 # ### Exercise {exercise:conditional_score} · The conditional score ({points:conditional_score} points)
 #
-# Write `conditional_score(x, z, t, schedule)`, [the score above](#eq-score).
+# Write `conditional_score(x, z, t, schedule)`: [the score above](#eq-score).
 #
 # <details><summary>Hint</summary>
-# With $x = \alpha_t z + \beta_t \varepsilon$ it is $-\varepsilon/\beta_t$: the noise, turned around, and larger the less
-# noise there is.
+# For $x = \alpha_t z + \beta_t \varepsilon$ it is $-\varepsilon/\beta_t$: opposite to the noise, and large where
+# $\beta_t$ is small.
 # </details>
 
 # %% exercise="conditional_score"
@@ -717,155 +826,105 @@ def conditional_score(x, z, t, schedule):
 # %% check="conditional_score" points=2
 
 # %% [markdown]
-# **Field and score are not the same thing.** At $t = 0.4$ the field (left) already heads for the data point $z$, the
-# cross. The score (right) points to where the density is highest *now*, $\alpha_t z$, the triangle.
+# **The marginal score** needs no new code. By the chain rule, the gradient of $\log \int p_t(x \mid z)\,
+# p_\text{data}(z)\, dz$ is a posterior average too:
+#
+# <a id="eq-marginal-score"></a>
+# $$\nabla \log p_t(x) = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i).$$
+#
+# So `marginal_vector_field` computes it, if it is given the conditional score as its field. The next cell compares the
+# result with a derivative of $\log p_t$. Both the field and the score are linear in $z$, so either of them follows from
+# the mean data point $E[z \mid x] = \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
 
 # %%
 score_of_one = lab2.answer_or("conditional_score")
-fig, axes = plots.figure(columns=2)
+
+
+def score_of_all(x, t):
+    """The score of the 60 data points on the moons."""
+    field = lambda x, z, t: score_of_one(x, z, t, condot)
+    return average_field(x, moons, t, weigh(x, moons, t, condot), field)
+
+
+hills = paths.GaussianPath(condot).marginal(distributions.Empirical(moons))
+x = plots.lattice(2.0, 9).requires_grad_()
+(slope,) = torch.autograd.grad(hills.log_prob(x, 0.6).sum(), x)
+difference = (score_of_all(x.detach(), 0.6) - slope).abs().max()
+print(f"largest difference from the derivative of log p: {difference:.0e}")
+
+# %% [markdown]
+# **Field and score are different.** Left: at $t = 0.4$ the field towards one data point heads for $z$, the cross. Second
+# panel: the score points to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60
+# data points, early and late. Near the end of the path each data point has a small hill of its own.
+
+# %% figure="the field and the score of one data point, and the score of 60"
+fig, axes = plots.figure(columns=4, width=3.3, height=3.5)
 arrows = {
-    "field": towards(one_point, condot),
-    "score": lambda x, t: score_of_one(x, one_point.expand_as(x), t, condot),
+    "field of one point": towards(one_point, condot),
+    "score of one point": lambda x, t: score_of_one(x, one_point.expand_as(x), t, condot),
 }
-for ax, (title, field) in zip(axes, arrows.items(), strict=True):
+for ax, (title, field) in zip(axes, arrows.items()):
     plots.plot_density(distributions.Gaussian(0.4 * one_point[0], 0.6**2).log_prob, ax)
     plots.plot_vector_field(field, 0.4, ax, n=13)
     ax.plot(*one_point[0], "X", color=plots.RED, ms=9, label="$z$")
     ax.plot(*(0.4 * one_point[0]), "^", color=plots.ORANGE, ms=8, label=r"$\alpha_t z$")
-    ax.set_title(title)
-axes[0].legend(loc="upper left", frameon=True)
-plots.describe(
-    "The same Gaussian twice. The arrows of the field meet at the data point, the cross outside; "
-    "those of the score meet at the centre of the Gaussian, the triangle."
-)
-
-# %% [markdown]
-# ### Exercise {exercise:marginal_score} · The marginal score ({points:marginal_score} points)
-#
-# The gradient of $\log p_t = \log \int p_t(x \mid z)\, p_\text{data}(z)\, dz$ is once more a posterior average, by the chain
-# rule alone:
-#
-# <a id="eq-marginal-score"></a>
-# $$\nabla \log p_t(x) = \int \nabla \log p_t(x \mid z)\, \frac{p_t(x \mid z)\, p_\text{data}(z)}{p_t(x)}\, dz
-# = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i). \tag{summary, § 3.3}$$
-#
-# The conditional score is linear in $z$. So instead of averaging $N$ scores we may average the data points, which is one
-# product of matrices, and ask for the score only once. The average data point $E[z \mid x] = \sum_i w_i(x)\, z_i$ has a name
-# of its own: it is the **denoiser**, the best guess of the clean $z$ behind a noisy $x$.
-#
-# Write `marginal_score(x, data, t, weights, schedule)`, the sum in [summary, § 3.3](#eq-marginal-score). Both ways are
-# right.
-#
-# <details><summary>Hint</summary>
-# <code>weights @ data.flatten(1)</code> averages all data points for all states; bring it back into the shape of
-# <code>x</code>.
-# </details>
-
-# %% exercise="marginal_score"
-def marginal_score(x, data, t, weights, schedule):
-    """The score ∇ log p_t(x) of the marginal path of a data set.
-
-    x: (n, *shape). data: (N, *shape). t: times from 0 on, where β_t > 0: a number, a
-    0-dimensional tensor, or (n,). weights: (n, N), the posterior probabilities of the data
-    points, as in exercise {exercise:posterior_weights}. Returns a tensor like x.
-    """
-    ### BEGIN SOLUTION
-    alpha, beta = coefficient(schedule.alpha(t), x), coefficient(schedule.beta(t), x)
-    denoised = (weights @ data.flatten(1)).reshape(x.shape)
-    return -(x - alpha * denoised) / beta**2
-    ### END SOLUTION
-
-
-# %% check="marginal_score" points=3
-
-# %% [markdown]
-# **Uphill, from everywhere.** The score of the 60 data points on the moons. Far out its arrows are longest; near the end
-# of the path each data point has its own little hill.
-
-# %%
-score_of_all = lab2.answer_or("marginal_score")
-hills = paths.GaussianPath(condot).marginal(distributions.Empirical(moons))
-fig, axes = plots.figure(columns=3)
-for ax, t in zip(axes, (0.3, 0.6, 0.85), strict=True):
+    ax.set_title(f"{title}, $t$ = 0.4")
+for ax, t in zip(axes[2:], (0.3, 0.85)):
     plots.plot_density(lambda x, t=t: hills.log_prob(x, t), ax)
-    score = lambda x, t: score_of_all(x, moons, t, weigh(x, moons, t, condot), condot)
-    plots.plot_vector_field(score, t, ax)
-    ax.set_title(f"$t$ = {t:g}")
+    plots.plot_vector_field(score_of_all, t, ax, n=13)
+    ax.set_title(f"score of 60, $t$ = {t:g}")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
-    "Arrows point up the density from everywhere: at t = 0.3 towards one round hill, at t = 0.6 "
-    "towards a curved one, and at t = 0.85 towards many small hills along the two moons."
+    "The arrows of the field meet at the data point, those of the score at the centre of the "
+    "Gaussian. The score of all points leads up one round hill at t = 0.3, and at t = 0.85 up many "
+    "small hills along the two moons."
 )
 
 # %% [markdown]
-# ### Exercise {exercise:score_along_normal} · Thin data ({points:score_along_normal} points)
+# ### Thin data
 #
 # Images fill only a thin part of the space of all pixels. The simplest thin data set is a circle in the plane: it has no
-# area, so the data have *no density*, and at $t = 1$ no score. The noise of the path is what saves us: for $t < 1$ the
-# circle, shrunk to the radius $\alpha_t$, is blurred to a ring of width $\beta_t$, and $p_t$ is as smooth as any.
-# But the closer to the data, the steeper. At a distance $\delta$ outside of the ring's ridge, the score points straight
-# back along the outward normal $n$ of the circle:
-#
-# <a id="eq-normal"></a>
-# $$n(x) \cdot \nabla \log p_t(x) \approx -\frac{\delta}{\beta_t^2}.$$
-#
-# To see this, write `score_along_normal(score, x, t)`: [the left-hand side](#eq-normal), that is, the component of the
-# score along the outward normal of the circle around the origin through $x$.
-#
-# <details><summary>Hint</summary>
-# The outward normal at $x$ is $x/\lVert x \rVert$, a vector of length 1. The component along it is an inner product, one
-# number for each state.
-# </details>
-
-# %% exercise="score_along_normal"
-def score_along_normal(score, x, t):
-    """The component of a score along the outward normal of the circle around 0 through x.
-
-    score: function score(x, t), (n, d) → (n, d). x: (n, d), none of them 0. t: a number, a
-    0-dimensional tensor, or (n,). Returns (n,), negative where the score points inwards.
-    """
-    ### BEGIN SOLUTION
-    normal = x / x.norm(dim=1, keepdim=True)
-    return (score(x, t) * normal).sum(1)
-    ### END SOLUTION
-
-
-# %% check="score_along_normal" points=2
-
-# %% [markdown]
-# **The thinner, the steeper.** Two rings on their way to the circle, and the score at the distance $\delta = 0.1$ outside.
-# The measured slope against $\beta_t$ is $-2$: the score grows without bound. If the *data* already have a little noise,
-# here of standard deviation 0.05, the ring never gets thinner than that, and the score stays finite up to $t = 1$. A
-# network that has to learn a score can tell the difference.
+# area, so the data have no density, and at $t = 1$ no score. For $t < 1$ the noise of the path makes it a ring of width
+# $\beta_t$, which has both. At a distance $\delta$ outside the ring's ridge the score points back towards it, with a
+# length of about $\delta/\beta_t^2$. **Predict.** From $\beta_t = 0.02$ to $0.01$, by which factor does the score at
+# $\delta = 0.1$ grow? And by which factor, if the *data* have a little noise themselves, of standard deviation 0.05?
 
 # %%
-along_normal = lab2.answer_or("score_along_normal")
+growth = ...  # your guess, a factor
+growth_with_noise = ...  # your guess, a factor
 
-
+# %%
 def ring(t, noise=0.0):
     """p_t for a circle of radius 1 with some noise: a circle of radius t with more noise."""
     return distributions.Circles(radii=(t,), noise=math.hypot(1 - t, noise * t))
 
 
-def ring_score(x, t, noise=0.0):
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(ring(float(t), noise).log_prob(x).sum(), x)[0]
+def length(b, noise):
+    """The length of the score at a distance of 0.1 outside of the ring, for β = b."""
+    x = torch.tensor([[1 - b + 0.1, 0.0]], requires_grad=True)
+    return torch.autograd.grad(ring(1 - b, noise).log_prob(x).sum(), x)[0].norm()
 
 
-def lengths(noise):
-    """The score at a distance of 0.1 outside of the ring, along the normal, for each β."""
-    score = lambda x, t: ring_score(x, t, noise)
-    outside = lambda b: torch.tensor([[1 - b + 0.1, 0.0]])
-    return torch.cat([along_normal(score, outside(b), 1 - b) for b in betas]).abs()
+lab2.compare("the growth for a circle", growth, float(length(0.01, 0) / length(0.02, 0)))
+ratio = float(length(0.01, 0.05) / length(0.02, 0.05))
+lab2.compare("the growth for a circle with noise", growth_with_noise, ratio)
 
+# %% [markdown]
+# Without noise in the data the score grows without bound as $t \to 1$. With it, the ring never gets thinner than the
+# data, and the score stays finite. A network has to learn such numbers; lab 4 comes back to this.
 
+# %% figure="two rings, and the score beside them as the noise falls"
 betas = 0.1 * 0.6 ** torch.arange(6.0)
-measured = {"circle": lengths(noise=0.0), "circle with noise": lengths(noise=0.05)}
+measured = {
+    "circle": torch.stack([length(float(b), 0.0) for b in betas]),
+    "circle with noise": torch.stack([length(float(b), 0.05) for b in betas]),
+}
 fig, axes = plots.figure(columns=3)
 for ax, t in zip(axes, (0.8, 0.95)):
-    plots.plot_density(ring(t).log_prob, ax, extent=1.5)
+    plots.plot_density(ring(t).log_prob, ax, extent=1.7)
     ax.set_title(rf"$\beta_t$ = {1 - t:.2g}")
 plots.plot_convergence(betas, measured, {"circle": -2}, axes[2])
-axes[2].set(xlabel=r"noise $\beta_t$", ylabel="score along the normal")
+axes[2].set(xlabel=r"noise $\beta_t$", ylabel="length of the score")
 axes[2].xaxis.set_minor_formatter("")
 print(f"slope for the circle: {float(metrics.convergence_order(betas, measured['circle'])):.2f}")
 plots.describe(
@@ -874,23 +933,24 @@ plots.describe(
 )
 
 # %% [markdown]
-# ## 7 · Noise that leaves the path alone
+# ## 7 · Noise that changes no distribution
 #
-# A flow moves all samples without chance. A diffusion model shakes them on the way. Can we shake them and still be on the
-# *same* path at every time? Yes, if the drift makes up for what the noise does. Noise flattens the density. The score
-# pushes back uphill, and with the right factor the two cancel:
+# A flow moves all samples without randomness. The samplers of diffusion models add noise at every step, and can so
+# correct errors that they made before (lab 4). Can we add noise and still have $X_t \sim p_t$ at every time? Yes. Noise
+# flattens the density; a drift along the score moves particles back uphill; and with the right factor the two cancel:
 #
 # <a id="eq-extension"></a>
 # $$dX_t = \Bigl(u_t(X_t) + \tfrac12 \sigma_t^2\, \nabla \log p_t(X_t)\Bigr)\,dt + \sigma_t\,dW_t
-# \qquad \Rightarrow \qquad X_t \sim p_t. \tag{summary, § 3.3}$$
+# \qquad \Rightarrow \qquad X_t \sim p_t,$$
 #
-# This is the **SDE extension** of the flow. It holds for every noise level $\sigma_t \ge 0$, which may change with time. For a
-# path that stands still we may take $u_t = 0$, and are back at Langevin dynamics.
+# where $W$ is Brownian motion. This [SDE](../words.md#sde) is the **SDE extension** of the flow. It holds for every
+# [noise level](../words.md#noise-level) $\sigma_t \ge 0$, which may change with time. For a path that does not change,
+# with $u_t = 0$, it is Langevin dynamics.
 #
 # ### Exercise {exercise:sde_extension_drift} · The SDE extension ({points:sde_extension_drift} points)
 #
-# Write `sde_extension_drift(u, score, sigma)`, which returns the drift of [summary, § 3.3](#eq-extension) *as a function*
-# of `(x, t)`.
+# Write `sde_extension_drift(u, score, sigma)`, which returns the drift of [the SDE extension](#eq-extension) *as a
+# function* of `(x, t)`.
 #
 # <details><summary>Hint</summary>
 # As for the Langevin drift of lab 1, return a function. Inside it, <code>sigma(t)</code> has the shape of <code>t</code>,
@@ -912,30 +972,46 @@ def sde_extension_drift(u, score, sigma):
 # %% check="sde_extension_drift" points=2
 
 # %% [markdown]
-# **Different paths, same marginals.** From noise to two Gaussians on a line. Above, in grey, the exact density $p_t$, and
-# twelve trajectories; below, histograms of 20 000 particles at five times, each on its side, and the exact densities.
-# However rough the trajectories are, the law is the same at every time. In the last column the noise is there but the score is not, and the law goes wrong.
+# **Predict.** 20 000 particles move from noise to two narrow Gaussians on a line. With $\sigma = 2$ in place of
+# $\sigma = 0$, by which factor does the standard deviation of their end points change? By which, if the noise is added
+# but the drift along the score is left out?
+
+# %%
+with_score = ...  # your guess, a factor
+without_score = ...  # your guess, a factor
 
 # %%
 extended = lab2.answer_or("sde_extension_drift")
 line = paths.GaussianPath(condot).marginal(
     distributions.GaussianMixture([[-1.0], [1.2]], [0.05, 0.15], weights=[0.4, 0.6])
 )
-ts, start = torch.linspace(0, 1, 201), torch.randn(20_000, 1)
-columns = [(0.0, line.score), (0.7, line.score), (2.0, line.score), (2.0, still)]
-fig, axes = plots.figure(columns=4, rows=2, width=2.8, height=2.6)
-for k, (sigma, score) in enumerate(columns):
+ts, start, columns = torch.linspace(0, 1, 201), torch.randn(20_000, 1), []
+for sigma, score in ((0.0, line.score), (0.7, line.score), (2.0, line.score), (2.0, still)):
     noise_level = lambda t, sigma=sigma: sigma * torch.ones_like(t)
     sde = processes.SDE(extended(line.vector_field, score, noise_level), sigma)
-    states = simulators.simulate(sde, start, ts, record=True)
+    columns.append(simulators.simulate(sde, start, ts, record=True))
+spreads = [float(states[-1].std()) for states in columns]
+lab2.compare("the factor with the score", with_score, spreads[2] / spreads[0])
+lab2.compare("the factor without it", without_score, spreads[3] / spreads[0])
+
+# %% [markdown]
+# **Other trajectories, the same distributions.** Above, the exact density $p_t$ in grey, and twelve trajectories; below,
+# the particles at five times as histograms on their sides, and the exact densities as lines. The trajectories become
+# rougher with $\sigma$; the distributions stay right. In the last column the noise is there but the score is not, and the
+# distribution is wrong.
+
+# %% figure="trajectories and distributions with three noise levels, and without the score"
+titles = (r"$\sigma$ = 0", r"$\sigma$ = 0.7", r"$\sigma$ = 2", r"$\sigma$ = 2, no score")
+fig, axes = plots.figure(columns=4, rows=2, width=2.9, height=2.8)
+exact_density = lambda x, t: line.log_prob(x[:, None], t).exp()
+for k, (states, title) in enumerate(zip(columns, titles, strict=True)):
     plots.plot_density_in_time(line.log_prob, axes[k])
     plots.plot_paths(ts, states[:, :12], axes[k], color=plots.BLUE, ls="-", lw=0.7)
-    exact_law = lambda x, t: line.log_prob(x[:, None], t).exp()
-    bins = torch.linspace(-3, 3, 61)
-    plots.plot_marginals(ts[::50], states[::50], axes[4 + k], exact_law, bins)
-    axes[k].set(title=rf"$\sigma$ = {sigma:g}" + (", no score" if score is still else ""))
-    axes[4 + k].set(ylim=(-3, 3))
-axes[4].legend(loc="lower right", fontsize=7)
+    bins = torch.linspace(-5, 5, 101)
+    plots.plot_marginals(ts[::50], states[::50], axes[4 + k], exact_density, bins)
+    axes[k].set(title=title, ylim=(-4, 4))
+    axes[4 + k].set(ylim=(-4, 4))
+fig.legend(*axes[4].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
     "With the score the trajectories are smooth for σ = 0 and rougher and rougher up to σ = 2, "
     "and in all three columns the histograms fit the exact densities, from one bell to two peaks. "
@@ -943,30 +1019,34 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** The dashed lines are the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories, the solid ones those of
-# the exact path. What does $\sigma$ do to a single trajectory? What does it do to the dashed lines? At which end of the time
-# axis do large values of $\sigma$ get into trouble, and with what (think of lab 1)?
+# **Try it.** The dashed lines are the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories, the solid lines those
+# of the exact path. What does $\sigma$ change in a single trajectory, and what in the dashed lines? Near which end of the
+# time axis do large values of $\sigma$ need smaller steps, and why (think of lab 1)?
 
 # %%
 widgets.sde_extension_noise()
 
 # %% [markdown]
-# ### Exercise {exercise:fokker_planck_residual} · The Fokker–Planck equation ({points:fokker_planck_residual} points, a challenge)
+# ### Why the two cancel
 #
-# For an SDE with drift $b_t$ and noise $\sigma_t$ the book-keeping has one more entry. Noise spreads probability from where there
-# is much of it to where there is little:
+# For an SDE with drift $b_t$ and noise level $\sigma_t$, conservation of probability has one term more: noise moves
+# probability from where the density is high to where it is low. This is the **Fokker–Planck equation**,
 #
 # <a id="eq-fokker-planck"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t b_t)(x) - \tfrac12 \sigma_t^2\, \Delta p_t(x) = 0,
 # \qquad \Delta p = \operatorname{div}(\nabla p). \tag{notes, eq. 50}$$
 #
+# Put the drift of the SDE extension into it: you do this in question {exercise:why_extension}.
+#
+# ### Exercise {exercise:fokker_planck_residual} · The Fokker–Planck equation ({points:fokker_planck_residual} points)
+#
 # Write `fokker_planck_residual(density, score, drift, sigma, x, t)`: the left-hand side of
-# [notes, eq. 50](#eq-fokker-planck). No second derivatives by hand or by machine are needed, since $\nabla p = p\, \nabla \log p$. What the noise does is then one more flow of probability,
-# along a field that you know.
+# [the Fokker–Planck equation](#eq-fokker-planck). It needs no second derivatives: since $\nabla p = p\, \nabla \log p$,
+# what the noise does is one more flow of probability, along a field that you have.
 #
 # <details><summary>Hint</summary>
-# Write the last two terms as the divergence of a single field. Then it is exercise {exercise:continuity_residual} once more, and you may call
-# your <code>divergence</code> or <code>likelihood.divergence</code>.
+# Write the last two terms as the divergence of a single field. The rest is as in exercise
+# {exercise:continuity_residual}.
 # </details>
 
 # %% exercise="fokker_planck_residual"
@@ -985,37 +1065,38 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
     ### END SOLUTION
 
 
-# %% check="fokker_planck_residual" points=3
+# %% check="fokker_planck_residual" points=3 further=true
 
 # %% [markdown]
-# **Only one factor balances.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the plane.
-# The largest residual is at rounding for $c = \frac12$ and no other, whatever $\sigma$ is; without noise, every $c$ will do.
+# **Only one factor is right.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the plane.
+# If $\sigma > 0$, the largest residual is a rounding error only for $c = \frac12$. For $\sigma = 0$ the factor does not
+# matter.
 
 # %%
-books = lab2.answer_or("fokker_planck_residual")
+planck = lab2.answer_or("fokker_planck_residual")
 
 
-def with_score(c, sigma):
+def with_factor(c, sigma):
     return lambda x, t: exact.vector_field(x, t) + c * sigma**2 * exact.score(x, t)
 
 
 x, t = plots.lattice(3.0, 31), torch.full((31**2,), 0.6)
 print("largest residual      c = 0    c = 1/4    c = 1/2      c = 1")
 for sigma in (0.0, 0.5, 1.0, 2.0):
-    drifts = [with_score(c, sigma) for c in (0, 0.25, 0.5, 1)]
-    found = [books(density, exact.score, b, sigma, x, t).abs().max() for b in drifts]
+    drifts = [with_factor(c, sigma) for c in (0, 0.25, 0.5, 1)]
+    found = [planck(density, exact.score, b, sigma, x, t).abs().max() for b in drifts]
     print(f"σ = {sigma:g}".ljust(16) + "".join(f"{float(value):11.1e}" for value in found))
 
 # %% [markdown]
-# **The same without a density.** In high dimensions nobody can differentiate $p_t$. The equation also has a weak form, which
-# only asks for averages. For every smooth test function $f$ that vanishes far out,
+# **The same without a density.** In high dimensions $p_t$ is not known. The equation also has a weak form, which asks only
+# for averages. For every smooth test function $f$ that vanishes far out,
 #
-# $$\frac{d}{dt}\, \mathbb E f(X_t) = \mathbb E\Bigl[\nabla f(X_t) \cdot b_t(X_t) + \tfrac12 \sigma_t^2\, \Delta f(X_t)\Bigr].$$
+# $$\frac{d}{dt}\, E f(X_t) = E\Bigl[\nabla f(X_t) \cdot b_t(X_t) + \tfrac12 \sigma_t^2\, \Delta f(X_t)\Bigr].$$
 #
-# Here for $f(x) = e^{-(x - 1)^2}$ and the path on the line at $t = 0.6$, by fine sums over $x$. The left-hand side knows
-# nothing of $\sigma$; on the right, what the score adds is what the noise takes.
+# Here for $f(x) = e^{-(x - 1)^2}$ and the path on the line at $t = 0.6$, by sums over a fine grid. The left-hand side
+# does not contain $\sigma$. The right-hand side does not depend on it either: its two terms with $\sigma$ cancel.
 
-# %%
+# %% figure="the weak form for three noise levels, as a table"
 grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
 t = torch.tensor(0.6, dtype=torch.float64)
 f = torch.exp(-((grid - 1) ** 2))[:, 0]
@@ -1030,37 +1111,35 @@ for sigma in (0.0, 1.0, 2.0):
     print(f"σ = {sigma:g}: drift {terms[0]:+.8f}, noise {terms[1]:+.8f}, together {sum(terms):.8f}")
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
-# notebook in, save it and run `lab2.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
-# process, and lists what is still open.
+# ## 8 · Two questions to answer in words
+#
+# These two are read by a person. A few sentences each are enough. Before you hand the notebook in, save it and run
+# `lab2.submission()` in a new cell: it runs the saved file from top to bottom in a fresh process, and lists what is
+# missing.
 
 # %%
 lab2.progress()
 
 # %% [markdown]
-# ## 8 · Two questions to answer in words
-#
-# These two are read by a person. A few sentences each are enough.
-#
 # ### Question {exercise:why_marginal} · Why the marginal field ({points:why_marginal} points)
 #
 # The conditional field $u_t(x \mid z)$ is simple and known for every data point. Suppose you pick a $z$ at random for every
 # particle and let it follow $u_t(\cdot \mid z)$ all the way. Which distribution do the end points have, and why is this not
-# yet a generative model? What does the marginal field know, and what does it not know, when it moves a particle?
+# yet a generative model? On what does the marginal field depend, and on what does it not depend, when it moves a particle?
 
 # %% [markdown] answer="why_marginal" points=3
 # ### BEGIN SOLUTION
 # Every particle that follows $u_t(\cdot \mid z)$ ends at its own $z$. So the end points have the distribution of the $z$ that
-# were put in: they are copies of known data points. Nothing new is generated, and the rule needs to know the answer $z$ before
-# the motion begins. The marginal field sees only the position $x$ and the time $t$, not the data point. It averages the
-# conditional velocities over all data points, weighted by the posterior probability that the particle at $x$ is on its way
-# to $z$. By the continuity equation, which is linear in $p_t u_t$, this average moves $p_t$ exactly along the marginal path.
-# So particles that start as pure noise end up distributed as the data, without anybody choosing a $z$. This field is a
-# function of $(x, t)$ alone, hence a network can learn it.
+# were put in: they are copies of known data points. Nothing new is generated, and the rule needs the result $z$ before
+# the motion begins. The marginal field depends only on the position $x$ and the time $t$, not on the data point. It
+# averages the conditional velocities over all data points, each weighted by the posterior probability that the particle
+# at $x$ was made from it. By the continuity equation, which is linear in $p_t$ and $p_t u_t$, this average moves $p_t$
+# exactly along the marginal path. So particles that start as pure noise end up distributed as the data, and nobody has to
+# choose a $z$. This field is a function of $(x, t)$ alone, so a network can learn it.
 # ### END SOLUTION
 
 # %% [markdown]
-# ### Question {exercise:why_extension} · Why the extension leaves the marginals alone ({points:why_extension} points)
+# ### Question {exercise:why_extension} · Why the extension has the same distributions ({points:why_extension} points)
 #
 # Show it: put the drift $b_t = u_t + \frac12 \sigma_t^2\, \nabla \log p_t$ into the Fokker–Planck equation, and use the
 # continuity equation for $u_t$. Then say what this freedom is good for. Where would you take $\sigma_t$ large, where small, if
@@ -1070,20 +1149,21 @@ lab2.progress()
 # ### BEGIN SOLUTION
 # Since $p_t \nabla \log p_t = \nabla p_t$, we have $\operatorname{div}(p_t b_t) = \operatorname{div}(p_t u_t) + \frac12
 # \sigma_t^2 \operatorname{div}(\nabla p_t) = \operatorname{div}(p_t u_t) + \frac12 \sigma_t^2 \Delta p_t$. In the Fokker–Planck
-# equation the last term cancels with $-\frac12 \sigma_t^2 \Delta p_t$, and what is left is
-# $\partial_t p_t + \operatorname{div}(p_t u_t)$, which is 0 by the continuity equation. So the same $p_t$ solves the
+# equation the last term cancels with $-\frac12 \sigma_t^2 \Delta p_t$, and
+# $\partial_t p_t + \operatorname{div}(p_t u_t)$ is left, which is 0 by the continuity equation. So the same $p_t$ solves the
 # Fokker–Planck equation for every $\sigma_t$, and with the same start its solution is unique: all the processes have the
-# same marginals, although their trajectories differ.
-# With exact field and score and finite steps, noise only adds error of simulation, so $\sigma_t = 0$ (the flow) is the safest.
-# In particular the score grows like $1/\beta_t^2$ towards the data, and there large noise makes the drift stiff; if noise is
-# wanted, let it fade with $\beta_t$. Noise pays if the model is *not* exact: the score then keeps pulling the samples
-# back to the path, as in Langevin dynamics, and corrects errors made earlier.
+# same distribution at each time, although their trajectories differ.
+# With exact field and score and finite steps, noise only adds errors of simulation, so $\sigma_t = 0$ (the flow) is the
+# safest choice. In particular the score grows like $1/\beta_t^2$ towards the data, and there large noise makes the drift
+# stiff; if noise is wanted, let it decrease with $\beta_t$. Noise helps if the model is *not* exact: the drift along the
+# score then keeps moving the samples back to the path, as in Langevin dynamics, and corrects errors made earlier.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 9 · From here to learning
 #
-# Everything here was exact because we could sum over all the data. With a million images, the sum behind $u_t(x)$ is out of
-# reach for a sampler, and it would return only the images it sums over. But there is a way around it that needs no sum at
-# all: the *conditional* targets of exercises {exercise:conditional_vector_field} and {exercise:conditional_score} cost one line each, and a network that regresses on them learns the
-# *marginal* field and score. Why that is so, and how well it works, is the subject of lab 3.
+# Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive at
+# every step of a sampler, and it would only return the images that it sums over. But there is a way without any sum: the
+# *conditional* targets of exercises {exercise:conditional_vector_field} and {exercise:conditional_score} cost one line
+# each, and a network that regresses on them learns the *marginal* field and score. Why this is so, and how well it works,
+# is the subject of lab 3.

@@ -21,7 +21,7 @@ from fmlab.checks.inputs import Bent, Field, Powers, states, times
 from fmlab.checks.lab import Lab
 from fmlab.datasets import Empirical
 from fmlab.paths import GaussianPath, GeneralGaussianPath
-from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
+from fmlab.schedules import VE, CondOT, Cosine, coefficient
 
 lab = Lab("lab2")
 DOUBLE = torch.float64
@@ -86,11 +86,6 @@ def of_pairs(weights: Tensor, x: Tensor) -> Tensor:
 FAMILIES = {
     "condot": (CondOT(), lambda t: t, lambda t: 1 - t),
     "cosine": (Cosine(), lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t)),
-    "vp": (
-        LinearVP(),
-        lambda t: torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t) ** 2),
-        lambda t: (-torch.expm1(-0.1 * (1 - t) - 9.95 * (1 - t) ** 2)).sqrt(),
-    ),
 }
 
 
@@ -102,30 +97,29 @@ def values(t: Tensor, family: str) -> tuple[Tensor, ...]:
 
 
 def changed(family: str = "", **parts):
-    """A mistake in some of α, β, α̇, β̇, in one family or in all: functions of these and of t, s = 1 − t and b(s)."""
+    """A mistake in some of α, β, α̇, β̇, in one family or in both: functions of these."""
 
     def mistake(t, own, *right):
         shown = dict(zip(("a", "b", "da", "db"), right))
-        w = SimpleNamespace(t=t, s=1 - t, rate=0.1 + 19.9 * (1 - t), **shown)
-        wrong = {name: f(w) for name, f in parts.items()} if family in ("", own) else {}
+        wrong = {name: f(SimpleNamespace(**shown)) for name, f in parts.items()} if family in ("", own) else {}
         return tuple({**shown, **wrong}.values())
 
     return mistake
 
 
 @lab.exercise(
-    reread=("eq-vp", "the three families, up to intro, eq. 18"),
-    passed="three schedules with their derivatives",
+    reread=("eq-families", "the two families above the exercise"),
+    passed="two schedules with their derivatives",
     hints=(
         "Which of the two weights rises with time, and which falls? At t = 0 there is only noise.",
-        "For VP, integrate the rate first: T(s) = 0.1 s + 9.95 s². Its derivative is b(s), and s falls as t rises.",
-        "For VP, α̇ = ½ b(1 − t) α. From α² + β² = 1 follows α α̇ + β β̇ = 0, which gives β̇.",
+        "The derivative of sin(π t/2) is π/2 cos(π t/2), by the chain rule. That of cos has a minus.",
+        "For CondOT the derivatives are 1 and −1, as tensors like t: torch.ones_like(t) makes them.",
     ),
-    withhold=tuple(f"schedules.{name}.{value}" for name in ("CondOT", "Cosine", "LinearVP") for value in VALUES),
+    withhold=tuple(f"schedules.{name}.{value}" for name in ("CondOT", "Cosine") for value in VALUES),
     library=lambda t, family: tuple(getattr(FAMILIES[family][0], name)(t) for name in VALUES),
     visible=[
         (family, t)
-        for t in (times(4), torch.tensor([[[0.0, 0.66]], [[0.13, 0.999]]], dtype=DOUBLE), torch.tensor(0.42).double())
+        for t in (times(4), torch.tensor([[[0.0, 0.66]], [[0.13, 1.0]]], dtype=DOUBLE), torch.tensor(0.42).double())
         for family in FAMILIES
     ],
     terms=lambda t, family: (t, family, *values(t, family)),
@@ -138,21 +132,16 @@ def changed(family: str = "", **parts):
         "β = 1 − α, which holds for CondOT only": changed(b=lambda w: 1 - w.a),
         "β = √(1 − α²), which does not hold for CondOT": changed(b=lambda w: (1 - w.a**2) ** 0.5),
         "β̇ = −α̇, which holds for CondOT only": changed(db=lambda w: -w.da),
-        "this is dα/ds in the reversed time s = 1 − t: the sign is wrong": changed(da=lambda w: -w.da),
+        "the sign of α̇ is wrong: α rises": changed(da=lambda w: -w.da),
         "the sign of β̇ is wrong: β falls": changed(db=lambda w: -w.db),
         "the inner derivative π/2 is missing": changed("cosine", da=lambda w: w.b, db=lambda w: -w.a),
         "the angle runs to π, not to π/2": changed("cosine", a=lambda w: 2 * w.a * w.b, b=lambda w: w.b**2 - w.a**2),
-        "the factor ½ in front of T is missing": changed("vp", a=lambda w: w.a**2),
-        "b(s) itself stands in the exponent, not its integral T(s)": changed("vp", a=lambda w: torch.exp(-w.rate / 2)),
-        "this is b(s) s, not the integral 0.1 s + 19.9 s²/2": changed("vp", a=lambda w: torch.exp(-w.rate * w.s / 2)),
-        "the rate was taken as constant, b = 20": changed("vp", a=lambda w: torch.exp(-10 * w.s)),
-        "T was taken at t, not s = 1 − t": changed("vp", a=lambda w: torch.exp(-0.05 * w.t - 4.975 * w.t**2)),
-        "the derivatives lack the ½ in front of T": changed("vp", da=lambda w: 2 * w.da, db=lambda w: 2 * w.db),
-        "b was taken at t instead of s = 1 − t": changed("vp", da=lambda w: (0.1 + 19.9 * w.t) / 2 * w.a),
-        "the factor α is missing: the derivative of an exponential has it": changed("vp", da=lambda w: w.da / w.a),
-        "the division by β is missing: this is β β̇": changed("vp", db=lambda w: w.b * w.db),
-        "the derivative of β² was taken": changed("vp", db=lambda w: 2 * w.b * w.db),
-        "the factor α is missing in β̇": changed("vp", db=lambda w: w.db / w.a),
+        "sine and cosine are exchanged in the derivatives": changed(
+            "cosine", da=lambda w: math.pi / 2 * w.a, db=lambda w: -math.pi / 2 * w.b
+        ),
+        "the derivatives are multiplied by π, not by π/2": changed(
+            "cosine", da=lambda w: 2 * w.da, db=lambda w: 2 * w.db
+        ),
     },
 )
 def alpha_beta(family, t):
@@ -175,7 +164,7 @@ SAMPLES = {
 
 
 @lab.exercise(
-    reread=("eq-sample", "notes, eq. 16 (a sample of the path)"),
+    reread=("eq-sample", "a sample of the path, above the exercise"),
     passed="the data point fades in as the noise fades out",
     hints=(
         "The mean of the path is α_t z, its standard deviation β_t. How do you make a sample from a standard normal?",
@@ -254,7 +243,7 @@ def law_of_the_path(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-marginal-path", "notes, eq. 12 (the marginal path)"),
+    reread=("eq-marginal-path", "the two draws, above the exercise"),
     passed="fresh data and fresh noise for each sample",
     hints=(
         "Two things are drawn: first a data point for each sample, then noise for each sample.",
@@ -291,11 +280,11 @@ def sample_marginal_path(schedule, t, shape, n=6000):
 
 
 @lab.exercise(
-    reread=("eq-field", "notes, eq. 20 (the conditional vector field)"),
+    reread=("eq-field", "the conditional vector field, above the exercise"),
     passed="the velocity of the conditional flow",
     hints=(
         "A sample moves with the velocity α̇ z + β̇ ε. What is ε, if all you know is x and z?",
-        "ε = (x − α z)/β. Put it into the velocity, or use the sorted form of eq. 20.",
+        "ε = (x − α z)/β. Put it into the velocity, or use the field above the exercise, where the terms are sorted.",
         "All four coefficients are functions of t; each needs coefficient(…, x) before it multiplies.",
     ),
     withhold=("paths.GaussianPath.vector_field", "conversions.convert"),
@@ -333,12 +322,12 @@ def conditional_vector_field(schedule, t, shape, dtype=torch.float32):
 
 
 @lab.exercise(
-    reread=("eq-general", "intro, eq. 15 (one field for every Gaussian path)"),
+    reread=("eq-general", "the field of any Gaussian path, above the exercise"),
     passed="move with the mean, shrink at the rate of the spread",
     hints=(
-        "A sample is μ + σ ε. How fast does it move while ε stays as it is?",
-        "Its velocity is μ̇ + σ̇ ε. Which ε belongs to the position x?",
-        "ε = (x − μ)/σ. The coefficients are in shape already.",
+        "A sample is μ + s ε. How fast does it move while ε stays as it is?",
+        "Its velocity is μ̇ + ṡ ε. Which ε belongs to the position x?",
+        "ε = (x − μ)/s. The coefficients are in shape already.",
     ),
     withhold=("paths.GeneralGaussianPath.vector_field",),
     library=lambda x, mean, scale, mean_dot, scale_dot: GeneralGaussianPath(
@@ -351,20 +340,20 @@ def conditional_vector_field(schedule, t, shape, dtype=torch.float32):
         ((1, 3), (1, 3), 0.002, DOUBLE),
     ],
     mistakes={
-        "the mean was not subtracted: (σ̇/σ) x instead of (σ̇/σ)(x − μ)": lambda x, m, s, dm, ds: ds / s * x + dm,
-        "parentheses are missing: (σ̇/σ) x − μ instead of (σ̇/σ)(x − μ)": lambda x, m, s, dm, ds: ds / s * x - m + dm,
+        "the mean was not subtracted: (ṡ/s) x instead of (ṡ/s)(x − μ)": lambda x, m, s, dm, ds: ds / s * x + dm,
+        "parentheses are missing: (ṡ/s) x − μ instead of (ṡ/s)(x − μ)": lambda x, m, s, dm, ds: ds / s * x - m + dm,
         "the motion μ̇ of the mean is missing": lambda x, m, s, dm, ds: ds / s * (x - m),
-        "the fraction is upside down: σ/σ̇ instead of σ̇/σ": lambda x, m, s, dm, ds: s / ds * (x - m) + dm,
-        "σ̇ was not divided by σ": lambda x, m, s, dm, ds: ds * (x - m) + dm,
-        "σ̇ was divided by σ²": lambda x, m, s, dm, ds: ds / s**2 * (x - m) + dm,
-        "σ̇ is missing: the rate is σ̇/σ": lambda x, m, s, dm, ds: (x - m) / s + dm,
+        "the fraction is upside down: s/ṡ instead of ṡ/s": lambda x, m, s, dm, ds: s / ds * (x - m) + dm,
+        "ṡ was not divided by s": lambda x, m, s, dm, ds: ds * (x - m) + dm,
+        "ṡ was divided by s²": lambda x, m, s, dm, ds: ds / s**2 * (x - m) + dm,
+        "ṡ is missing: the rate is ṡ/s": lambda x, m, s, dm, ds: (x - m) / s + dm,
         "μ was added where μ̇ belongs": lambda x, m, s, dm, ds: ds / s * (x - m) + m,
         "μ̇ was subtracted": lambda x, m, s, dm, ds: ds / s * (x - m) - dm,
         "the rate multiplies μ̇ too": lambda x, m, s, dm, ds: ds / s * (x - m + dm),
         "μ̇ was subtracted from x instead of μ": lambda x, m, s, dm, ds: ds / s * (x - dm) + dm,
         "μ − x stands where x − μ belongs": lambda x, m, s, dm, ds: ds / s * (m - x) + dm,
         "only the motion of the mean is there": lambda x, m, s, dm, ds: dm.clone(),
-        "this is −(x − μ)/σ², the score": lambda x, m, s, dm, ds: -(x - m) / s**2,
+        "this is −(x − μ)/s², the score": lambda x, m, s, dm, ds: -(x - m) / s**2,
     },
 )
 def general_vector_field(shape, scale_shape, scale, dtype=torch.float32):
@@ -377,6 +366,89 @@ def general_vector_field(shape, scale_shape, scale, dtype=torch.float32):
 
 
 # --- 4 · the field of all the data ------------------------------------------------------------------------------------
+
+
+def halves(x: Tensor, t, m: float) -> tuple:
+    """Terms of mistakes: x, t, m, β = 1 − t, the argument m t x/β² of the tanh, and E[z | x]."""
+    b = 1 - t
+    a = m * t * x / b**2
+    return x, t, m, b, a, m * torch.tanh(a)
+
+
+@lab.exercise(
+    reread=("eq-two-points", "the three steps above the exercise"),
+    passed="a tanh: far from the middle one data point is nearly certain",
+    hints=(
+        "Bayes' rule: p(+m | x) is p_t(x | +m), divided by p_t(x | +m) + p_t(x | −m). Write out both exponents.",
+        "In the exponents, x² and t² m² are the same for both points and cancel. What is left is ± m t x/(1 − t)².",
+        "E[z | x] = m (e^a − e^−a)/(e^a + e^−a) with a = m t x/(1 − t)². Which function is that? The field of a single "
+        "point, (z − x)/(1 − t), is linear in z: put E[z | x] in for z.",
+    ),
+    withhold=("marginals.EmpiricalMarginal.vector_field",),
+    library=lambda x, t, m: (
+        GaussianPath(CondOT())
+        .marginal(Empirical(torch.tensor([[m], [-m]], dtype=x.dtype)))
+        .vector_field(x[:, None], t)[:, 0]
+    ),
+    visible=[
+        (1.3, times(4), 4),
+        (0.6, 0.35, 3),
+        (2.1, torch.tensor(0.7, dtype=DOUBLE), 5, DOUBLE),
+        (1.7, 0.0, 3),
+        (0.9, torch.tensor([0.62]), 1),
+        (1.4, torch.tensor(0.98), 4),
+    ],
+    terms=halves,
+    mistakes={
+        "this is E[z | x]; the field is (E[z | x] − x)/(1 − t)": lambda x, t, m, b, a, d: d,
+        "the division by 1 − t is missing": lambda x, t, m, b, a, d: d - x,
+        "x was not subtracted from E[z | x]": lambda x, t, m, b, a, d: d / b,
+        "the sign is reversed": lambda x, t, m, b, a, d: (x - d) / b,
+        "the probabilities of +m and −m are exchanged": lambda x, t, m, b, a, d: (-d - x) / b,
+        "the variance (1 − t)² is missing in the exponents": lambda x, t, m, b, a, d: (
+            (m * torch.tanh(a * b**2) - x) / b
+        ),
+        "1 − t was not squared in the exponents": lambda x, t, m, b, a, d: (m * torch.tanh(a * b) - x) / b,
+        "the argument of tanh is twice too large": lambda x, t, m, b, a, d: (m * torch.tanh(2 * a) - x) / b,
+        "the argument of tanh is only half of what it should be": lambda x, t, m, b, a, d: (
+            (m * torch.tanh(a / 2) - x) / b
+        ),
+        "m is missing in front of the tanh: the data are ±m, not ±1": lambda x, t, m, b, a, d: (torch.tanh(a) - x) / b,
+        "m is missing in the exponents: the noise is centred at ±t m": lambda x, t, m, b, a, d: (
+            (m * torch.tanh(a / m) - x) / b
+        ),
+        "t is missing in the exponents: the noise is centred at ±t m, not at ±m": lambda x, t, m, b, a, d: (
+            (m * torch.tanh(m * x / b**2) - x) / b
+        ),
+        "the point −m was left out: this is m p(+m | x), not m p(+m | x) − m p(−m | x)": lambda x, t, m, b, a, d: (
+            (m * torch.sigmoid(2 * a) - x) / b
+        ),
+        "both data points count the same everywhere; their probabilities depend on x": lambda x, t, m, b, a, d: -x / b,
+        "this is the field of the nearer data point alone": lambda x, t, m, b, a, d: (m * torch.sign(x) - x) / b,
+        "E[z | x] was multiplied by t: the velocity (z − x)/(1 − t) heads for z, not for t z": (
+            lambda x, t, m, b, a, d: (t * d - x) / b
+        ),
+        "this is the score, (t E[z | x] − x)/(1 − t)²": lambda x, t, m, b, a, d: (t * d - x) / b**2,
+        "close to t = 1 the exponentials round to 0 or overflow, and the quotient is nan; torch.tanh is never nan": (
+            lambda x, t, m, b, a, d: (_quotient(x, t, m, b) - x) / b
+        ),
+        FIRST_TIME: lambda x, t, m, *_: (halves(x, t[0], m)[-1] - x) / (1 - t[0]),
+    },
+)
+def two_point_field(m, t, n, dtype=torch.float32):
+    """States on both sides of the middle; the average velocity from the two normal densities."""
+    x, t64 = (0.5 + 0.4 * m) * states(86, n, dtype=dtype), torch.as_tensor(t).double()
+    z = torch.tensor([m, -m], dtype=DOUBLE)
+    time = t64.expand(n)[:, None]
+    logs = td.Normal(time * z, (1 - time).expand(n, 2)).log_prob(x.double()[:, None])
+    expected = (logs.softmax(1) * (z - x.double()[:, None]) / (1 - time)).sum(1)
+    return Case(f"the field at {n} places", (x, t, m), expected.to(dtype))
+
+
+def _quotient(x, t, m, b):
+    """E[z | x] from the densities as they stand."""
+    right, left = (torch.exp(-((x - z) ** 2) / (2 * b**2)) for z in (t * m, -t * m))
+    return m * (right - left) / (right + left)
 
 
 def exponents(x: Tensor, data: Tensor, schedule, t) -> Tensor:
@@ -415,7 +487,7 @@ def likely(x: Tensor, data: Tensor, t, schedule) -> tuple:
 
 @lab.exercise(
     reread=("eq-posterior", "Bayes' rule, above the exercise"),
-    passed="which data points a state may be on its way to",
+    passed="the probability of each data point, given the state",
     hints=(
         "Bayes' rule with equal priors: the weights are the densities p_t(x | z_i), divided by their sum.",
         "The exponents are minus the squared distances of x and α z_i, over 2 β². Their softmax is what you want.",
@@ -473,7 +545,7 @@ def velocities(field, x, data, t) -> Tensor:
 
 
 @lab.exercise(
-    reread=("eq-marginal-field", "notes, eq. 18 (the marginalisation trick)"),
+    reread=("eq-marginal-field", "the marginal field, above the exercise"),
     passed="the posterior average of the velocities",
     hints=(
         "It is a weighted mean of N velocities. Where do they come from, and which weight belongs to which?",
@@ -550,7 +622,7 @@ def jacobian(u, x: Tensor, t) -> tuple:
 
 
 @lab.exercise(
-    reread=("eq-divergence", "notes, eq. 22 (the divergence)"),
+    reread=("eq-divergence", "the divergence, at the start of section 5"),
     passed="the net outflow, exact to rounding",
     hints=(
         "Of the Jacobian ∂u^i/∂x_j of each row, which entries does the divergence need?",
@@ -626,8 +698,8 @@ def balance(density, u, x, t) -> tuple:
 
 
 @lab.exercise(
-    reread=("eq-continuity", "notes, eq. 23 (the continuity equation)"),
-    passed="what flows in and out adds up",
+    reread=("eq-continuity", "the continuity equation, above the exercise"),
+    passed="the density changes by what flows in and out",
     hints=(
         "Two terms: how the density changes in time, and what flows out. Each is a derivative.",
         "For ∂_t p, let a copy of t record, and take the gradient of density(x, t).sum() with respect to it.",
@@ -707,99 +779,7 @@ def conditional_score(schedule, t, shape, dtype=torch.float32):
     return Case(f"the score for shape {shape}", (x.detach(), z, t, schedule), expected.to(dtype))
 
 
-def averages(x, data, t, weights, schedule) -> tuple:
-    """Terms of mistakes: x, E[z | x], the weights and the conditional scores pair by pair, and those of `weighted`."""
-    w, scores = of_pairs(weights, x), velocities(GaussianPath(schedule).score, x, data, t)
-    return weighted(x, (w * data).sum(1), w, scores, t, schedule)
-
-
-@lab.exercise(
-    reread=("eq-marginal-score", "the marginal score, above the exercise"),
-    passed="the gradient of the log density of all the data",
-    hints=(
-        "It is the average of N conditional scores with the posterior weights, just as for the field.",
-        "The score is linear in z: average the data points instead, and ask for the score at their average.",
-        "weights @ data.flatten(1), in the shape of x, is the denoised point. Put it into the conditional score for z.",
-    ),
-    withhold=("marginals.EmpiricalMarginal.score",),
-    library=lambda x, data, t, weights, schedule: GaussianPath(schedule).marginal(Empirical(data)).score(x, t),
-    visible=PATHS,
-    terms=averages,
-    mistakes={
-        "the weights were not used: this is the plain mean over the data": lambda x, m, w, s, *_: s.mean(1),
-        "the scores were added up without weights": lambda x, m, w, s, *_: s.sum(1),
-        "only the likeliest data point was used": lambda x, m, w, s, *_: ((w == w.amax(1, keepdim=True)) * s).sum(1),
-        "it was divided by the number of data points; the weights sum to 1": lambda x, m, w, s, *_: (w * s).mean(1),
-        "the last data point was left out": lambda x, m, w, s, *_: (w * s)[:, :-1].sum(1),
-        "the sign is missing": lambda x, m, w, s, a, b, *_: (x - a * m) / b**2,
-        "parentheses are missing: this is −x + α E[z | x]/β²": lambda x, m, w, s, a, b, *_: -x + a * m / b**2,
-        "β was not squared": lambda x, m, w, s, a, b, *_: -(x - a * m) / b,
-        "β is missing": lambda x, m, w, s, a, b, *_: a * m - x,
-        "α is missing: it multiplies the denoised point": lambda x, m, w, s, a, b, *_: -(x - m) / b**2,
-        "this is the denoiser E[z | x], not the score": lambda x, m, *_: m,
-        "this is α E[z | x]/β², without x": lambda x, m, w, s, a, b, *_: a * m / b**2,
-        "α and β are exchanged": lambda x, m, w, s, a, b, *_: -(x - b * m) / a**2,
-        "this is the marginal field, not the score": lambda x, m, w, s, a, b, da, db, *_: da * m + db / b * (x - a * m),
-        **misweighted(lambda x, m, w, s, a, b, *_: -(x - a * m) / b**2),
-    },
-)
-def marginal_score(schedule, t, shape, dtype=torch.float32, count=4):
-    """The gradient of log Σ_i N(x; α z_i, β² I) by autograd."""
-    x, data = among(66, schedule, t, shape, dtype, count)
-    y = x.double().requires_grad_()
-    logs = exponents(y, data.double(), schedule, t)
-    (expected,) = torch.autograd.grad(logs.logsumexp(1).sum(), y)
-    args = x, data, t, logs.detach().softmax(1).to(dtype), schedule
-    return Case(f"the score for shape {shape}", args, expected.to(dtype))
-
-
-@lab.exercise(
-    reread=("eq-normal", "the text above the exercise"),
-    passed="how steeply the density falls off the circle",
-    hints=(
-        "How much of a vector points along another one of length 1?",
-        "The outward normal is x, divided by its own length, row by row.",
-        "Multiply score(x, t) with the normal and sum over the coordinates, dim=1.",
-    ),
-    library=lambda score, x, t: (score(x, t) * x).sum(1) / x.norm(dim=1),
-    visible=[
-        (0.8, times(4), (4, 2)),
-        (1.7, torch.tensor(0.35), (3, 2)),
-        (0.02, 0.8, (2, 3), DOUBLE),
-        (0.6, torch.tensor([0.62]), (1, 2)),
-    ],
-    terms=lambda score, x, t: (score(x, t), x, x.norm(dim=1), t, score),
-    mistakes={
-        "x was not divided by its length: a normal has length 1": lambda s, x, *_: (s * x).sum(1),
-        "x was divided by its squared length": lambda s, x, r, *_: (s * x).sum(1) / r**2,
-        "x was divided by the length of the whole batch": lambda s, x, r, *_: (s * x).sum(1) / x.norm(),
-        "x was divided by the length of each column, not of each row": lambda s, x, *_: (s * x / x.norm(dim=0)).sum(1),
-        "this is the length of the score; only the part along the normal is asked for": lambda s, *_: s.norm(dim=1),
-        "this is the component along the circle": lambda s, x, r, *_: (s[:, 1] * x[:, 0] - s[:, 0] * x[:, 1]) / r,
-        "the sign is reversed: the normal points outwards": lambda s, x, r, *_: -(s * x).sum(1) / r,
-        "the absolute value was taken; the sign says in or out": lambda s, x, r, *_: (s * x).sum(1).abs() / r,
-        "the score was scaled to length 1, too: this is a cosine": lambda s, x, *_: torch.cosine_similarity(s, x),
-        "the score was scaled to length 1, not x": lambda s, x, *_: (s * x).sum(1) / s.norm(dim=1),
-        "the terms were averaged over the coordinates, not summed": lambda s, x, r, *_: (s * x).mean(1) / r,
-        "only the first coordinate was used": lambda s, x, r, *_: s[:, 0] * x[:, 0] / r,
-        "vectors came back; the component is one number for each state": lambda s, x, r, *_: s * x / r[:, None],
-        "the normal part came back as a vector, not as a length": lambda s, x, r, *_: ((s * x).sum(1) / r**2 * x.T).T,
-        "one number came back for all states": lambda s, x, r, *_: ((s * x).sum(1) / r).sum(),
-        "the score was asked at time 1 whatever t is": lambda s, x, r, t, score: (score(x, 1.0) * x).sum(1) / r,
-        "the score was asked at time 0 whatever t is": lambda s, x, r, t, score: (score(x, 0.0) * x).sum(1) / r,
-        FIRST_TIME: lambda s, x, r, t, score: (score(x, t[0]) * x).sum(1) / r,
-        "the score was asked at the normal, not at x": lambda s, x, r, t, score: (score((x.T / r).T, t) * x).sum(1) / r,
-    },
-)
-def score_along_normal(size, t, shape, dtype=torch.float32):
-    """The inner product by hand, row by row. size: of x, about."""
-    x, score = size * states(67, *shape, dtype=dtype), Field(lambda x, t: t**2 - torch.cos(t * x) + x.flip(1) ** 2)
-    rows = zip(score.value(x, t).tolist(), x.tolist())
-    expected = [sum(a * b for a, b in zip(s, row)) / math.hypot(*row) for s, row in rows]
-    return Case(f"the component for x of shape {shape}", (score, x, t), torch.tensor(expected, dtype=dtype))
-
-
-# --- 7 · noise that leaves the path alone -----------------------------------------------------------------------------
+# --- 7 · noise that changes no distribution ---------------------------------------------------------------------------
 
 
 def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
@@ -809,9 +789,9 @@ def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
 
 @lab.exercise(
     reread=("eq-extension", "the SDE extension, above the exercise"),
-    passed="a drift that pays for its noise",
+    passed="a drift that compensates the noise",
     hints=(
-        "The old field stays. What has to be added so that the noise is paid for?",
+        "The field u stays. Which drift has to be added to compensate the noise?",
         "Add the score, times half of the squared noise level at the time t.",
         "Return a function of (x, t). In it, bring sigma(t) into shape with coefficient(…, x) before you use it.",
     ),
@@ -824,7 +804,7 @@ def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
         "σ was not squared": extension(lambda u, s, g: u + g / 2 * s),
         "σ is missing": extension(lambda u, s, g: u + s / 2),
         "½ was squared with σ: it is ½ σ²": extension(lambda u, s, g: u + (g / 2) ** 2 * s),
-        "the score was subtracted; its pull has to work against the noise": extension(lambda u, s, g: u - g**2 / 2 * s),
+        "the score was subtracted; it has to work against the noise": extension(lambda u, s, g: u - g**2 / 2 * s),
         "the field u is missing: this is Langevin dynamics": extension(lambda u, s, g: g**2 / 2 * s),
         "the score is missing": extension(lambda u, s, g: u + g**2 / 2),
         "the flow alone came back, without the score": extension(lambda u, s, g: u),
@@ -857,7 +837,7 @@ def spending(density, score, drift, sigma, x, t) -> tuple:
 
 
 @lab.exercise(
-    reread=("eq-fokker-planck", "notes, eq. 50 (the Fokker–Planck equation)"),
+    reread=("eq-fokker-planck", "the Fokker–Planck equation, above the exercise"),
     passed="drift and noise balance",
     hints=(
         "Δp is the divergence of ∇p. Which field is ∇p, in terms of the density and the score?",

@@ -18,13 +18,11 @@ def times_of(t, x):
 
 
 def alpha_of(t, family):
-    if family == "vp":
-        return torch.exp(-0.05 * (1 - t) - 4.975 * (1 - t).square())
     return 1.0 * t if family == "condot" else (math.pi / 2 * t).sin()
 
 
 def beta_of(t, family):
-    return 1 - t if family == "condot" else (1 - alpha_of(t, family) ** 2).sqrt()
+    return 1 - t if family == "condot" else (math.pi / 2 * t).cos()
 
 
 def schedule_by_autograd(t, family):
@@ -42,12 +40,10 @@ def schedule_by_forward_mode(t, family):
 
 def schedule_in_numpy(t, family):
     s = t.numpy().astype(np.float64)
-    angle, rate, variance = np.pi / 2 * s, 20 - 19.9 * s, -np.expm1(-(0.1 * (1 - s) + 9.95 * (1 - s) ** 2))
-    a, b = np.sqrt(1 - variance), np.sqrt(variance)
+    angle = np.pi / 2 * s
     values = {
         "condot": (s, 1 - s, np.ones_like(s), -np.ones_like(s)),
         "cosine": (np.sin(angle), np.cos(angle), np.pi / 2 * np.cos(angle), -np.pi / 2 * np.sin(angle)),
-        "vp": (a, b, rate * a / 2, -rate * a**2 / 2 / b),
     }
     return tuple(torch.as_tensor(np.asarray(value)).to(t) for value in values[family])
 
@@ -93,6 +89,25 @@ def field_by_vmap(x, z, t, schedule):
         return (schedule.alpha_dot(t) - rate * schedule.alpha(t)) * z + rate * x
 
     return torch.vmap(of_row)(x, z, times_of(t, x))
+
+
+def two_points_by_softmax(x, t, m):
+    """Both exponents, without what cancels."""
+    half = m * t * x / (1 - t) ** 2
+    right, left = torch.stack([half, -half]).softmax(0)
+    return (right * (m - x) + left * (-m - x)) / (1 - t)
+
+
+def two_points_by_log_prob(x, t, m):
+    t = times_of(t, x)
+    logs = torch.stack([td.Normal(t * z, 1 - t).log_prob(x) for z in (m, -m)])
+    return torch.einsum("zn,zn->n", (logs - logs.logsumexp(0)).exp(), torch.stack([m - x, -m - x])) / (1 - t)
+
+
+def two_points_in_numpy(x, t, m):
+    x64, t64 = x.numpy().astype(np.float64), np.asarray(t, dtype=np.float64)
+    mean = m * np.tanh(m * t64 * x64 / (1 - t64) ** 2)
+    return torch.from_numpy((mean - x64) / (1 - t64)).to(x)
 
 
 def weights_by_loops(x, data, t, schedule):
@@ -187,18 +202,6 @@ def score_from_log_snr(x, z, t, schedule):
     return torch.where(alpha > 0, precision, 1 / beta**2).to(x) * (alpha * z - x)
 
 
-def scores_by_einsum(x, data, t, weights, schedule):
-    alpha, beta, *_ = schedule.weights(t, x)
-    return (alpha * torch.einsum("nk,k...->n...", weights, data) - x) / beta.square()
-
-
-def score_of_log_density(x, data, t, weights, schedule):
-    """By autograd of log Σ_i p_t(x | z_i): needs no weights."""
-    y, path = x.clone().requires_grad_(), GaussianPath(schedule)
-    logs = torch.stack([path.log_prob(y, z.expand_as(x), times_of(t, x)) for z in data])
-    return torch.autograd.grad(logs.logsumexp(0).sum(), y)[0]
-
-
 class Drift(torch.nn.Module):
     def __init__(self, u, score, sigma):
         super().__init__()
@@ -235,21 +238,17 @@ RIGHT = {
         lambda x, m, s, dm, ds: dm + ds * ((x - m) / s),
         lambda x, m, s, dm, ds: torch.addcmul(dm, (x - m), (ds / s).expand_as(x)),
     ],
+    "two_point_field": [
+        two_points_by_softmax,
+        two_points_by_log_prob,
+        two_points_in_numpy,
+        lambda x, t, m: (m * (2 * torch.sigmoid(2 * m * t * x / (1 - t) ** 2) - 1) - x) / (1 - t),
+    ],
     "posterior_weights": [weights_by_loops, weights_by_log_prob, weights_by_products],
     "marginal_vector_field": [average_of_all_pairs, average_by_matrix, average_state_by_state],
     "divergence": [divergence_forward, divergence_by_vmap, divergence_of_own_tensor],
     "continuity_residual": [residual_by_product_rule, residual_by_hand, residual_by_logarithm],
     "conditional_score": [score_by_autograd, score_by_noise, score_from_log_snr],
-    "marginal_score": [
-        lambda x, data, t, w, s: average_by_matrix(x, data, t, w, lambda x, z, t: score_by_noise(x, z, t, s)),
-        scores_by_einsum,
-        score_of_log_density,
-    ],
-    "score_along_normal": [
-        lambda score, x, t: torch.from_numpy((score(x, t) * x).sum(1).numpy() / np.linalg.norm(x.numpy(), axis=1)),
-        lambda score, x, t: torch.einsum("ni,ni->n", score(x, times_of(t, x)), torch.nn.functional.normalize(x)),
-        lambda score, x, t: torch.stack([torch.dot(a, b) / b.norm() for a, b in zip(score(x, t), x)]),
-    ],
     "sde_extension_drift": [
         Drift,
         lambda u, s, g: lambda x, t: u(x, t) + s(x, t) * coefficient(torch.as_tensor(g(t)).square() / 2, x),

@@ -34,7 +34,7 @@ def clamped(answer):
     return guarded(answer, lambda b: b.clamp(min=0.05))
 
 
-def vp_by_differences(t, family, h=1e-3):
+def by_differences(t, family, h=1e-3):
     now, before = values(t, family)[:2], values(t - h, family)[:2]
     return *now, *((a - b) / h for a, b in zip(now, before))
 
@@ -62,6 +62,11 @@ def seeded(z):
 def field(x, z, t, schedule):
     a, b, da, db = schedule.weights(t, x)
     return da * z + db / b * (x - a * z)
+
+
+def of_two(x, t, m, noise=lambda b: b):
+    """The field of two points, with another noise in the posterior."""
+    return (m * torch.tanh(m * t * x / noise(1 - t) ** 2) - x) / (1 - t)
 
 
 def weights(x, data, t, schedule):
@@ -96,14 +101,6 @@ def score(x, z, t, schedule):
     return (a * z - x) / b**2
 
 
-def marginal_score(x, data, t, weights, schedule):
-    return score(x, (weights @ data.flatten(1)).reshape(x.shape), t, schedule)
-
-
-def normal(score, x, t):
-    return (score(x, t) * x).sum(1) / x.norm(dim=1)
-
-
 def trace(u, x, t):
     return jacobian(u, x, t)[1].sum(1)
 
@@ -134,7 +131,7 @@ WRONG = {
         "numbers for CondOT": (lambda t, f: (t, 1 - t, 1.0, -1.0) if f == "condot" else values(t, f), "the number 1"),
         "α and β alone": (lambda t, family: values(t, family)[:2], "4 values in this order"),
         "one family for all": (lambda t, family: values(t, "cosine"), ""),
-        "finite differences": (vp_by_differences, NEARLY),
+        "finite differences": (by_differences, NEARLY),
         "in place": (lambda t, family: values(t.sub_(1e-4), family), "changed a tensor"),
         "flat": (lambda t, family: [v.flatten() for v in values(t, family)], "should have shape"),
     },
@@ -161,6 +158,17 @@ WRONG = {
         "first row's rate": (lambda x, m, s, dm, ds: (ds / s).flatten()[0] * (x - m) + dm, ""),
         "columns": (lambda x, m, s, dm, ds: (ds / s).reshape(-1, 1) * (x - m) + dm, "shape"),
         "a guard of 1e-4": (lambda x, m, s, dm, ds: ds / (s + 1e-4) * (x - m) + dm, NEARLY),
+    },
+    "two_point_field": {
+        "a guard of 1e-4": (lambda x, t, m: of_two(x, t, m, lambda b: b + 1e-4), NEARLY),
+        "1 − t kept above 0.3": (
+            lambda x, t, m: of_two(x, t, m, lambda b: max(b, 0.3) if isinstance(b, float) else b.clamp(min=0.3)),
+            "",
+        ),
+        "a column": (lambda x, t, m: of_two(x, t, m)[:, None], "should have shape"),
+        "a time for each": (lambda x, t, m: of_two(x[:, None], t, m), "shape"),
+        "points of the plane": (lambda x, t, m: of_two(x, t, m) * torch.ones(len(x), 2)[:, 0].repeat(2), "shape"),
+        "atan": (lambda x, t, m: (m * 2 / torch.pi * torch.atan(m * t * x / (1 - t) ** 2) - x) / (1 - t), ""),
     },
     "posterior_weights": {
         "cdist of images": (cdist_weights, "shape"),
@@ -196,18 +204,6 @@ WRONG = {
         "a guard of 1e-4": (guarded(score), NEARLY),
         "a guard of 1e-6 beside β²": (guarded(score, lambda b: (b**2 + 1e-6) ** 0.5), NEARLY),
         "β kept above 0.05": (clamped(score), ""),
-    },
-    "marginal_score": {
-        "points alone": (lambda x, data, t, w, s: score(x, w @ data, t, s), ""),
-        "a guard of 1e-4": (guarded(marginal_score), NEARLY),
-        "β kept above 0.05": (clamped(marginal_score), ""),
-    },
-    "score_along_normal": {
-        "the plane alone": (lambda s, x, t: normal(lambda x, t: s(x, t)[:, :2], x[:, :2], t), "shape"),
-        "time shaped": (lambda s, x, t: normal(s, x, shaped(t, x)), "hand t on as it came"),
-        "(t, x)": (lambda s, x, t: normal(lambda x, t: s(t, x), x, t), "are the two exchanged"),
-        "a guard of 1e-4": (lambda s, x, t: (s(x, t) * x).sum(1) / (x.norm(dim=1) + 1e-4), NEARLY),
-        "a matrix": (lambda s, x, t: s(x, t) @ x.T / x.norm(dim=1), "should have shape"),
     },
     "sde_extension_drift": {
         "noise inside": (drift(lambda u, s, g: u + g**2 / 2 * s + g * torch.randn_like(u)), "numbers of its own"),
