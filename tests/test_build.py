@@ -627,7 +627,7 @@ def test_outputs_keep_nothing_of_the_run(tmp_path, monkeypatch):
     pictures = [Image.open(io.BytesIO(png)) for png in pngs]
     assert [picture.mode for picture in pictures] == ["P", "P"]  # 256 colours: small files
     assert pictures[0].size == (1, 1)
-    words = "(a widget: run this cell to use it)"
+    words, in_words = "(a widget: run this cell to use it)", "<details><summary>In words</summary>a &lt; b</details>"
     assert shown == [
         {"text/plain": words},
         {"text/plain": words},
