@@ -631,10 +631,7 @@ def test_outputs_keep_nothing_of_the_run(tmp_path, monkeypatch):
     assert shown == [
         {"text/plain": words},
         {"text/plain": words},
-        {
-            "text/html": f"{build.STILL_HERE}<details><summary>In words</summary>a &lt; b</details>",
-            "text/plain": "a < b",
-        },
+        {"text/html": f"{build.STILL_HERE}{in_words}", "text/plain": "a < b"},
         {"text": "<object object>\n"},
         {"text/plain": "<method-wrapper '__repr__' of NotImplementedType object>"},
         {"text/plain": "<Figure size 640x480 with 1 Axes>"},
