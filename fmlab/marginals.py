@@ -286,9 +286,14 @@ def _expanded_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tenso
 
 
 def _distance_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """−(α/β)² ‖x/α − z_i‖² / 2, so that α may differ from row to row. Has no second derivative."""
-    distances = torch.cdist(x / alpha, z, compute_mode="donot_use_mm_for_euclid_dist")
-    return -((alpha / beta * distances) ** 2) / 2
+    """−(α/β)² ‖x/α − z_i‖² / 2, so that α may differ from row to row. Has no second derivative.
+
+    Where α = 0, beside rows where it is not, all data points are equally far: −‖x/β‖² / 2.
+    """
+    started = alpha != 0
+    distances = torch.cdist(x / alpha.where(started, 1.0), z, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.where(started, alpha * distances, x.norm(dim=1, keepdim=True))
+    return -((distances / beta) ** 2) / 2
 
 
 def _difference_logits(x: Tensor, z: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

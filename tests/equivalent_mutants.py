@@ -49,12 +49,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ("-torch.ones_like(t)", f"-torch.ones_like({other})"),
         )
     },
-    "sample_conditional_path": _replaced(
-        "alpha, beta = (coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z))",
-        _SHAPE,
-        ("alpha(t), z", "alpha(t), noise"),
-        ("beta(t), z", "beta(t), noise"),
-    ),
     "sample_marginal_path": _replaced(
         "return alpha * z + beta * torch.randn_like(z)", "the law of the noise is symmetric", ("+", "-")
     ),

@@ -395,6 +395,16 @@ def test_without_data_in_the_state_the_posterior_is_the_prior():
     torch.testing.assert_close(marginal.posterior_mean(normal(3, 2, seed=1), 0.0), p_data.z.mean(0).expand(3, 2))
 
 
+def test_pure_noise_beside_a_state_that_is_nearly_data():
+    """A row at t = 0, where α = 0, in one batch with a row at t = 0.97: each is as it would be alone."""
+    marginal = GaussianPath().marginal(Empirical(torch.tensor([[1.0, 0.2], [-1.0, 0.4], [0.3, -2.0]])))
+    x, times = torch.tensor([[0.5, -0.3], [1.0, 0.1]]), (0.0, 0.97)
+    for name in ("log_prob", "posterior_weights", "posterior_mean", "score", "vector_field"):
+        function = getattr(marginal, name)
+        alone = torch.cat([function(x[k : k + 1], t) for k, t in enumerate(times)])
+        torch.testing.assert_close(function(x, torch.tensor(times)), alone)
+
+
 def test_results_do_not_depend_on_the_chunks(monkeypatch):
     p_data, t = distribution("empirical"), uniform(31, 0.1, 0.9, 1)
     marginal, x = GaussianPath(CondOT()).marginal(p_data), normal(31, 2, seed=2)

@@ -23,7 +23,6 @@ alpha_beta = [
     for family in ("condot", "cosine")
 ]
 
-sample_conditional_path = [*PATHS, (Cosine(), torch.tensor(1.0), (2, 3)), (CondOT(0.2), 1.0, (1, 4))]
 sample_marginal_path = [
     (Bent(), [0.8, 0.9, 0.7], (4,)),
     (Powers(), [0.4, 0.6], (1, 2, 2)),

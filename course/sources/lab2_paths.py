@@ -1,35 +1,35 @@
 # %% [markdown]
 # # Lab 2 · Probability paths
 #
-# Image generators of today turn noise into a picture by following a [vector field](../words.md#vector-field), which a
-# network has learned. Which field should it learn? In this lab you build that field exactly, without any training.
-# First you say where samples should be at each time: this is a **probability path**. Then you find the field that moves
-# them in this way, for one data point and then for all of them. At the end you add noise to the motion without changing
-# the distribution at any time. The two formulas that networks learn in labs 3 and 4 are among those that you write here.
+# Image generators turn noise into a picture by following a [vector field](../words.md#vector-field) that a network has
+# learned. Which field should it learn? Here you build it exactly, without training. First you say where samples should
+# be at each time: this is a **probability path**. Then you find the field that moves them in this way, for one data point
+# and for all of them. At the end you add noise to the motion without changing the distribution at any time. Labs 3 and 4
+# train networks on two formulas that you write here.
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace `raise NotImplementedError` by your code,
 # run the cell, then the check below it. Figures use your function once its check has passed, and fmlab's until then, so
-# no exercise depends on an earlier one. `lab2.hint("alpha_beta")` gives up to three hints, one at a time. Exercises
-# marked *further* can be left out: no other exercise needs them. Where a cell says `...  # your guess`, type a guess
-# before you go on; a later cell compares it, and nobody grades it.
+# you can always go on. `lab2.hint("alpha_beta")` gives up to three hints, one at a time. Leave out what is marked
+# *further* if time is short: nothing else needs it. Where a cell says `...  # your guess`, type a guess before you go on;
+# a later cell compares it, and nobody grades it.
 #
 # | letter | meaning | section |
 # |---|---|---|
-# | $t$ | time, from noise at 0 to data at 1: one number for all rows, or of shape $(n,)$, one for each row | all |
-# | $x$ | a *state*, one per row, of shape $(n, \dots)$: a point of the plane or an image | all |
-# | $z$, $z_i$ | a data point; data point $i$ of $N$ | all |
+# | $t$ | time, from noise at 0 to data at 1: one number for all rows, or $(n,)$, one for each row | all |
+# | $x$ | a *state*, one per row, $(n, \dots)$: a point of the plane or an image | all |
+# | $z$, $z_i$ | a data point; number $i$ of $N$ | all |
 # | $\varepsilon$ | standard normal noise | all |
-# | $\alpha_t, \beta_t$ | weights of data and noise; a dot is the derivative in time, $\dot\alpha_t$ | 1 |
+# | $\alpha_t, \beta_t$ | weights of data and noise; a dot, as in $\dot\alpha_t$, is the time derivative | all |
 # | $p_t(x \mid z)$, $p_t(x)$ | conditional and marginal path | 1, 2 |
 # | $u_t(x \mid z)$, $u_t(x)$ | conditional and marginal field, in code `u(x, t)` | 3, 4 |
-# | $\mu_t, s_t$ | mean and standard deviation of any Gaussian path | 3, *further* |
+# | $\mu_t, s_t$ | mean and standard deviation of any Gaussian path | 3 |
 # | $\pm m$ | two data points on a line | 4 |
-# | $w_i(x)$ | probability that a state $x$ was made from $z_i$ | 4 |
+# | $w_i(x)$ | posterior probability of $z_i$ | 4 |
 # | $\nabla \log p_t(x)$ | score | 6 |
 # | $\sigma_t$, $b_t$ | noise level and drift of an SDE | 7 |
 #
-# A sample of a path, a point of a figure and a moving *particle* are all states $x$. What one particle runs through
-# is its [trajectory](../words.md#trajectory); a *path* is always a family of distributions. $\mathcal N$ is the normal
+# A sample, a moving *particle* and a point of a figure are all states $x$. One particle runs through a
+# [trajectory](../words.md#trajectory); a *path* is always a family of distributions. $\mathcal N$ is the normal
 # distribution. *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/).
 # The lab is worth {points:all} points, {points:code} of them for code.
 
@@ -50,17 +50,15 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## 1 · From noise to one data point
 #
-# A network that turns noise into data must learn from examples of what lies between the two. One line of algebra makes
-# them: mix a data point with noise, and let the weight of the noise decrease. For one data point $z$ the result has the
-# distribution
+# To learn the way from noise to data, a network needs examples of what lies between. They cost one line: mix a data point
+# $z$ with noise, and let the weight of the noise decrease. The result has the distributions
 #
 # <a id="eq-path"></a>
 # $$p_t(x \mid z) = \mathcal N(\alpha_t z,\ \beta_t^2 I), \tag{notes, eq. 15}$$
 #
-# one for each time $t$. This is the **Gaussian conditional path**. The [schedule](../words.md#schedule)
-# $\alpha_t, \beta_t$ sets the pace: $\alpha_t$, the weight of the data, rises from 0 to 1, and $\beta_t$, the weight of
-# the noise, falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and ends at $z$. The results
-# of this lab hold for every schedule. Two common ones are
+# the **Gaussian conditional path**. The [schedule](../words.md#schedule) $\alpha_t, \beta_t$ sets the pace: $\alpha_t$
+# rises from 0 to 1, and $\beta_t$ falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and ends
+# at $z$. All of this lab holds for every schedule. Two common ones are
 #
 # <a id="eq-families"></a>
 # $$\text{CondOT:}\quad \alpha_t = t,\ \ \beta_t = 1 - t, \qquad\qquad
@@ -68,8 +66,8 @@ _ = torch.manual_seed(0)
 #
 # ### Exercise {exercise:alpha_beta} · Noise schedules ({points:alpha_beta} points)
 #
-# A velocity needs derivatives. Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and
-# $\dot\beta_t$, in this order, for [the two families](#eq-families).
+# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order, for
+# [the two families](#eq-families).
 #
 # <details><summary>Hint</summary>
 # Mind the inner derivative of the sine. <code>torch.ones_like(t)</code> has the shape of <code>t</code>.
@@ -93,9 +91,9 @@ def alpha_beta(t, family):
 # %% check="alpha_beta" points=3
 
 # %% [markdown]
-# **Three schedules.** The third one is given. *Linear VP* comes from diffusion models; "variance preserving" means
-# $\alpha_t^2 + \beta_t^2 = 1$. It makes most of its change in the second half of the time: at $t = 0.5$ the weight of
-# the data is only 0.28. At $t = 0$ it is 0.0066, which is small, but not 0.
+# **Three schedules.** The third, *linear VP*, is given. It comes from diffusion models; "variance preserving" means
+# $\alpha_t^2 + \beta_t^2 = 1$. It changes most in the second half: at $t = 0.5$ the weight of the data is only 0.28. At
+# $t = 0$ it is 0.0066, which is small, but not 0.
 
 # %%
 family = {"condot": schedules.CondOT(), "cosine": schedules.Cosine(), "vp": schedules.LinearVP()}
@@ -118,47 +116,17 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise {exercise:sample_conditional_path} · Sampling the conditional path ({points:sample_conditional_path} points)
-#
-# A sample of $\mathcal N(\alpha_t z, \beta_t^2 I)$ needs no simulation. Shift and scale standard normal noise:
-#
-# <a id="eq-sample"></a>
-# $$x = \alpha_t z + \beta_t \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I). \tag{notes, eq. 16}$$
-#
-# From now on a `schedule` is an object with the methods `alpha(t)`, `beta(t)`, `alpha_dot(t)` and `beta_dot(t)`. If `t`
-# has the shape $(n,)$, so has `schedule.alpha(t)`, and `coefficient(schedule.alpha(t), x)` gives it the shape $(n, 1)$ or
-# $(n, 1, 1, 1)$ that multiplies the states $x$ row by row. One value for all rows stays as it is.
-#
-# Write `sample_conditional_path(z, noise, t, schedule)`: [such a sample](#eq-sample), from noise that is already drawn.
-#
-# <details><summary>Hint</summary>
-# Two coefficients, each brought into shape before it multiplies.
-# </details>
-
-# %% exercise="sample_conditional_path"
-def sample_conditional_path(z, noise, t, schedule):
-    """Samples of the conditional path p_t(x | z), one for each z.
-
-    z, noise: (n, *shape), the noise standard normal. t: times from 0 to 1, ends included: a
-    number, a 0-dimensional tensor, or (n,). Returns a tensor like z.
-    """
-    ### BEGIN SOLUTION
-    alpha, beta = coefficient(schedule.alpha(t), z), coefficient(schedule.beta(t), z)
-    return alpha * z + beta * noise
-    ### END SOLUTION
-
-
-# %% check="sample_conditional_path" points=2
-
-# %% [markdown]
-# **A digit appears.** One handwritten digit and one draw of the noise, at six times, with three schedules. All rows end
-# at the same image. They differ in the time at which the digit can first be recognised.
+# **A digit appears.** One digit and one draw of the noise, with three schedules. All rows end at the same image. They
+# differ in the time at which the digit can first be recognised.
 
 # %%
-interpolate = lab2.answer_or("sample_conditional_path")
 digit = distributions.Digits().z[18:19].expand(6, 1, 8, 8)
 noise, times = torch.randn(1, 1, 8, 8).expand(6, 1, 8, 8), torch.linspace(0, 1, 6)
-rows = {name: interpolate(digit, noise, times, schedule) for name, schedule in family.items()}
+rows = {
+    name: coefficient(schedule.alpha(times), digit) * digit
+    + coefficient(schedule.beta(times), digit) * noise
+    for name, schedule in family.items()
+}
 
 # %% figure="a digit appears, with three schedules"
 fig, axes = plots.figure(columns=6, rows=3, width=1.4, height=1.4)
@@ -175,19 +143,25 @@ plots.describe(
 # %% [markdown]
 # ## 2 · From noise to all the data
 #
-# A model should produce not one data point but any of them. So draw the data point first, then the noise:
+# A model should produce any of the data points, not one. So draw the data point first, then the noise. Neither needs a
+# simulation, since a normal sample is shifted and scaled standard noise:
 #
 # <a id="eq-marginal-path"></a>
-# $$z \sim p_\text{data}, \quad x \sim p_t(\cdot \mid z) \qquad \Rightarrow \qquad x \sim p_t. \tag{notes, eq. 12}$$
+# $$z \sim p_\text{data}, \quad \varepsilon \sim \mathcal N(0, I) \qquad \Rightarrow \qquad
+# x = \alpha_t z + \beta_t \varepsilon \sim p_t. \tag{notes, eqs. 12, 16}$$
 #
-# This is the **marginal path** $p_t$, a mixture of all conditional paths. It starts at $\mathcal N(0, I)$, as each of
-# them does, and ends at $p_\text{data}$. Its density is an integral that we usually cannot compute,
-# $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$, but sampling from it takes two draws.
+# This is the **marginal path** $p_t$, a [mixture](../words.md#mixture) of all conditional paths. It starts at
+# $\mathcal N(0, I)$, as each of them does, and ends at $p_\text{data}$. Its density is an integral that we usually cannot
+# compute, $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$.
 #
 # ### Exercise {exercise:sample_marginal_path} · Sampling the marginal path ({points:sample_marginal_path} points)
 #
-# Write `sample_marginal_path(sample_data, n, t, schedule)`: [the two draws](#eq-marginal-path). `sample_data(n)` draws
-# $n$ data points; the noise you draw yourself.
+# From now on a `schedule` is an object with the methods `alpha(t)`, `beta(t)`, `alpha_dot(t)` and `beta_dot(t)`, whose
+# values have the shape of `t`. `coefficient(schedule.alpha(t), x)` gives a value of shape $(n,)$ the shape $(n, 1)$ or
+# $(n, 1, 1, 1)$ that multiplies the states $x$ row by row. One value for all rows stays as it is.
+#
+# Write `sample_marginal_path(sample_data, n, t, schedule)`: [such samples](#eq-marginal-path). `sample_data(n)` draws $n$
+# data points.
 #
 # <details><summary>Hint</summary>
 # Every sample needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the shape
@@ -212,8 +186,8 @@ def sample_marginal_path(sample_data, n, t, schedule):
 # %% check="sample_marginal_path" points=3
 
 # %% [markdown]
-# **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard. Both
-# start at the same distribution. Histograms of 40 000 samples, with CondOT.
+# **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard: counts
+# of 40 000 samples, with CondOT.
 
 # %%
 sample_path = lab2.answer_or("sample_marginal_path")
@@ -224,12 +198,12 @@ one_point = torch.tensor([[1.5, -0.5]])
 n, times = 40_000, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
 fig, axes = plots.figure(columns=5, rows=2, width=2.3, height=2.3)
 for k, t in enumerate(times):
-    conditional = interpolate(one_point.expand(n, 2), torch.randn(n, 2), t, condot)
-    for ax, x in ((axes[k], conditional), (axes[5 + k], sample_path(board.sample, n, t, condot))):
-        ax.hist2d(*plots.array(x).T, bins=60, range=[[-3, 3], [-3, 3]], cmap="Greys")
-        ax.set(aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
-        ax.grid(False)
-    axes[k].set_title(f"$t$ = {t:g}")
+    conditional = sample_path(lambda n: one_point.expand(n, 2), n, t, condot)
+    plots.plot_counts(conditional, axes[k]).set_title(f"$t$ = {t:g}")
+    plots.plot_counts(sample_path(board.sample, n, t, condot), axes[5 + k])
+for ax in axes:
+    ax.set(xlabel="", ylabel="", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+    ax.grid(False)
 axes[0].set_ylabel("conditional")
 axes[5].set_ylabel("marginal")
 plots.describe(
@@ -240,14 +214,14 @@ plots.describe(
 # %% [markdown]
 # ## 3 · A field for one data point
 #
-# A path says where samples should be, not how they get there. To generate, we need a vector field that moves them. For
-# one data point it can be derived in two lines. Keep the noise $\varepsilon$ of a sample fixed and let time run: the
-# sample runs through the trajectory
+# A path says where samples should be, not how they get there. We need a vector field that moves them. For one data point
+# two lines give it. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample runs through the
+# trajectory
 #
 # $$\psi_t(\varepsilon \mid z) = \alpha_t z + \beta_t \varepsilon, \tag{notes, eq. 21}$$
 #
-# with the velocity $\dot\alpha_t z + \dot\beta_t \varepsilon$. The field, however, is a function of the position, not of
-# $\varepsilon$. But the position determines the noise: $\varepsilon = (x - \alpha_t z)/\beta_t$. Insert it and sort the
+# with the velocity $\dot\alpha_t z + \dot\beta_t \varepsilon$. A field is a function of the position, not of
+# $\varepsilon$; but the position determines the noise, $\varepsilon = (x - \alpha_t z)/\beta_t$. Insert it and sort the
 # terms:
 #
 # <a id="eq-field"></a>
@@ -281,8 +255,8 @@ def conditional_vector_field(x, z, t, schedule):
 
 # %% [markdown]
 # **The field follows the path.** Grey: the exact conditional density. Dots: 150 particles that started as noise and were
-# moved by your field alone, with Heun's method. They still match the density. All arrows point at the data point: for
-# CondOT $u_t(x \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
+# moved by your field alone. They still match the density. All arrows point at the data point: for CondOT
+# $u_t(x \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
 
 # %%
 conditional_field = lab2.answer_or("conditional_vector_field")
@@ -317,16 +291,15 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:general_vector_field} · One field for every Gaussian path ({points:general_vector_field} points)
 #
-# Some papers use paths that are not of the form $\alpha_t z + \beta_t \varepsilon$ with our boundary values. The
-# derivation holds for them too: if the samples of $\mathcal N(\mu_t, s_t^2 I)$ run through $\mu_t + s_t\,\varepsilon$,
-# then
+# Some papers use other Gaussian paths, $\mathcal N(\mu_t, s_t^2 I)$. Their samples run through $\mu_t + s_t\,\varepsilon$,
+# and the same two lines give
 #
 # <a id="eq-general"></a>
 # $$u_t(x \mid z) = \frac{\dot s_t}{s_t}\,(x - \mu_t) + \dot\mu_t :$$
 #
 # move with the mean, and shrink towards it at the rate at which the path shrinks. Write
-# `general_vector_field(x, mean, scale, mean_dot, scale_dot)`: [this field](#eq-general), from the values of $\mu_t$,
-# $s_t$ and their time derivatives.
+# `general_vector_field(x, mean, scale, mean_dot, scale_dot)`: [this field](#eq-general), from $\mu_t$, $s_t$ and their
+# time derivatives.
 #
 # <details><summary>Hint</summary>
 # All values have shapes that multiply with <code>x</code> already.
@@ -347,9 +320,8 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
 # %% check="general_vector_field" points=3 further=true
 
 # %% [markdown]
-# **Three paths from papers.** The general field gives the three fields that papers print, to rounding. Lines: nine
-# trajectories towards $z = 1.5$. Black: mean and two standard deviations. VE keeps its mean and starts from very wide
-# noise; OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$, at the end.
+# **Three paths from papers.** The general field gives the printed ones. VE keeps its mean and starts from very wide noise;
+# OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$.
 #
 # | path | mean $\mu_t$ | standard deviation $s_t$ | field |
 # |---|---|---|---|
@@ -407,20 +379,19 @@ plots.describe(
 # ## 4 · The field of all the data
 #
 # A particle that follows $u_t(\cdot \mid z)$ ends at $z$, which had to be chosen before. To generate, the field may use
-# only position and time, not $z$. Many data points may have led to one position $x$. How likely is each of them, and in
-# which direction should a particle at $x$ move?
+# only position and time, not $z$. Many data points may have led to one position $x$. In which direction should a particle
+# there move?
 #
 # ### Exercise {exercise:two_point_field} · Two data points, on paper ({points:two_point_field} points)
 #
-# Take the smallest data set that has a choice: the points $+m$ and $-m$ on a line, equally likely, and CondOT. The answer
-# fits in one line. Find it on paper:
+# Take the smallest data set that has a choice: $+m$ and $-m$ on a line, equally likely, and CondOT. Work on paper:
 #
 # <a id="eq-two-points"></a>
 # 1. From $p_t(x \mid \pm m) = \mathcal N(\pm t m, (1 - t)^2)$ and Bayes' rule, find the
-#    [posterior](../words.md#posterior) probabilities $p(+m \mid x)$ and $p(-m \mid x)$.
+#    [posterior](../words.md#posterior) $p(+m \mid x)$ and $p(-m \mid x)$: how likely each point is, given $x$.
 # 2. Find the mean data point $E[z \mid x] = m\, p(+m \mid x) - m\, p(-m \mid x)$. The exponentials combine to a well-known
 #    function.
-# 3. Average the two conditional fields $(\pm m - x)/(1 - t)$ with the same probabilities. This average is $u_t(x)$.
+# 3. Average the two conditional fields $(\pm m - x)/(1 - t)$ with the same probabilities. This is $u_t(x)$.
 #
 # Write `two_point_field(x, t, m)`: your $u_t(x)$.
 #
@@ -445,7 +416,7 @@ def two_point_field(x, t, m):
 
 # %% [markdown]
 # **Predict.** The data points are $\pm 1$. At $t = 0.2$ a particle is at $x = 0.5$. Does the field move it to the
-# `"left"` or to the `"right"`? And from which time on does the field push particles away from the middle, $x = 0$?
+# `"left"` or to the `"right"`? From which time on does the field push particles away from the middle, $x = 0$?
 
 # %%
 direction = ...  # your guess, "left" or "right"
@@ -460,23 +431,32 @@ outwards = by_hand(torch.full_like(ts, 1e-3), ts, 1.0) > 0  # just to the right 
 lab2.compare("the time from which the middle repels", turn, float(ts[outwards][0]))
 
 # %% [markdown]
-# Early on, the posterior is so undecided that the particle first moves *away* from the nearer data point, towards their
-# mean. The middle repels from $t = (3 - \sqrt 5)/2 \approx 0.38$ on, before the density has two peaks (from $t = 0.5$).
+# At first both data points are nearly equally likely, and the particle moves *away* from the nearer one, towards their
+# mean. From $t = (3 - \sqrt 5)/2 \approx 0.38$ on (dotted line) the middle repels. The density has two peaks only from
+# $t = 0.5$ on. (Its shades are relative to the maximum at each time.)
 
 # %% figure="the field of two data points, and what it does"
 line_of_two = paths.GaussianPath().marginal(distributions.Empirical(torch.tensor([[1.0], [-1.0]])))
-fig, axes = plots.figure(columns=2, width=4.6, height=3.6)
+fig, axes = plots.figure(columns=2, width=4.6, height=3.9)
 x = torch.linspace(-2, 2, 401)
 for t in (0.2, 0.5, 0.8):
     axes[0].plot(x, by_hand(x, t, 1.0), label=f"$t$ = {t:g}")
 axes[0].plot([-1, 1], [0, 0], "X", color=plots.BLACK, ms=8, label="data")
 axes[0].set(xlabel="position $x$", ylabel="$u_t(x)$", ylim=(-5.5, 5.5), title="the field")
-axes[0].legend(loc="upper right", ncols=2)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 ts, starts = torch.linspace(0, 0.99, 200), torch.linspace(-2.4, 2.4, 12)
 states = simulators.simulate(
     processes.ODE(lambda x, t: by_hand(x, t, 1.0)), starts, ts, simulators.Heun(), record=True
 )
-plots.plot_density_in_time(lambda x, t: line_of_two.log_prob(x, 0.99 * t), axes[1])
+
+
+def relative(x, t):
+    """The logarithm of the density, less its largest value at each time."""
+    logs = line_of_two.log_prob(x, 0.97 * t).reshape(120, 120)
+    return (logs - logs.amax(1, keepdim=True)).flatten()
+
+
+plots.plot_density_in_time(relative, axes[1])
 plots.plot_paths(ts, states, axes[1], color=plots.BLUE, ls="-")
 axes[1].axvline(0.382, color=plots.BLACK, ls=":")
 axes[1].set_title("density and trajectories")
@@ -489,14 +469,14 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:posterior_weights} · The posterior of a data set ({points:posterior_weights} points)
 #
-# Now any schedule, and any data set $z_1, \dots, z_N$, all equally likely to begin with. Bayes' rule says
+# Now any schedule and any data set $z_1, \dots, z_N$, all equally likely. Bayes' rule says
 #
 # <a id="eq-posterior"></a>
 # $$w_i(x) = p(z_i \mid x) = \frac{p_t(x \mid z_i)}{\sum_j p_t(x \mid z_j)}, \qquad
 # p_t(x \mid z_i) \propto \exp\Bigl(-\frac{\lVert x - \alpha_t z_i \rVert^2}{2 \beta_t^2}\Bigr).$$
 #
-# Write `posterior_weights(x, data, t, schedule)`: the weights of [Bayes' rule](#eq-posterior). As $\beta_t$ gets small,
-# all exponentials round to 0, and $0/0$ is not a weight. A [softmax](../words.md#softmax) of the exponents gives the same
+# Write `posterior_weights(x, data, t, schedule)`: [these weights](#eq-posterior). When $\beta_t$ is small, all
+# exponentials round to 0, and $0/0$ is not a weight. A [softmax](../words.md#softmax) of the exponents is the same
 # quotient without this problem.
 #
 # <details><summary>Hint</summary>
@@ -524,9 +504,8 @@ def posterior_weights(x, data, t, schedule):
 # %% check="posterior_weights" points=4
 
 # %% [markdown]
-# **Fewer and fewer candidates.** One state (triangle) that moves slowly outwards, and 60 data points. The larger its
-# circle, the likelier the data point. At first all are possible; in the end one is left. The title counts the candidates,
-# $1/\sum_i w_i^2$.
+# **Fewer and fewer candidates.** One state (triangle) and 60 data points: the larger the circle, the likelier the point. At
+# first all are possible; in the end one is left. The title counts them, $1/\sum_i w_i^2$.
 
 # %%
 weigh = lab2.answer_or("posterior_weights")
@@ -551,15 +530,15 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:marginal_vector_field} · The marginal vector field ({points:marginal_vector_field} points)
 #
-# Average the conditional fields, each weighted by its posterior probability, as you did for two points. This is the
+# Average the conditional fields, each weighted by its posterior probability, as for two points. This is the
 # **marginalisation trick**:
 #
 # <a id="eq-marginal-field"></a>
 # $$u_t(x) = \int u_t(x \mid z)\, \frac{p_t(x \mid z)\, p_\text{data}(z)}{p_t(x)}\, dz
 # = \sum_{i=1}^N w_i(x)\, u_t(x \mid z_i). \tag{notes, eq. 18}$$
 #
-# It works for *any* conditional field, so here the field is an argument. Write
-# `marginal_vector_field(x, data, t, weights, field)`: [the sum](#eq-marginal-field).
+# It works for *any* conditional field. Write `marginal_vector_field(x, data, t, weights, field)`:
+# [the sum](#eq-marginal-field).
 #
 # <details><summary>Hint</summary>
 # A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add up.
@@ -586,11 +565,11 @@ def marginal_vector_field(x, data, t, weights, field):
 # %% check="marginal_vector_field" points=4
 
 # %% [markdown]
-# **Predict.** Give each of 500 particles one of the 60 data points, at random. Its own conditional field would take it
-# there. Now all of them follow the marginal field instead. How many end at their own data point?
+# **Predict.** Give each of 3000 particles one of the 60 data points, at random. Its conditional field would move it there.
+# But all of them follow the marginal field. How many end at their own data point?
 
 # %%
-at_their_own = ...  # your guess, a number from 0 to 500
+at_their_own = ...  # your guess, a number from 0 to 3000
 
 # %%
 average_field = lab2.answer_or("marginal_vector_field")
@@ -602,7 +581,7 @@ def towards_all(data, schedule):
     return lambda x, t: average_field(x, data, t, weigh(x, data, t, schedule), field)
 
 
-start, ts, own = torch.randn(500, 2), torch.linspace(0, 0.99, 61), torch.randint(60, (500,))
+start, ts, own = torch.randn(3000, 2), torch.linspace(0, 0.99, 61), torch.randint(60, (3000,))
 model = processes.ODE(towards_all(moons, condot))
 states = simulators.simulate(model, start, ts, simulators.Heun(), record=True)
 arrived = weigh(states[-1], moons, 0.99, condot).argmax(1)  # the data point that each ends at
@@ -613,15 +592,15 @@ difference = towards_all(two, condot)(x[:, None], 0.6)[:, 0] - by_hand(x, 0.6, 1
 print(f"two data points: largest difference from your formula {difference.abs().max():.0e}")
 
 # %% [markdown]
-# Where a particle ends depends on its start alone, not on the data point that you gave it: by chance about one in 60
-# agrees. Nevertheless the particles *together* are distributed as they should be. The figure compares them with samples
-# drawn from the path: above for a single data point, below for all 60.
+# Where a particle ends depends on its start alone, not on the data point that you gave it: only by chance, about once in
+# 60, are they the same. *Together* the particles are distributed as they should be. Compare the first two columns:
+# samples of the path, and particles. Above for one data point, below for all 60.
 
 # %% figure="samples of the path, particles moved by the field, and trajectories"
 marks = {0: ("o", plots.SKY), 36: ("^", plots.ORANGE), 60: ("s", plots.BLUE)}
 one = moons[20:21]
 single = simulators.simulate(
-    processes.ODE(towards(one, condot)), start, ts, simulators.Heun(), record=True
+    processes.ODE(towards(one, condot)), start[:500], ts, simulators.Heun(), record=True
 )
 fig, axes = plots.figure(columns=3, rows=2)
 for row, data, moved in ((axes[:3], one, single), (axes[3:], moons, states)):
@@ -629,11 +608,11 @@ for row, data, moved in ((axes[:3], one, single), (axes[3:], moons, states)):
         drawn = sample_path(distributions.Empirical(data).sample, 500, ts[k], condot)
         look = {"marker": marker, "color": color, "ms": 2.5, "label": f"$t$ = {ts[k]:.2g}"}
         plots.plot_samples(drawn, row[0], **look)
-        plots.plot_samples(moved[k], row[1], **look)
+        plots.plot_samples(moved[k, :500], row[1], **look)
     density = paths.GaussianPath(condot).marginal(distributions.Empirical(data))
     plots.plot_density(lambda x, density=density: density.log_prob(x, 0.8), row[2], n=80)
     plots.plot_trajectories(moved[:, :25], row[2])
-    for ax, title in zip(row, ("drawn from the path", "moved by the field", "25 trajectories")):
+    for ax, title in zip(row, ("drawn from the path", "moved by the field", "trajectories, density at 0.8")):
         ax.set(xlim=(-3.7, 3.7), ylim=(-3.7, 3.7), title=title if row[0] is axes[0] else "")
 axes[0].set_ylabel("one data point\n$x_2$")
 axes[3].set_ylabel("60 data points\n$x_2$")
@@ -646,12 +625,12 @@ plots.describe(
 )
 
 # %% [markdown]
-# Two facts to remember. The marginal trajectories *bend*: at first a particle moves towards the average of all
-# candidates, and only later towards one of them. And for a finite data set the exact field produces the data points
-# and nothing else. A model invents new samples because it learns only a smooth approximation of this field.
+# The marginal trajectories *bend*: at first a particle moves towards the average of all candidates, and only later towards
+# one of them. And for a finite data set the exact field produces the data points and nothing else. A model invents new
+# samples because it learns only a smooth approximation of this field.
 #
-# **Try it.** Left, the conditional path of one data point; right, the marginal path of all of them. From which time on is
-# the field on the right nearly that of the nearest data point alone?
+# **Try it.** Left, the conditional path of one data point; right, the marginal path. From which time on is the field on
+# the right nearly that of the nearest data point alone?
 
 # %%
 widgets.path_through_time()
@@ -660,8 +639,8 @@ widgets.path_through_time()
 # ## 5 · Why averaging is right
 #
 # The figures agree with the claim, but they are no proof. The proof is that probability is conserved. Particles neither
-# appear nor vanish, so the density at a point changes only by what flows in or out there. (The same fact gives a flow
-# model its exact likelihoods, in lab 3.) The net outflow at a point is the **divergence** of what flows,
+# appear nor vanish, so the density at a point changes only by what flows in or out there. (From the same fact a model
+# gets exact likelihoods, in lab 3.) The net outflow is the **divergence** of what flows,
 #
 # <a id="eq-divergence"></a>
 # $$\operatorname{div}(u)(x) = \sum_{i=1}^d \frac{\partial u^i}{\partial x_i}(x), \tag{notes, eq. 22}$$
@@ -670,7 +649,7 @@ widgets.path_through_time()
 #
 # ### Exercise {exercise:continuity_residual} · The continuity equation ({points:continuity_residual} points)
 #
-# What flows is density times velocity. So a flow along $u_t$ that starts in $p_0$ has the densities $p_t$ if and only if
+# What flows is density times velocity. So a flow along $u_t$ from $p_0$ has the densities $p_t$ if and only if
 #
 # <a id="eq-continuity"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t u_t)(x) = 0 \quad \text{for all } x \text{ and } t. \tag{notes, eq. 23}$$
@@ -679,8 +658,7 @@ widgets.path_through_time()
 # $p_t(x \mid z)\, u_t(x \mid z)$ satisfies it; so do their averages over $z$; and these are $p_t(x)$ and, by
 # [the definition of the marginal field](#eq-marginal-field), $p_t(x)\, u_t(x)$.
 #
-# Write `continuity_residual(density, u, x, t)`: the left-hand side of [the continuity equation](#eq-continuity). It is 0
-# where $u$ moves the density as it should.
+# Write `continuity_residual(density, u, x, t)`: the left-hand side of [the continuity equation](#eq-continuity).
 #
 # <details><summary>Hint</summary>
 # The time derivative is a <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>: with a time for each row,
@@ -707,10 +685,10 @@ def continuity_residual(density, u, x, t):
 # %% check="continuity_residual" points=3
 
 # %% [markdown]
-# **Probability is conserved** at every point. The data are now a mixture of three Gaussians, of which all is known. Left:
-# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field, on the same scale: only
-# rounding errors. Right: the residual with the conditional field towards one of the three means, which moves the density
-# of another path. Solid contours and orange: above 0; dashed contours and purple: below 0.
+# **Probability is conserved** at every point. The data are a mixture of three Gaussians, so all is known exactly. Left:
+# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field: rounding errors only. Right: with
+# the conditional field towards one of the means, which belongs to another path. Solid contours, orange: above 0; dashed,
+# purple: below 0.
 
 # %%
 residual = lab2.answer_or("continuity_residual")
@@ -744,9 +722,8 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:divergence} · Divergence by automatic differentiation ({points:divergence} points)
 #
-# In lab 3 you compute how likely a model finds an image, by summing up the divergence along a trajectory. Here is how to
-# get it from any field. Write `divergence(u, x, t)`: [the sum of derivatives](#eq-divergence), with
-# `torch.autograd.grad`.
+# Lab 3 sums up the divergence along a trajectory to find out how likely an image is under a model. Write
+# `divergence(u, x, t)`: [the sum of derivatives](#eq-divergence), with `torch.autograd.grad`.
 #
 # <details><summary>Hint</summary>
 # Work on a copy that records operations: <code>x.detach().requires_grad_()</code>. Each row of the field depends on its
@@ -775,9 +752,9 @@ def divergence(u, x, t):
 # %% check="divergence" points=4 further=true
 
 # %% [markdown]
-# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Below 0 (purple, dashed): the
-# flow contracts, as nearly everywhere on the way from wide noise to narrow data. Above 0 (orange, solid): it spreads, on
-# the borders between the three Gaussians, where neighbours go to different ones.
+# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Nearly everywhere it is negative,
+# on the way from wide noise to narrow data. It is positive on the borders between the three Gaussians, where neighbours
+# go to different ones.
 
 # %% figure="the divergence of the marginal field at two times"
 div = lab2.answer_or("divergence")
@@ -794,9 +771,9 @@ plots.describe(
 # %% [markdown]
 # ## 6 · The score
 #
-# Diffusion models learn not the field but the [score](../words.md#score), $\nabla \log p_t(x)$: the direction in which the
-# density grows fastest. All samplers that add noise need it, such as the Langevin dynamics of lab 1. For one data point,
-# differentiate the logarithm of the Gaussian $\mathcal N(\alpha_t z, \beta_t^2 I)$ with respect to $x$:
+# Diffusion models learn the [score](../words.md#score), $\nabla \log p_t(x)$: the direction in which the density grows
+# fastest. Samplers that add noise need it, such as the Langevin dynamics of lab 1. For one data point, differentiate the
+# logarithm of the Gaussian density with respect to $x$:
 #
 # <a id="eq-score"></a>
 # $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}.$$
@@ -832,9 +809,9 @@ def conditional_score(x, z, t, schedule):
 # <a id="eq-marginal-score"></a>
 # $$\nabla \log p_t(x) = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i).$$
 #
-# So `marginal_vector_field` computes it, if it is given the conditional score as its field. The next cell compares the
-# result with a derivative of $\log p_t$. Both the field and the score are linear in $z$, so either of them follows from
-# the mean data point $E[z \mid x] = \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
+# So `marginal_vector_field` computes it, if its field is the conditional score. The next cell compares the result with a
+# derivative of $\log p_t$. Field and score are linear in $z$, so both follow from the mean data point
+# $E[z \mid x] = \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
 
 # %%
 score_of_one = lab2.answer_or("conditional_score")
@@ -853,9 +830,9 @@ difference = (score_of_all(x.detach(), 0.6) - slope).abs().max()
 print(f"largest difference from the derivative of log p: {difference:.0e}")
 
 # %% [markdown]
-# **Field and score are different.** Left: at $t = 0.4$ the field towards one data point heads for $z$, the cross. Second
-# panel: the score points to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60
-# data points, early and late. Near the end of the path each data point has a small hill of its own.
+# **Field and score are different.** At $t = 0.4$ the field of one data point heads for $z$, the cross; the score points to
+# where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. Near the end
+# each of them has a small hill of its own.
 
 # %% figure="the field and the score of one data point, and the score of 60"
 fig, axes = plots.figure(columns=4, width=3.3, height=3.5)
@@ -884,10 +861,9 @@ plots.describe(
 # ### Thin data
 #
 # Images fill only a thin part of the space of all pixels. The simplest thin data set is a circle in the plane: it has no
-# area, so the data have no density, and at $t = 1$ no score. For $t < 1$ the noise of the path makes it a ring of width
-# $\beta_t$, which has both. At a distance $\delta$ outside the ring's ridge the score points back towards it, with a
-# length of about $\delta/\beta_t^2$. **Predict.** From $\beta_t = 0.02$ to $0.01$, by which factor does the score at
-# $\delta = 0.1$ grow? And by which factor, if the *data* have a little noise themselves, of standard deviation 0.05?
+# area, hence no density and no score. For $t < 1$ the noise makes it a ring of width $\beta_t$. At a distance $\delta$
+# outside, the score points back to the ring, with a length of about $\delta/\beta_t^2$. **Predict.** By which factor does
+# the score at $\delta = 0.1$ grow from $\beta_t = 0.02$ to $0.01$? And if the *data* have noise of standard deviation 0.05?
 
 # %%
 growth = ...  # your guess, a factor
@@ -910,8 +886,8 @@ ratio = float(length(0.01, 0.05) / length(0.02, 0.05))
 lab2.compare("the growth for a circle with noise", growth_with_noise, ratio)
 
 # %% [markdown]
-# Without noise in the data the score grows without bound as $t \to 1$. With it, the ring never gets thinner than the
-# data, and the score stays finite. A network has to learn such numbers; lab 4 comes back to this.
+# Without noise in the data the score grows without bound as $t \to 1$; with it, the score stays finite. A network has to
+# learn such numbers (lab 4).
 
 # %% figure="two rings, and the score beside them as the noise falls"
 betas = 0.1 * 0.6 ** torch.arange(6.0)
@@ -935,17 +911,17 @@ plots.describe(
 # %% [markdown]
 # ## 7 · Noise that changes no distribution
 #
-# A flow moves all samples without randomness. The samplers of diffusion models add noise at every step, and can so
-# correct errors that they made before (lab 4). Can we add noise and still have $X_t \sim p_t$ at every time? Yes. Noise
-# flattens the density; a drift along the score moves particles back uphill; and with the right factor the two cancel:
+# The samplers of diffusion models add noise at every step, and so can correct earlier errors (lab 4). Can we add noise and
+# still have $X_t \sim p_t$ at every time? Yes. Noise flattens the density; a drift along the score moves particles back
+# uphill; with the right factor the two cancel:
 #
 # <a id="eq-extension"></a>
 # $$dX_t = \Bigl(u_t(X_t) + \tfrac12 \sigma_t^2\, \nabla \log p_t(X_t)\Bigr)\,dt + \sigma_t\,dW_t
 # \qquad \Rightarrow \qquad X_t \sim p_t,$$
 #
-# where $W$ is Brownian motion. This [SDE](../words.md#sde) is the **SDE extension** of the flow. It holds for every
-# [noise level](../words.md#noise-level) $\sigma_t \ge 0$, which may change with time. For a path that does not change,
-# with $u_t = 0$, it is Langevin dynamics.
+# with Brownian motion $W$. This [SDE](../words.md#sde) is the **SDE extension** of the flow. It holds for every
+# [noise level](../words.md#noise-level) $\sigma_t \ge 0$. If the path does not change and $u_t = 0$, it is Langevin
+# dynamics.
 #
 # ### Exercise {exercise:sde_extension_drift} · The SDE extension ({points:sde_extension_drift} points)
 #
@@ -972,9 +948,8 @@ def sde_extension_drift(u, score, sigma):
 # %% check="sde_extension_drift" points=2
 
 # %% [markdown]
-# **Predict.** 20 000 particles move from noise to two narrow Gaussians on a line. With $\sigma = 2$ in place of
-# $\sigma = 0$, by which factor does the standard deviation of their end points change? By which, if the noise is added
-# but the drift along the score is left out?
+# **Predict.** 20 000 particles move from noise to two narrow Gaussians. With $\sigma = 2$ in place of $\sigma = 0$, by which
+# factor does the standard deviation of their end points change? By which, if the drift along the score is left out?
 
 # %%
 with_score = ...  # your guess, a factor
@@ -995,22 +970,21 @@ lab2.compare("the factor with the score", with_score, spreads[2] / spreads[0])
 lab2.compare("the factor without it", without_score, spreads[3] / spreads[0])
 
 # %% [markdown]
-# **Other trajectories, the same distributions.** Above, the exact density $p_t$ in grey, and twelve trajectories; below,
-# the particles at five times as histograms on their sides, and the exact densities as lines. The trajectories become
-# rougher with $\sigma$; the distributions stay right. In the last column the noise is there but the score is not, and the
-# distribution is wrong.
+# **Other trajectories, the same distributions.** Above, the exact density in grey and twelve trajectories; below, all
+# particles at five times as histograms on their sides. The trajectories become rougher with $\sigma$; the distributions
+# stay right, except in the last column, where the score is left out.
 
 # %% figure="trajectories and distributions with three noise levels, and without the score"
 titles = (r"$\sigma$ = 0", r"$\sigma$ = 0.7", r"$\sigma$ = 2", r"$\sigma$ = 2, no score")
 fig, axes = plots.figure(columns=4, rows=2, width=2.9, height=2.8)
 exact_density = lambda x, t: line.log_prob(x[:, None], t).exp()
 for k, (states, title) in enumerate(zip(columns, titles, strict=True)):
-    plots.plot_density_in_time(line.log_prob, axes[k])
+    plots.plot_density_in_time(line.log_prob, axes[k], extent=5)
     plots.plot_paths(ts, states[:, :12], axes[k], color=plots.BLUE, ls="-", lw=0.7)
     bins = torch.linspace(-5, 5, 101)
     plots.plot_marginals(ts[::50], states[::50], axes[4 + k], exact_density, bins)
-    axes[k].set(title=title, ylim=(-4, 4))
-    axes[4 + k].set(ylim=(-4, 4))
+    axes[k].set(title=title, ylim=(-5, 5))
+    axes[4 + k].set(ylim=(-5, 5))
 fig.legend(*axes[4].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
     "With the score the trajectories are smooth for σ = 0 and rougher and rougher up to σ = 2, "
@@ -1019,9 +993,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** The dashed lines are the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories, the solid lines those
-# of the exact path. What does $\sigma$ change in a single trajectory, and what in the dashed lines? Near which end of the
-# time axis do large values of $\sigma$ need smaller steps, and why (think of lab 1)?
+# **Try it.** Dashed: the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories; solid: those of the exact path. What
+# does $\sigma$ change in one trajectory, and what in the dashed lines? Near which end do large $\sigma$ need smaller steps?
 
 # %%
 widgets.sde_extension_noise()
@@ -1029,14 +1002,14 @@ widgets.sde_extension_noise()
 # %% [markdown]
 # ### Why the two cancel
 #
-# For an SDE with drift $b_t$ and noise level $\sigma_t$, conservation of probability has one term more: noise moves
-# probability from where the density is high to where it is low. This is the **Fokker–Planck equation**,
+# For an SDE with drift $b_t$, conservation of probability has one term more: noise moves probability from where the
+# density is high to where it is low. This is the **Fokker–Planck equation**,
 #
 # <a id="eq-fokker-planck"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t b_t)(x) - \tfrac12 \sigma_t^2\, \Delta p_t(x) = 0,
 # \qquad \Delta p = \operatorname{div}(\nabla p). \tag{notes, eq. 50}$$
 #
-# Put the drift of the SDE extension into it: you do this in question {exercise:why_extension}.
+# In question {exercise:why_extension} you put the drift of the SDE extension into it.
 #
 # ### Exercise {exercise:fokker_planck_residual} · The Fokker–Planck equation ({points:fokker_planck_residual} points)
 #
@@ -1069,8 +1042,7 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 
 # %% [markdown]
 # **Only one factor is right.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the plane.
-# If $\sigma > 0$, the largest residual is a rounding error only for $c = \frac12$. For $\sigma = 0$ the factor does not
-# matter.
+# If $\sigma > 0$, only $c = \frac12$ leaves no more than rounding errors.
 
 # %%
 planck = lab2.answer_or("fokker_planck_residual")
@@ -1088,15 +1060,15 @@ for sigma in (0.0, 0.5, 1.0, 2.0):
     print(f"σ = {sigma:g}".ljust(16) + "".join(f"{float(value):11.1e}" for value in found))
 
 # %% [markdown]
-# **The same without a density.** In high dimensions $p_t$ is not known. The equation also has a weak form, which asks only
-# for averages. For every smooth test function $f$ that vanishes far out,
+# **The same without a density.** The equation also has a weak form, which asks only for averages. For every smooth test
+# function $f$ that vanishes far out,
 #
 # $$\frac{d}{dt}\, E f(X_t) = E\Bigl[\nabla f(X_t) \cdot b_t(X_t) + \tfrac12 \sigma_t^2\, \Delta f(X_t)\Bigr].$$
 #
 # Here for $f(x) = e^{-(x - 1)^2}$ and the path on the line at $t = 0.6$, by sums over a fine grid. The left-hand side
 # does not contain $\sigma$. The right-hand side does not depend on it either: its two terms with $\sigma$ cancel.
 
-# %% figure="the weak form for three noise levels, as a table"
+# %%
 grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
 t = torch.tensor(0.6, dtype=torch.float64)
 f = torch.exp(-((grid - 1) ** 2))[:, 0]
@@ -1113,9 +1085,8 @@ for sigma in (0.0, 1.0, 2.0):
 # %% [markdown]
 # ## 8 · Two questions to answer in words
 #
-# These two are read by a person. A few sentences each are enough. Before you hand the notebook in, save it and run
-# `lab2.submission()` in a new cell: it runs the saved file from top to bottom in a fresh process, and lists what is
-# missing.
+# A person reads these two; a few sentences each are enough. Before you hand the notebook in, save it and run
+# `lab2.submission()` in a new cell: it runs the saved file in a fresh process, and lists what is missing.
 
 # %%
 lab2.progress()
@@ -1162,8 +1133,7 @@ lab2.progress()
 # %% [markdown]
 # ## 9 · From here to learning
 #
-# Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive at
-# every step of a sampler, and it would only return the images that it sums over. But there is a way without any sum: the
-# *conditional* targets of exercises {exercise:conditional_vector_field} and {exercise:conditional_score} cost one line
-# each, and a network that regresses on them learns the *marginal* field and score. Why this is so, and how well it works,
-# is the subject of lab 3.
+# Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive, and it
+# would only return the images that it sums over. But the *conditional* targets of exercises
+# {exercise:conditional_vector_field} and {exercise:conditional_score} need no sum, and a network that regresses on them
+# learns the *marginal* field and score. Why this is so is the subject of lab 3.

@@ -149,47 +149,6 @@ def alpha_beta(family, t):
     return Case(f"of the family {family!r}", (t, family), dict(zip(names, values(t, family))))
 
 
-SAMPLES = {
-    "α and β are exchanged": lambda z, e, a, b, *_: a * e + b * z,
-    "β² was used; β is the standard deviation, and it multiplies the noise": lambda z, e, a, b, *_: a * z + b**2 * e,
-    "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
-    "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
-    "the noise is missing: this is the mean of the path": lambda z, e, a, *_: a * z,
-    "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
-    "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
-    "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
-    "α multiplies the whole sum": lambda z, e, a, b, *_: a * (z + b * e),
-    **misweighted(lambda z, e, a, b, *_: a * z + b * e),
-}
-
-
-@lab.exercise(
-    reread=("eq-sample", "a sample of the path, above the exercise"),
-    passed="the data point fades in as the noise fades out",
-    hints=(
-        "The mean of the path is α_t z, its standard deviation β_t. How do you make a sample from a standard normal?",
-        "Scale the noise by the standard deviation, and add the mean.",
-        "Bring schedule.alpha(t) and schedule.beta(t) into shape with coefficient(…, z) before they multiply.",
-    ),
-    withhold=("paths.GaussianPath.interpolate", "paths.GeneralGaussianPath.interpolate"),
-    library=lambda z, noise, t, schedule: GaussianPath(schedule).interpolate(z, noise, t),
-    judge=judges.repeatable,
-    visible=[*PATHS, (CondOT(), torch.tensor(1.0), (2, 3)), (Bent(), 1.0, (1, 2))],
-    terms=weighted,
-    mistakes={
-        **SAMPLES,
-        "1 − α² was taken for β; for some schedules it is β²": lambda z, e, a, b, *_: a * z + (1 - a**2) * e,
-        "β multiplies the whole sum": lambda z, e, a, b, *_: b * (a * z + e),
-        "the noise was subtracted": lambda z, e, a, b, *_: a * z - b * e,
-        "this is the velocity α̇ z + β̇ ε, not the place": lambda z, e, a, b, da, db, *_: da * z + db * e,
-    },
-)
-def sample_conditional_path(schedule, t, shape, dtype=torch.float32):
-    z, noise = pair(51, shape, dtype)
-    a, b, *_ = schedule.weights(t, z)
-    return Case(f"the sample for shape {shape}", (z, noise, t, schedule), torch.addcmul(a * z, b, noise))
-
-
 # --- 2 · from noise to all the data -----------------------------------------------------------------------------------
 
 
@@ -247,7 +206,7 @@ def law_of_the_path(answer, case):
     passed="fresh data and fresh noise for each sample",
     hints=(
         "Two things are drawn: first a data point for each sample, then noise for each sample.",
-        "Call sample_data(n) once. The rest is as in sample_conditional_path, with noise of your own.",
+        "Call sample_data(n) once, and give each of the n data points noise of its own. Mix them with weights α and β.",
         "torch.randn_like(z) draws standard normal noise in the shape of z, fresh for each row and coordinate.",
     ),
     withhold=("paths.GaussianPath.sample",),
@@ -263,7 +222,18 @@ def law_of_the_path(answer, case):
     ],
     terms=lambda draw, n, t, schedule: weighted(z := draw(n), torch.randn_like(z), t, schedule),
     mistakes={
-        **SAMPLES,
+        "α and β are exchanged": lambda z, e, a, b, *_: a * e + b * z,
+        "β² was used; β is the standard deviation, and it multiplies the noise": lambda z, e, a, b, *_: (
+            a * z + b**2 * e
+        ),
+        "√β was used": lambda z, e, a, b, *_: a * z + b**0.5 * e,
+        "1 − α was used instead of β": lambda z, e, a, b, *_: a * z + (1 - a) * e,
+        "the noise is missing: this is the mean of the path": lambda z, e, a, *_: a * z,
+        "the data point is missing: this is noise alone": lambda z, e, a, b, *_: b * e,
+        "β is missing in front of the noise": lambda z, e, a, *_: a * z + e,
+        "α is missing in front of the data point": lambda z, e, a, b, *_: z + b * e,
+        "α multiplies the whole sum": lambda z, e, a, b, *_: a * (z + b * e),
+        **misweighted(lambda z, e, a, b, *_: a * z + b * e),
         "torch.rand is uniform; normal noise is torch.randn": lambda z, e, a, b, *_: a * z + b * torch.special.ndtr(e),
         "the noise is uniform, scaled to spread 1": lambda z, e, a, b, *_: a * z + b * 3**0.5 * torch.erf(e / 2**0.5),
         "a sample's coordinates share one noise": lambda z, e, a, b, *_: a * z + b * coefficient(e.flatten(1)[:, 0], z),

@@ -48,10 +48,6 @@ def schedule_in_numpy(t, family):
     return tuple(torch.as_tensor(np.asarray(value)).to(t) for value in values[family])
 
 
-def sample_row_by_row(z, noise, t, schedule):
-    return torch.stack([schedule.alpha(s) * a + schedule.beta(s) * e for a, e, s in zip(z, noise, times_of(t, z))])
-
-
 def sample_by_einsum(z, noise, t, schedule):
     t = times_of(t, z)
     return torch.einsum("n,n...->n...", schedule.alpha(t), z) + torch.einsum("n,n...->n...", schedule.beta(t), noise)
@@ -226,11 +222,6 @@ def planck_term_by_term(density, score, drift, sigma, x, t):
 
 RIGHT = {
     "alpha_beta": [schedule_by_autograd, schedule_by_forward_mode, schedule_in_numpy],
-    "sample_conditional_path": [
-        sample_row_by_row,
-        sample_by_einsum,
-        lambda z, noise, t, s: torch.addcmul(coefficient(s.beta(t), z) * noise, coefficient(s.alpha(t), z), z),
-    ],
     "sample_marginal_path": [marginal_one_by_one, marginal_in_double, marginal_by_normal],
     "conditional_vector_field": [field_from_score, field_in_numpy, field_by_vmap],
     "general_vector_field": [

@@ -9,7 +9,7 @@ import copy
 import torch
 
 from fmlab.exercises.lab2 import balance, jacobian, squares, values
-from fmlab.schedules import Cosine, coefficient
+from fmlab.schedules import coefficient
 
 NEARLY = "nearly right"
 
@@ -134,11 +134,6 @@ WRONG = {
         "finite differences": (by_differences, NEARLY),
         "in place": (lambda t, family: values(t.sub_(1e-4), family), "changed a tensor"),
         "flat": (lambda t, family: [v.flatten() for v in values(t, family)], "should have shape"),
-    },
-    "sample_conditional_path": {
-        "noise drawn again": (lambda z, e, t, s: sample(z, torch.randn_like(z), t, s), "random numbers of its own"),
-        "cosine alone": (lambda z, e, t, s: sample(z, e, t, Cosine()), ""),
-        "later": (lambda z, e, t, s: sample(z, e, t * 0.999, s), NEARLY),
     },
     "sample_marginal_path": {
         "one data point": (marginal_with(count=lambda n: 1), "one data point"),
