@@ -3,20 +3,20 @@
 #
 # Image generators turn noise into a picture by following a [vector field](../words.md#vector-field) that a network has
 # learned. Which field should it learn? Here you build it exactly, without training. First you say where samples should
-# be at each time: this is a **probability path**. Then you find the field that moves them in this way, for one data point
-# and for all of them. At the end you add noise to the motion without changing the distribution at any time. Labs 3 and 4
-# train networks on two formulas that you write here.
+# be at each time: this is a [**probability path**](../words.md#probability-path). Then you find the field that moves
+# them in this way, for one data point and for all of them. At the end you add noise to the motion without changing the
+# distribution at any time. Labs 3 and 4 train networks on two formulas that you write here.
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace `raise NotImplementedError` by your code,
 # run the cell, then the check below it. Figures use your function once its check has passed, and fmlab's until then, so
 # you can always go on. `lab2.hint("alpha_beta")` gives up to three hints, one at a time. Leave out what is marked
-# *further* if time is short: nothing else needs it. Where a cell says `...  # your guess`, type a guess before you go on;
-# a later cell compares it, and nobody grades it.
+# *further* if time is short: nothing else needs it. Where a cell says `...  # your guess`, type a guess before you go
+# on; a later cell compares it, and nobody grades it.
 #
 # | letter | meaning | section |
 # |---|---|---|
 # | $t$ | time, from noise at 0 to data at 1: one number for all rows, or $(n,)$, one for each row | all |
-# | $x$ | a *state*, one per row, $(n, \dots)$: a point of the plane or an image | all |
+# | $x$ | a *state*, one in each of $n$ rows, $(n, \dots)$: a point of the plane or an image | all |
 # | $z$, $z_i$ | a data point; number $i$ of $N$ | all |
 # | $\varepsilon$ | standard normal noise | all |
 # | $\alpha_t, \beta_t$ | weights of data and noise; a dot, as in $\dot\alpha_t$, is the time derivative | all |
@@ -29,9 +29,10 @@
 # | $\sigma_t$, $b_t$ | noise level and drift of an SDE | 7 |
 #
 # A sample, a moving *particle* and a point of a figure are all states $x$. One particle runs through a
-# [trajectory](../words.md#trajectory); a *path* is always a family of distributions. $\mathcal N$ is the normal
-# distribution. *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/).
-# The lab is worth {points:all} points, {points:code} of them for code.
+# [trajectory](../words.md#trajectory); a *path* is always a family of distributions, one for each time. A vector field,
+# in short *field*, gives each state a velocity. $\mathcal N$ is the normal distribution. *Notes* means [An Introduction
+# to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is worth {points:all} points,
+# {points:code} of them for code.
 
 # %%
 import math
@@ -50,15 +51,15 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## 1 · From noise to one data point
 #
-# To learn the way from noise to data, a network needs examples of what lies between. They cost one line: mix a data point
-# $z$ with noise, and let the weight of the noise decrease. The result has the distributions
+# To learn the way from noise to data, a network needs examples of what lies between. They cost one line: mix a data
+# point $z$ with noise, and let the weight of the noise decrease. The result has the distributions
 #
 # <a id="eq-path"></a>
 # $$p_t(x \mid z) = \mathcal N(\alpha_t z,\ \beta_t^2 I), \tag{notes, eq. 15}$$
 #
 # the **Gaussian conditional path**. The [schedule](../words.md#schedule) $\alpha_t, \beta_t$ sets the pace: $\alpha_t$
-# rises from 0 to 1, and $\beta_t$ falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and ends
-# at $z$. All of this lab holds for every schedule. Two common ones are
+# rises from 0 to 1, and $\beta_t$ falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and
+# ends at $z$. The formulas of this lab hold for every schedule, where none is named. Two common ones are
 #
 # <a id="eq-families"></a>
 # $$\text{CondOT:}\quad \alpha_t = t,\ \ \beta_t = 1 - t, \qquad\qquad
@@ -66,8 +67,8 @@ _ = torch.manual_seed(0)
 #
 # ### Exercise {exercise:alpha_beta} · Noise schedules ({points:alpha_beta} points)
 #
-# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order, for
-# [the two families](#eq-families).
+# Write `alpha_beta(t, family)`: the values of $\alpha_t$, $\beta_t$, $\dot\alpha_t$ and $\dot\beta_t$, in this order,
+# for [the two families](#eq-families).
 #
 # <details><summary>Hint</summary>
 # Mind the inner derivative of the sine. <code>torch.ones_like(t)</code> has the shape of <code>t</code>.
@@ -150,9 +151,9 @@ plots.describe(
 # $$z \sim p_\text{data}, \quad \varepsilon \sim \mathcal N(0, I) \qquad \Rightarrow \qquad
 # x = \alpha_t z + \beta_t \varepsilon \sim p_t. \tag{notes, eqs. 12, 16}$$
 #
-# This is the **marginal path** $p_t$, a [mixture](../words.md#mixture) of all conditional paths. It starts at
-# $\mathcal N(0, I)$, as each of them does, and ends at $p_\text{data}$. Its density is an integral that we usually cannot
-# compute, $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$.
+# This is the [**marginal path**](../words.md#conditional-and-marginal) $p_t$, a [mixture](../words.md#mixture) of all
+# conditional paths. It starts at $\mathcal N(0, I)$, as each of them does, and ends at $p_\text{data}$. Its density is
+# an integral that we usually cannot compute, $p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz$.
 #
 # ### Exercise {exercise:sample_marginal_path} · Sampling the marginal path ({points:sample_marginal_path} points)
 #
@@ -160,12 +161,12 @@ plots.describe(
 # values have the shape of `t`. `coefficient(schedule.alpha(t), x)` gives a value of shape $(n,)$ the shape $(n, 1)$ or
 # $(n, 1, 1, 1)$ that multiplies the states $x$ row by row. One value for all rows stays as it is.
 #
-# Write `sample_marginal_path(sample_data, n, t, schedule)`: [such samples](#eq-marginal-path). `sample_data(n)` draws $n$
-# data points.
+# Write `sample_marginal_path(sample_data, n, t, schedule)`: [such samples](#eq-marginal-path). `sample_data(n)` draws
+# $n$ data points.
 #
 # <details><summary>Hint</summary>
-# Every sample needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the shape
-# of another tensor.
+# Every sample needs a data point of its own and noise of its own. <code>torch.randn_like</code> draws noise in the
+# shape of another tensor.
 # </details>
 
 # %% exercise="sample_marginal_path"
@@ -186,8 +187,8 @@ def sample_marginal_path(sample_data, n, t, schedule):
 # %% check="sample_marginal_path" points=3
 
 # %% [markdown]
-# **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard: counts
-# of 40 000 samples, with CondOT.
+# **Two kinds of path.** Above, the conditional path of one data point; below, the marginal path of a checkerboard:
+# counts of 40 000 samples, with CondOT.
 
 # %%
 sample_path = lab2.answer_or("sample_marginal_path")
@@ -214,8 +215,8 @@ plots.describe(
 # %% [markdown]
 # ## 3 · A field for one data point
 #
-# A path says where samples should be, not how they get there. We need a vector field that moves them. For one data point
-# two lines give it. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample runs through the
+# A path says where samples should be, not how they get there. We need a vector field that moves them. For one data
+# point two lines give it. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample runs through the
 # trajectory
 #
 # $$\psi_t(\varepsilon \mid z) = \alpha_t z + \beta_t \varepsilon, \tag{notes, eq. 21}$$
@@ -254,9 +255,9 @@ def conditional_vector_field(x, z, t, schedule):
 # %% check="conditional_vector_field" points=4
 
 # %% [markdown]
-# **The field follows the path.** Grey: the exact conditional density. Dots: 150 particles that started as noise and were
-# moved by your field alone. They still match the density. All arrows point at the data point: for CondOT
-# $u_t(x \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
+# **The field follows the path.** Grey: the exact conditional density. Dots: 150 particles that started as noise and
+# were moved by your field alone. They still match the density. All arrows point at the data point: for CondOT $u_t(x
+# \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
 
 # %%
 conditional_field = lab2.answer_or("conditional_vector_field")
@@ -291,8 +292,8 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:general_vector_field} · One field for every Gaussian path ({points:general_vector_field} points)
 #
-# Some papers use other Gaussian paths, $\mathcal N(\mu_t, s_t^2 I)$. Their samples run through $\mu_t + s_t\,\varepsilon$,
-# and the same two lines give
+# Some papers use other Gaussian paths, $\mathcal N(\mu_t, s_t^2 I)$. Their samples run through $\mu_t +
+# s_t\,\varepsilon$, and the same two lines give
 #
 # <a id="eq-general"></a>
 # $$u_t(x \mid z) = \frac{\dot s_t}{s_t}\,(x - \mu_t) + \dot\mu_t :$$
@@ -320,8 +321,8 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
 # %% check="general_vector_field" points=3 further=true
 
 # %% [markdown]
-# **Three paths from papers.** The general field gives the printed ones. VE keeps its mean and starts from very wide noise;
-# OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$.
+# **Three paths from papers.** The general field gives the printed ones. VE keeps its mean and starts from very wide
+# noise; OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$.
 #
 # | path | mean $\mu_t$ | standard deviation $s_t$ | field |
 # |---|---|---|---|
@@ -379,8 +380,8 @@ plots.describe(
 # ## 4 · The field of all the data
 #
 # A particle that follows $u_t(\cdot \mid z)$ ends at $z$, which had to be chosen before. To generate, the field may use
-# only position and time, not $z$. Many data points may have led to one position $x$. In which direction should a particle
-# there move?
+# only position and time, not $z$. Many data points may have led to one position $x$. In which direction should a
+# particle there move?
 #
 # ### Exercise {exercise:two_point_field} · Two data points, on paper ({points:two_point_field} points)
 #
@@ -389,8 +390,8 @@ plots.describe(
 # <a id="eq-two-points"></a>
 # 1. From $p_t(x \mid \pm m) = \mathcal N(\pm t m, (1 - t)^2)$ and Bayes' rule, find the
 #    [posterior](../words.md#posterior) $p(+m \mid x)$ and $p(-m \mid x)$: how likely each point is, given $x$.
-# 2. Find the mean data point $E[z \mid x] = m\, p(+m \mid x) - m\, p(-m \mid x)$. The exponentials combine to a well-known
-#    function.
+# 2. Find the mean data point $E[z \mid x] = m\, p(+m \mid x) - m\, p(-m \mid x)$. The exponentials combine to a
+#    well-known function.
 # 3. Average the two conditional fields $(\pm m - x)/(1 - t)$ with the same probabilities. This is $u_t(x)$.
 #
 # Write `two_point_field(x, t, m)`: your $u_t(x)$.
@@ -504,8 +505,8 @@ def posterior_weights(x, data, t, schedule):
 # %% check="posterior_weights" points=4
 
 # %% [markdown]
-# **Fewer and fewer candidates.** One state (triangle) and 60 data points: the larger the circle, the likelier the point. At
-# first all are possible; in the end one is left. The title counts them, $1/\sum_i w_i^2$.
+# **Fewer and fewer candidates.** One state (triangle) and 60 data points: the larger the circle, the likelier the
+# point. At first all are possible; in the end one is left. The title counts them, $1/\sum_i w_i^2$.
 
 # %%
 weigh = lab2.answer_or("posterior_weights")
@@ -541,8 +542,8 @@ plots.describe(
 # [the sum](#eq-marginal-field).
 #
 # <details><summary>Hint</summary>
-# A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add up.
-# A column of the weights, of shape $(n,)$, multiplies a field of shape $(n, \dots)$ with the help of
+# A loop over the data points is fine: pair all states with one data point, <code>data[i].expand_as(x)</code>, and add
+# up. A column of the weights, of shape $(n,)$, multiplies a field of shape $(n, \dots)$ with the help of
 # <code>coefficient</code>.
 # </details>
 
@@ -565,8 +566,8 @@ def marginal_vector_field(x, data, t, weights, field):
 # %% check="marginal_vector_field" points=4
 
 # %% [markdown]
-# **Predict.** Give each of 3000 particles one of the 60 data points, at random. Its conditional field would move it there.
-# But all of them follow the marginal field. How many end at their own data point?
+# **Predict.** Give each of 3000 particles one of the 60 data points, at random. Its conditional field would move it
+# there. But all of them follow the marginal field. How many end at their own data point?
 
 # %%
 at_their_own = ...  # your guess, a number from 0 to 3000
@@ -592,8 +593,8 @@ difference = towards_all(two, condot)(x[:, None], 0.6)[:, 0] - by_hand(x, 0.6, 1
 print(f"two data points: largest difference from your formula {difference.abs().max():.0e}")
 
 # %% [markdown]
-# Where a particle ends depends on its start alone, not on the data point that you gave it: only by chance, about once in
-# 60, are they the same. *Together* the particles are distributed as they should be. Compare the first two columns:
+# Where a particle ends depends on its start alone, not on the data point that you gave it: only by chance, about once
+# in 60, are they the same. *Together* the particles are distributed as they should be. Compare the first two columns:
 # samples of the path, and particles. Above for one data point, below for all 60.
 
 # %% figure="samples of the path, particles moved by the field, and trajectories"
@@ -612,7 +613,7 @@ for row, data, moved in ((axes[:3], one, single), (axes[3:], moons, states)):
     density = paths.GaussianPath(condot).marginal(distributions.Empirical(data))
     plots.plot_density(lambda x, density=density: density.log_prob(x, 0.8), row[2], n=80)
     plots.plot_trajectories(moved[:, :25], row[2])
-    for ax, title in zip(row, ("drawn from the path", "moved by the field", "trajectories, density at 0.8")):
+    for ax, title in zip(row, ("drawn from the path", "moved by the field", "trajectories, density at $t$ = 0.8")):
         ax.set(xlim=(-3.7, 3.7), ylim=(-3.7, 3.7), title=title if row[0] is axes[0] else "")
 axes[0].set_ylabel("one data point\n$x_2$")
 axes[3].set_ylabel("60 data points\n$x_2$")
@@ -625,9 +626,9 @@ plots.describe(
 )
 
 # %% [markdown]
-# The marginal trajectories *bend*: at first a particle moves towards the average of all candidates, and only later towards
-# one of them. And for a finite data set the exact field produces the data points and nothing else. A model invents new
-# samples because it learns only a smooth approximation of this field.
+# The marginal trajectories *bend*: at first a particle moves towards the average of all candidates, and only later
+# towards one of them. And for a finite data set the exact field produces the data points and nothing else. A model
+# invents new samples because it learns only a smooth approximation of this field.
 #
 # **Try it.** Left, the conditional path of one data point; right, the marginal path. From which time on is the field on
 # the right nearly that of the nearest data point alone?
@@ -640,7 +641,7 @@ widgets.path_through_time()
 #
 # The figures agree with the claim, but they are no proof. The proof is that probability is conserved. Particles neither
 # appear nor vanish, so the density at a point changes only by what flows in or out there. (From the same fact a model
-# gets exact likelihoods, in lab 3.) The net outflow is the **divergence** of what flows,
+# gets exact [likelihoods](../words.md#likelihood), in lab 3.) The net outflow is the **divergence** of what flows,
 #
 # <a id="eq-divergence"></a>
 # $$\operatorname{div}(u)(x) = \sum_{i=1}^d \frac{\partial u^i}{\partial x_i}(x), \tag{notes, eq. 22}$$
@@ -661,9 +662,9 @@ widgets.path_through_time()
 # Write `continuity_residual(density, u, x, t)`: the left-hand side of [the continuity equation](#eq-continuity).
 #
 # <details><summary>Hint</summary>
-# The time derivative is a <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>: with a time for each row,
-# the gradient of a sum holds the derivative of every row. For the other term give <code>likelihood.divergence</code> the
-# field <code>lambda x, t: …</code> that flows.
+# The time derivative is a <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>: with a time for each
+# row, the gradient of a sum holds the derivative of every row. For the other term give
+# <code>likelihood.divergence</code> the field <code>lambda x, t: …</code> that flows.
 # </details>
 
 # %% exercise="continuity_residual"
@@ -686,9 +687,9 @@ def continuity_residual(density, u, x, t):
 
 # %% [markdown]
 # **Probability is conserved** at every point. The data are a mixture of three Gaussians, so all is known exactly. Left:
-# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field: rounding errors only. Right: with
-# the conditional field towards one of the means, which belongs to another path. Solid contours, orange: above 0; dashed,
-# purple: below 0.
+# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field: rounding errors only. Right:
+# with the conditional field towards one of the means, which belongs to another path. Solid contours, orange: above 0;
+# dashed, purple: below 0.
 
 # %%
 residual = lab2.answer_or("continuity_residual")
@@ -727,8 +728,8 @@ plots.describe(
 #
 # <details><summary>Hint</summary>
 # Work on a copy that records operations: <code>x.detach().requires_grad_()</code>. Each row of the field depends on its
-# own row of <code>x</code> alone, so the gradient of <code>u(x, t)[:, i].sum()</code> holds $\partial u^i/\partial x_j$ for
-# every row, and you need one of its columns. The graph is needed $d$ times: <code>retain_graph=True</code>.
+# own row of <code>x</code> alone, so the gradient of <code>u(x, t)[:, i].sum()</code> holds $\partial u^i/\partial x_j$
+# for every row, and you need one of its columns. The graph is needed $d$ times: <code>retain_graph=True</code>.
 # </details>
 
 # %% exercise="divergence"
@@ -752,9 +753,9 @@ def divergence(u, x, t):
 # %% check="divergence" points=4 further=true
 
 # %% [markdown]
-# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Nearly everywhere it is negative,
-# on the way from wide noise to narrow data. It is positive on the borders between the three Gaussians, where neighbours
-# go to different ones.
+# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Nearly everywhere it is
+# negative, on the way from wide noise to narrow data. It is positive on the borders between the three Gaussians, where
+# neighbours go to different ones (5 and more have one colour).
 
 # %% figure="the divergence of the marginal field at two times"
 div = lab2.answer_or("divergence")
@@ -771,9 +772,9 @@ plots.describe(
 # %% [markdown]
 # ## 6 · The score
 #
-# Diffusion models learn the [score](../words.md#score), $\nabla \log p_t(x)$: the direction in which the density grows
-# fastest. Samplers that add noise need it, such as the Langevin dynamics of lab 1. For one data point, differentiate the
-# logarithm of the Gaussian density with respect to $x$:
+# Diffusion models are built on the [score](../words.md#score), $\nabla \log p_t(x)$: the direction in which the density
+# grows fastest. Samplers that add noise need it, such as the Langevin dynamics of lab 1. For one data point,
+# differentiate the logarithm of the Gaussian density with respect to $x$:
 #
 # <a id="eq-score"></a>
 # $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2}.$$
@@ -809,9 +810,9 @@ def conditional_score(x, z, t, schedule):
 # <a id="eq-marginal-score"></a>
 # $$\nabla \log p_t(x) = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i).$$
 #
-# So `marginal_vector_field` computes it, if its field is the conditional score. The next cell compares the result with a
-# derivative of $\log p_t$. Field and score are linear in $z$, so both follow from the mean data point
-# $E[z \mid x] = \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
+# So `marginal_vector_field` computes it, if its field is the conditional score. The next cell compares the result with
+# a derivative of $\log p_t$. Field and score are linear in $z$, so both follow from the mean data point $E[z \mid x] =
+# \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
 
 # %%
 score_of_one = lab2.answer_or("conditional_score")
@@ -830,9 +831,9 @@ difference = (score_of_all(x.detach(), 0.6) - slope).abs().max()
 print(f"largest difference from the derivative of log p: {difference:.0e}")
 
 # %% [markdown]
-# **Field and score are different.** At $t = 0.4$ the field of one data point heads for $z$, the cross; the score points to
-# where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. Near the end
-# each of them has a small hill of its own.
+# **Field and score are different.** At $t = 0.4$ the field of one data point heads for $z$, the cross; the score points
+# to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. Near the
+# end each of them has a small hill of its own.
 
 # %% figure="the field and the score of one data point, and the score of 60"
 fig, axes = plots.figure(columns=4, width=3.3, height=3.5)
@@ -860,10 +861,11 @@ plots.describe(
 # %% [markdown]
 # ### Thin data
 #
-# Images fill only a thin part of the space of all pixels. The simplest thin data set is a circle in the plane: it has no
-# area, hence no density and no score. For $t < 1$ the noise makes it a ring of width $\beta_t$. At a distance $\delta$
-# outside, the score points back to the ring, with a length of about $\delta/\beta_t^2$. **Predict.** By which factor does
-# the score at $\delta = 0.1$ grow from $\beta_t = 0.02$ to $0.01$? And if the *data* have noise of standard deviation 0.05?
+# Images fill only a thin part of the space of all pixels. The simplest thin data set is a circle in the plane: it has
+# no area, hence at $t = 1$ no density and no score. For $t < 1$ the noise makes it a ring of width $\beta_t$. At a
+# distance $\delta$ outside, the score points back to the ring, with a length of about $\delta/\beta_t^2$. **Predict.**
+# By which factor does the score at $\delta = 0.1$ grow from $\beta_t = 0.02$ to $0.01$? And if the *data* have noise of
+# standard deviation 0.05?
 
 # %%
 growth = ...  # your guess, a factor
@@ -886,8 +888,8 @@ ratio = float(length(0.01, 0.05) / length(0.02, 0.05))
 lab2.compare("the growth for a circle with noise", growth_with_noise, ratio)
 
 # %% [markdown]
-# Without noise in the data the score grows without bound as $t \to 1$; with it, the score stays finite. A network has to
-# learn such numbers (lab 4).
+# Without noise in the data the score grows without bound as $t \to 1$; with it, the score stays finite. A network has
+# to learn such large numbers (lab 4).
 
 # %% figure="two rings, and the score beside them as the noise falls"
 betas = 0.1 * 0.6 ** torch.arange(6.0)
@@ -911,7 +913,7 @@ plots.describe(
 # %% [markdown]
 # ## 7 · Noise that changes no distribution
 #
-# The samplers of diffusion models add noise at every step, and so can correct earlier errors (lab 4). Can we add noise and
+# Many samplers of diffusion models add noise at every step, and can so reduce earlier errors. Can we add noise and
 # still have $X_t \sim p_t$ at every time? Yes. Noise flattens the density; a drift along the score moves particles back
 # uphill; with the right factor the two cancel:
 #
@@ -919,9 +921,10 @@ plots.describe(
 # $$dX_t = \Bigl(u_t(X_t) + \tfrac12 \sigma_t^2\, \nabla \log p_t(X_t)\Bigr)\,dt + \sigma_t\,dW_t
 # \qquad \Rightarrow \qquad X_t \sim p_t,$$
 #
-# with Brownian motion $W$. This [SDE](../words.md#sde) is the **SDE extension** of the flow. It holds for every
-# [noise level](../words.md#noise-level) $\sigma_t \ge 0$. If the path does not change and $u_t = 0$, it is Langevin
-# dynamics.
+# with [Brownian motion](../words.md#brownian-motion) $W$. This stochastic differential equation
+# ([SDE](../words.md#sde)) is the **SDE extension** of the flow. It holds for every [noise
+# level](../words.md#noise-level) $\sigma_t \ge 0$. If the path does not change and $u_t = 0$, it is [Langevin
+# dynamics](../words.md#langevin-dynamics).
 #
 # ### Exercise {exercise:sde_extension_drift} · The SDE extension ({points:sde_extension_drift} points)
 #
@@ -929,8 +932,8 @@ plots.describe(
 # function* of `(x, t)`.
 #
 # <details><summary>Hint</summary>
-# As for the Langevin drift of lab 1, return a function. Inside it, <code>sigma(t)</code> has the shape of <code>t</code>,
-# and <code>coefficient</code> brings it into shape.
+# As for the Langevin drift of lab 1, return a function. Inside it, <code>sigma(t)</code> has the shape of
+# <code>t</code>, and <code>coefficient</code> brings it into shape.
 # </details>
 
 # %% exercise="sde_extension_drift"
@@ -948,8 +951,9 @@ def sde_extension_drift(u, score, sigma):
 # %% check="sde_extension_drift" points=2
 
 # %% [markdown]
-# **Predict.** 20 000 particles move from noise to two narrow Gaussians. With $\sigma = 2$ in place of $\sigma = 0$, by which
-# factor does the standard deviation of their end points change? By which, if the drift along the score is left out?
+# **Predict.** 20 000 particles move from noise to two narrow Gaussians. With $\sigma = 2$ in place of $\sigma = 0$, by
+# which factor does the standard deviation of their end points change? By which, if the drift along the score is left
+# out?
 
 # %%
 with_score = ...  # your guess, a factor
@@ -993,8 +997,9 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** Dashed: the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories; solid: those of the exact path. What
-# does $\sigma$ change in one trajectory, and what in the dashed lines? Near which end do large $\sigma$ need smaller steps?
+# **Try it.** Dashed: the 10 %, 50 % and 90 % quantiles of 2000 simulated trajectories; solid: those of the exact path.
+# What does $\sigma$ change in one trajectory, and what in the dashed lines? Near which end do large $\sigma$ need
+# smaller steps?
 
 # %%
 widgets.sde_extension_noise()
@@ -1002,8 +1007,8 @@ widgets.sde_extension_noise()
 # %% [markdown]
 # ### Why the two cancel
 #
-# For an SDE with drift $b_t$, conservation of probability has one term more: noise moves probability from where the
-# density is high to where it is low. This is the **Fokker–Planck equation**,
+# For an SDE with drift $b_t$ and noise level $\sigma_t$, conservation of probability has one term more: noise moves
+# probability from where the density is high to where it is low. This is the **Fokker–Planck equation**,
 #
 # <a id="eq-fokker-planck"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t b_t)(x) - \tfrac12 \sigma_t^2\, \Delta p_t(x) = 0,
@@ -1041,8 +1046,8 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 # %% check="fokker_planck_residual" points=3 further=true
 
 # %% [markdown]
-# **Only one factor is right.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the plane.
-# If $\sigma > 0$, only $c = \frac12$ leaves no more than rounding errors.
+# **Only one factor is right.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the
+# plane. If $\sigma > 0$, only $c = \frac12$ leaves no more than rounding errors.
 
 # %%
 planck = lab2.answer_or("fokker_planck_residual")
@@ -1094,46 +1099,47 @@ lab2.progress()
 # %% [markdown]
 # ### Question {exercise:why_marginal} · Why the marginal field ({points:why_marginal} points)
 #
-# The conditional field $u_t(x \mid z)$ is simple and known for every data point. Suppose you pick a $z$ at random for every
-# particle and let it follow $u_t(\cdot \mid z)$ all the way. Which distribution do the end points have, and why is this not
-# yet a generative model? On what does the marginal field depend, and on what does it not depend, when it moves a particle?
+# The conditional field $u_t(x \mid z)$ is simple and known for every data point. Suppose you pick a $z$ at random for
+# every particle and let it follow $u_t(\cdot \mid z)$ all the way. Which distribution do the end points have, and why
+# is this not yet a generative model? On what does the marginal field depend, and on what does it not depend, when it
+# moves a particle?
 
 # %% [markdown] answer="why_marginal" points=3
 # ### BEGIN SOLUTION
-# Every particle that follows $u_t(\cdot \mid z)$ ends at its own $z$. So the end points have the distribution of the $z$ that
-# were put in: they are copies of known data points. Nothing new is generated, and the rule needs the result $z$ before
-# the motion begins. The marginal field depends only on the position $x$ and the time $t$, not on the data point. It
-# averages the conditional velocities over all data points, each weighted by the posterior probability that the particle
-# at $x$ was made from it. By the continuity equation, which is linear in $p_t$ and $p_t u_t$, this average moves $p_t$
-# exactly along the marginal path. So particles that start as pure noise end up distributed as the data, and nobody has to
-# choose a $z$. This field is a function of $(x, t)$ alone, so a network can learn it.
+# Every particle that follows $u_t(\cdot \mid z)$ ends at its own $z$. So the end points have the distribution of the
+# $z$ that were put in: they are copies of known data points. Nothing new is generated, and the rule needs the result
+# $z$ before the motion begins. The marginal field depends only on the position $x$ and the time $t$, not on the data
+# point. It averages the conditional velocities over all data points, each weighted by the posterior probability that
+# the particle at $x$ was made from it. By the continuity equation, which is linear in $p_t$ and $p_t u_t$, this average
+# moves $p_t$ exactly along the marginal path. So particles that start as pure noise end up distributed as the data, and
+# nobody has to choose a $z$. This field is a function of $(x, t)$ alone, so a network can learn it.
 # ### END SOLUTION
 
 # %% [markdown]
 # ### Question {exercise:why_extension} · Why the extension has the same distributions ({points:why_extension} points)
 #
 # Show it: put the drift $b_t = u_t + \frac12 \sigma_t^2\, \nabla \log p_t$ into the Fokker–Planck equation, and use the
-# continuity equation for $u_t$. Then say what this freedom is good for. Where would you take $\sigma_t$ large, where small, if
-# the field and the score you have are exact, but your steps are not infinitely small?
+# continuity equation for $u_t$. Then say what this freedom is good for. Where would you take $\sigma_t$ large, where
+# small, if the field and the score you have are exact, but your steps are not infinitely small?
 
 # %% [markdown] answer="why_extension" points=4
 # ### BEGIN SOLUTION
 # Since $p_t \nabla \log p_t = \nabla p_t$, we have $\operatorname{div}(p_t b_t) = \operatorname{div}(p_t u_t) + \frac12
-# \sigma_t^2 \operatorname{div}(\nabla p_t) = \operatorname{div}(p_t u_t) + \frac12 \sigma_t^2 \Delta p_t$. In the Fokker–Planck
-# equation the last term cancels with $-\frac12 \sigma_t^2 \Delta p_t$, and
-# $\partial_t p_t + \operatorname{div}(p_t u_t)$ is left, which is 0 by the continuity equation. So the same $p_t$ solves the
-# Fokker–Planck equation for every $\sigma_t$, and with the same start its solution is unique: all the processes have the
-# same distribution at each time, although their trajectories differ.
-# With exact field and score and finite steps, noise only adds errors of simulation, so $\sigma_t = 0$ (the flow) is the
-# safest choice. In particular the score grows like $1/\beta_t^2$ towards the data, and there large noise makes the drift
-# stiff; if noise is wanted, let it decrease with $\beta_t$. Noise helps if the model is *not* exact: the drift along the
-# score then keeps moving the samples back to the path, as in Langevin dynamics, and corrects errors made earlier.
+# \sigma_t^2 \operatorname{div}(\nabla p_t) = \operatorname{div}(p_t u_t) + \frac12 \sigma_t^2 \Delta p_t$. In the
+# Fokker–Planck equation the last term cancels with $-\frac12 \sigma_t^2 \Delta p_t$, and $\partial_t p_t +
+# \operatorname{div}(p_t u_t)$ is left, which is 0 by the continuity equation. So the same $p_t$ solves the
+# Fokker–Planck equation for every $\sigma_t$, and with the same start its solution is unique: all the processes have
+# the same distribution at each time, although their trajectories differ. With exact field and score and finite steps,
+# noise only adds errors of simulation, so $\sigma_t = 0$ (the flow) is the safest choice. In particular the score grows
+# like $1/\beta_t^2$ towards the data, and there large noise makes the drift stiff; if noise is wanted, let it decrease
+# with $\beta_t$. Noise helps if the model is *not* exact: the drift along the score then keeps moving the samples back
+# to the path, as in Langevin dynamics, and corrects errors made earlier.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 9 · From here to learning
 #
-# Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive, and it
-# would only return the images that it sums over. But the *conditional* targets of exercises
+# Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive, and
+# it would only return the images that it sums over. But the *conditional* targets of exercises
 # {exercise:conditional_vector_field} and {exercise:conditional_score} need no sum, and a network that regresses on them
 # learns the *marginal* field and score. Why this is so is the subject of lab 3.
