@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="noise schedules, the field of two points on paper, posterior and marginal fields, continuity, the SDE extension" needs="lab 1; normal densities, partial derivatives"
 # # Lab 2 · Probability paths
 #
 # Image generators turn noise into a picture by following a [vector field](../words.md#vector-field) that a network has
@@ -51,13 +51,13 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## 1 · From noise to one data point
 #
-# To learn the way from noise to data, a network needs examples of what lies between. They cost one line: mix a data
-# point $z$ with noise, and let the weight of the noise decrease. The result has the distributions
+# To learn the way from noise to data, a network needs examples of what lies between. One line makes them: mix a
+# data point $z$ with noise, and let the weight of the noise decrease. The result has the distributions
 #
 # <a id="eq-path"></a>
 # $$p_t(x \mid z) = \mathcal N(\alpha_t z,\ \beta_t^2 I), \tag{notes, eq. 15}$$
 #
-# the **Gaussian conditional path**. The [schedule](../words.md#schedule) $\alpha_t, \beta_t$ sets the pace: $\alpha_t$
+# the **Gaussian conditional path**. The [schedule](../words.md#schedule) $\alpha_t, \beta_t$ says how fast: $\alpha_t$
 # rises from 0 to 1, and $\beta_t$ falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and
 # ends at $z$. The formulas of this lab hold for every schedule, where none is named. Two common ones are
 #
@@ -824,16 +824,16 @@ def score_of_all(x, t):
     return average_field(x, moons, t, weigh(x, moons, t, condot), field)
 
 
-hills = paths.GaussianPath(condot).marginal(distributions.Empirical(moons))
+peaks = paths.GaussianPath(condot).marginal(distributions.Empirical(moons))
 x = plots.lattice(2.0, 9).requires_grad_()
-(slope,) = torch.autograd.grad(hills.log_prob(x, 0.6).sum(), x)
+(slope,) = torch.autograd.grad(peaks.log_prob(x, 0.6).sum(), x)
 difference = (score_of_all(x.detach(), 0.6) - slope).abs().max()
 print(f"largest difference from the derivative of log p: {difference:.0e}")
 
 # %% [markdown]
-# **Field and score are different.** At $t = 0.4$ the field of one data point heads for $z$, the cross; the score points
+# **Field and score are different.** At $t = 0.4$ the field of one data point points to $z$, the cross; the score points
 # to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. Near the
-# end each of them has a small hill of its own.
+# end each of them has a small peak of its own.
 
 # %% figure="the field and the score of one data point, and the score of 60"
 fig, axes = plots.figure(columns=4, width=3.3, height=3.5)
@@ -848,14 +848,14 @@ for ax, (title, field) in zip(axes, arrows.items()):
     ax.plot(*(0.4 * one_point[0]), "^", color=plots.ORANGE, ms=8, label=r"$\alpha_t z$")
     ax.set_title(f"{title}, $t$ = 0.4")
 for ax, t in zip(axes[2:], (0.3, 0.85)):
-    plots.plot_density(lambda x, t=t: hills.log_prob(x, t), ax)
+    plots.plot_density(lambda x, t=t: peaks.log_prob(x, t), ax)
     plots.plot_vector_field(score_of_all, t, ax, n=13)
     ax.set_title(f"score of 60, $t$ = {t:g}")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
     "The arrows of the field meet at the data point, those of the score at the centre of the "
-    "Gaussian. The score of all points leads up one round hill at t = 0.3, and at t = 0.85 up many "
-    "small hills along the two moons."
+    "Gaussian. The score of all points leads up one round peak at t = 0.3, and at t = 0.85 up many "
+    "small peaks along the two moons."
 )
 
 # %% [markdown]
@@ -914,8 +914,8 @@ plots.describe(
 # ## 7 · Noise that changes no distribution
 #
 # Many samplers of diffusion models add noise at every step, and can so reduce earlier errors. Can we add noise and
-# still have $X_t \sim p_t$ at every time? Yes. Noise flattens the density; a drift along the score moves particles back
-# uphill; with the right factor the two cancel:
+# still have $X_t \sim p_t$ at every time? Yes. Noise flattens the density; a drift along the score moves particles
+# back to where the density is high; with the right factor the two cancel:
 #
 # <a id="eq-extension"></a>
 # $$dX_t = \Bigl(u_t(X_t) + \tfrac12 \sigma_t^2\, \nabla \log p_t(X_t)\Bigr)\,dt + \sigma_t\,dW_t
@@ -1065,7 +1065,7 @@ for sigma in (0.0, 0.5, 1.0, 2.0):
     print(f"σ = {sigma:g}".ljust(16) + "".join(f"{float(value):11.1e}" for value in found))
 
 # %% [markdown]
-# **The same without a density.** The equation also has a weak form, which asks only for averages. For every smooth test
+# **The same without a density.** The equation also has a weak form, which needs only averages. For every smooth test
 # function $f$ that vanishes far out,
 #
 # $$\frac{d}{dt}\, E f(X_t) = E\Bigl[\nabla f(X_t) \cdot b_t(X_t) + \tfrac12 \sigma_t^2\, \Delta f(X_t)\Bigr].$$

@@ -395,7 +395,7 @@ def halves(x: Tensor, t, m: float) -> tuple:
         ),
         "both data points count the same everywhere; their probabilities depend on x": lambda x, t, m, b, a, d: -x / b,
         "this is the field of the nearer data point alone": lambda x, t, m, b, a, d: (m * torch.sign(x) - x) / b,
-        "E[z | x] was multiplied by t: the velocity (z − x)/(1 − t) heads for z, not for t z": (
+        "E[z | x] was multiplied by t: the velocity (z − x)/(1 − t) points to z, not to t z": (
             lambda x, t, m, b, a, d: (t * d - x) / b
         ),
         "this is the score, (t E[z | x] − x)/(1 − t)²": lambda x, t, m, b, a, d: (t * d - x) / b**2,
