@@ -421,7 +421,7 @@ def two_point_field(x, t, m):
 
 # %%
 direction = ...  # your guess, "left" or "right"
-turn = ...  # your guess, a time (or work it out: tanh a ≈ a for small a)
+turn = ...  # your guess, a time (or work it out from your formula)
 
 # %%
 by_hand = lab2.answer_or("two_point_field")
