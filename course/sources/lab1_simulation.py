@@ -499,7 +499,7 @@ plots.describe(
 # drift, and a constant $\sigma$ as its coefficient. It is the **Ornstein–Uhlenbeck process**, and of this kind is the
 # noise by which diffusion models turn data into pure noise (lab 4).
 #
-# ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} point)
+# ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
 # Write `ou_drift(x, t, theta)`, the drift of this process: what stands [before $dt$ in the SDE](#eq-sde) such that
 # without noise the state decays at the rate $\theta$.
