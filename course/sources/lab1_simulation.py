@@ -21,8 +21,8 @@ threads.use_idle_cores()  # a second thread where a core is free
 _ = torch.manual_seed(0)
 
 # %% [markdown]
-# **Predict.** The noise is a cloud of radius about 2. What share of the points that the network moves will end close to
-# one of the eight centres, at a distance below 0.5? Replace the dots by a number from 0 to 1. Guesses are not graded.
+# **Predict.** What share of the points that the network moves ends near one of the eight centres, at a distance below
+# 0.5? Replace the dots by a number. Guesses are not graded.
 
 # %%
 share_near_a_centre = ...  # your guess, a number from 0 to 1
@@ -33,11 +33,11 @@ centres = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
 data = distributions.GaussianMixture(centres, 0.02)
 known_field = paths.GaussianPath().marginal(data).vector_field  # lab 2 says where it comes from
 network = models.MLP(2).requires_grad_(False)
-ts, noise = torch.linspace(0, 1, 31), torch.randn(400, 2)
+ts, noise = torch.linspace(0, 1, 31), torch.randn(300, 2)
 
 
 def near(x):
-    """The share of the points x that are close to one of the centres."""
+    """The share of the points x that are near one of the centres."""
     return float((torch.cdist(x, centres).min(dim=1).values < 0.5).float().mean())
 
 
@@ -52,55 +52,54 @@ moved = {
 
 # %% figure="noise, moved by a known field and by an untrained network"
 def draw(ax, k):
-    ax.plot(*centres.T, "k+", ms=12, label="centres")
-    for (name, states), color, marker in zip(moved.items(), (plots.RED, plots.BLUE), ".^", strict=True):
-        plots.plot_samples(states[k], ax, color=color, marker=marker, ms=4, alpha=0.7, label=name)
-    ax.set(xlim=(-4, 4), ylim=(-4, 4), title=f"$t$ = {float(ts[k]):.2f}")
-    ax.legend(loc="upper right", fontsize=9, frameon=True)
+    ax.plot(*centres.T, "k+", ms=12, label="centres of the data")
+    styles = (("untrained network", plots.SKY, "^"), ("known field", plots.RED, "o"))
+    for name, color, marker in styles:
+        plots.plot_samples(moved[name][k], ax, color=color, marker=marker, ms=3, alpha=0.8, label=name)
+    ax.set(xlim=(-5, 5), ylim=(-5, 5), title=f"$t$ = {float(ts[k]):.2f}")
+    ax.legend(loc="upper right", fontsize=9)
 
 
-lab1.compare("the share near a centre, untrained network", share_near_a_centre, near(moved["untrained network"][-1]))
-print(f"the share near a centre, known field: {near(moved['known field'][-1]):.2f}")
+share = near(moved["untrained network"][-1])
+lab1.compare("the share near a centre, untrained network", share_near_a_centre, share, digits=2)
+print(f"the noise itself: {near(noise):.2f}; the known field: {near(moved['known field'][-1]):.2f}")
 plots.animate(
     draw,
     len(ts),
-    "One cloud of noise, drawn twice. The dots that follow the known field gather around the eight centres; "
-    "the triangles that follow the untrained network drift away together and end nowhere in particular.",
+    "One cloud of noise, drawn twice. The dots that follow the known field gather around the eight "
+    "centres; the triangles that follow the untrained network spread and end nowhere useful.",
 )
 
 # %% [markdown]
-# Both clouds follow a field, and only one arrives. To follow a field well is what you learn now; the right field is the
-# subject of labs 2 and 3. Each evaluation of the field will be one run of a large network. So a method that needs fewer
-# evaluations makes images faster, and cheaper.
+# Both clouds follow a field, but the network moves the points nowhere useful. To follow a field well is what you learn
+# now; the right field is the subject of labs 2 and 3. Each evaluation of the field will be one run of a large network,
+# so a method that needs fewer evaluations saves time and money.
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace `raise NotImplementedError` by your code,
-# run the cell, then the check below it. The check says whether the function is right and, if not, which mistake it
-# looks like. A figure follows. It uses your function once its check has passed, and fmlab's until then: you are never
-# blocked. `lab1.hint("euler_step")` gives up to three hints. You may leave out what is marked *further*; nothing later
-# needs it.
+# run the cell, then the check below it. If the function is not right, the check says which mistake it looks like. A
+# figure follows. It uses your function once its check has passed, and fmlab's until then, so you are never blocked.
+# `lab1.hint("euler_step")` gives up to three hints. What is marked *further* can be left out; nothing later needs it.
 #
 # | letter | meaning | section |
 # |---|---|---|
-# | $x$, $X_t$ | a state, and the state at time $t$; in code a batch `x` with one state per row, $(n, d)$, or `(n, *shape)` for numbers or images | all |
-# | $t$, $h$ | time, and the size of a time step | all |
-# | $u_t(x)$ | a vector field, in code `u(x, t)` | 1 |
-# | $\theta$ | the rate at which states decay to 0 | 1, 3, 4 |
-# | $C$, $q$ | constant and order in an error $C h^q$ | 1 |
-# | $W_t$, $\varepsilon$ | Brownian motion, and a standard normal random number | 2 to 6 |
-# | $\sigma$ | the strength of the noise | 2 to 6 |
-# | $v_t$ | the variance of $X_t$ | 3 |
-# | $\mu$ | the growth rate of the mean | 5 |
-# | $X$, $Y$ | a simulated and an exact end state | 5 |
+# | $x$, $X_t$ | a state, and the state at time $t$; in code a batch of them, one per row, $(n, d)$ or `(n, *shape)` | all |
+# | $t$, $h$ | time, size of a time step | all |
+# | $u_t(x)$ | a vector field, in code `u(x, t)` | 1 to 4 |
+# | $\theta$ | rate of decay | 1, 3, 4 |
+# | $C$, $q$ | constant and order of an error $C h^q$ | 1 |
+# | $W_t$, $\varepsilon$ | Brownian motion, standard normal noise | 2 to 6 |
+# | $\sigma$ | strength of the noise | 2 to 6 |
+# | $v_t$ | variance of $X_t$ | 3 |
+# | $\mu$; $X$, $Y$ | growth rate; simulated and exact end states | 5 |
 # | $p$ | a density to sample from | 6 |
 #
-# *Notes* are the [lecture notes](https://diffusion.csail.mit.edu/) to read more in; the equations you need stand on this
-# page. The lab is worth {points:all} points, {points:code} of them for code.
+# *Notes* are the [lecture notes](https://diffusion.csail.mit.edu/); the equations you need stand on this page. The lab
+# is worth {points:all} points, {points:code} of them for code.
 
 # %% [markdown]
 # ## 1 · Flows
 #
-# A point that follows a vector field moves at each time with the velocity that the field gives at its place. That is an
-# ordinary differential equation (ODE):
+# To follow a vector field is to solve an ordinary differential equation (ODE):
 #
 # <a id="eq-flow"></a>
 # $$\frac{d}{dt} X_t = u_t(X_t), \qquad X_0 = x_0. \tag{notes, eq. 1}$$
@@ -110,13 +109,12 @@ plots.animate(
 #
 # ### Exercise {exercise:euler_step} · One Euler step ({points:euler_step} points)
 #
-# Write `euler_step(u, x, t, h)`: the state at time $t + h$, one step of Euler's method along
-# [the flow](#eq-flow) from the state `x` at time $t$. A field `u(x, t)` takes `t` as a number, as a 0-dimensional tensor
-# or as one of shape `(n,)`, a time for each row; so do networks.
+# Write `euler_step(u, x, t, h)`: the state at time $t + h$, one Euler step along [the flow](#eq-flow) from the state `x`
+# at time $t$. A field `u(x, t)` takes `t` as a number, as a 0-dimensional tensor or as one of shape `(n,)`, a time for
+# each row; so do networks.
 #
 # <details><summary>Hint</summary>
-# Velocity is distance per time. Evaluate the field at the place and time where the state is <em>now</em>, and do not
-# change <code>x</code> itself.
+# Evaluate the field at the place and time where the state is <em>now</em>, and do not change <code>x</code> itself.
 # </details>
 
 # %% exercise="euler_step"
@@ -134,10 +132,10 @@ def euler_step(u, x, t, h):
 # %% check="euler_step" points=2
 
 # %% [markdown]
-# **What a step does.** The field below turns everything around the origin, so exact
-# [trajectories](../words.md#trajectory) are circles. Euler's steps go along the tangent.
+# **What a step does.** The field below turns everything around the origin: exact
+# [trajectories](../words.md#trajectory) are circles, and Euler's steps go along the tangent.
 #
-# **Predict.** A point starts at radius 1 and makes one turn in 24 of Euler's steps. At what radius does it end?
+# **Predict.** A point starts at radius 1 and makes one turn in 24 Euler steps. At what radius does it end?
 
 # %%
 radius_after_one_turn = ...  # your guess, a number
@@ -183,15 +181,14 @@ plots.describe(
 # <a id="about-heun-step"></a>
 # ### Exercise {exercise:heun_step} · One Heun step ({points:heun_step} points)
 #
-# Euler's method uses the velocity at the start of the step alone. **Heun's method** first takes Euler's step as a
-# *guess* $X'$, evaluates the field there, at the new time, and then moves from $x$ with the average of the two
-# velocities. That is two evaluations of the field per step; soon you measure whether they are worth it.
+# **Heun's method** takes Euler's step only as a *guess* $X'$, evaluates the field there, at the new time, and then moves
+# from $x$ with the average of the two velocities. A step costs two evaluations of the field; soon you measure whether
+# the second is worth it.
 #
-# Write `heun_step(u, x, t, h)`, a step of Heun's method along [the flow](#eq-flow).
+# Write `heun_step(u, x, t, h)`, a Heun step along [the flow](#eq-flow).
 #
 # <details><summary>Hint</summary>
-# Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step from <code>x</code>
-# with their average.
+# Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step.
 # </details>
 
 # %% exercise="heun_step"
@@ -221,11 +218,8 @@ plots.describe("The same field and circle. Heun's states lie on the circle, with
 # <a id="about-simulate"></a>
 # ### Exercise {exercise:simulate} · The whole trajectory ({points:simulate} points)
 #
-# From one step to all: `simulate` repeats a step along a grid of times `ts`, which need not be evenly spaced, and keeps
-# every state.
-#
-# Write `simulate(step, x0, ts)`, the solution of [the flow](#eq-flow) at all times, where `step(x, t, h)` advances the
-# state from `t` to `t + h`.
+# Write `simulate(step, x0, ts)`, the solution of [the flow](#eq-flow) at all times `ts`, which need not be evenly
+# spaced. Here `step(x, t, h)` advances the state from `t` to `t + h`.
 #
 # <details><summary>Hint</summary>
 # Between <code>ts[k]</code> and <code>ts[k + 1]</code> the step size is their difference. Collect the states in a list
@@ -250,10 +244,9 @@ def simulate(step, x0, ts):
 # %% check="simulate" points=3
 
 # %% [markdown]
-# **A flow warps space.** The map $\psi_t$ that sends every starting point $x_0$ to its state $X_t$ is called the
-# **[flow](../words.md#flow)** of the field. Here a field that swirls, and changes with time, moves a square grid. Lines
-# bend but never cross, because two trajectories of a smooth field never meet. So the flow can be undone: run the same
-# field backwards.
+# **A flow warps space.** The map from every starting point $x_0$ to its state $X_t$ is the
+# **[flow](../words.md#flow)** of the field. Here a field moves a square grid. Lines bend but never cross, because two
+# trajectories of a smooth field never meet. So the flow can be undone: follow the field backwards in time.
 
 # %%
 def swirl(x, t):
@@ -274,7 +267,7 @@ def flow(x0, t):
 x0 = torch.randn(500, 2)
 there, ts = flow(x0, 1.0), torch.linspace(0, 1, 41)
 back = trajectory(lambda x, s, h: heun(swirl, x, 1 - s, -h), there, ts)[-1]
-print(f"largest distance from the start, there and back: {(back - x0).norm(dim=1).max():.4f}")
+print("there and back, all points moved by less than 0.0001:", bool(((back - x0).norm(dim=1) < 1e-4).all()))
 
 # %% figure="a grid, moved by a flow"
 _, axes = plots.figure(columns=3)
@@ -290,15 +283,14 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:linear_flow} · A flow in closed form ({points:linear_flow} points)
 #
-# To know the error of a method, we need a flow that we know exactly. For a linear field there is one:
+# The exact flow of a network is unknown. So the error of a method is measured where the flow is known, as for a linear
+# field:
 #
 # <a id="eq-linear"></a>
 # $$u_t(x) = -\theta x. \tag{notes, example 4}$$
 #
-# A state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
-# make sure that it starts at $x_0$.
-#
-# Write `linear_flow(x0, t, theta)`, the flow of [the linear field](#eq-linear).
+# Write `linear_flow(x0, t, theta)`, the flow of [the linear field](#eq-linear): which function is $-\theta$ times itself
+# when differentiated, and starts at $x_0$?
 #
 # <details><summary>Hint</summary>
 # <code>math.exp</code> is for numbers, <code>torch.exp</code> for tensors. <code>t</code> may be either;
@@ -336,8 +328,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** How many Euler steps does it take until you cannot see a difference between the two curves? What happens
-# when $\theta h$ exceeds 1, and when it exceeds 2? Are the other methods better?
+# **Try it.** After how many Euler steps do the two curves look the same? What happens when $\theta h$ exceeds 1, and
+# when it exceeds 2? Are the other methods better?
 
 # %%
 widgets.step_size()
@@ -345,21 +337,21 @@ widgets.step_size()
 # %% [markdown]
 # ### Exercise {exercise:convergence_order} · The order of a method ({points:convergence_order} points)
 #
-# Which method gives the smallest error for the same number of evaluations? Halve the step: how much smaller does the
-# error get? If the error behaves like $C h^q$, the method has [order](../words.md#order) $q$. On logarithmic axes
+# Which method needs the fewest evaluations for an error that is small enough? If the error behaves like $C h^q$, the
+# method has [order](../words.md#order) $q$. On logarithmic axes
 #
 # <a id="eq-order"></a>
 # $$\log(\text{error}) = \log C + q \log h$$
 #
-# is a straight line, and its slope is the order. Measured errors lie only nearly on a line. Among all straight lines,
-# the *least-squares line* has the smallest sum of squared vertical distances to the points.
+# is a straight line, and its slope is the order. Measured errors lie only nearly on it.
 #
 # Write `convergence_order(hs, errors)`: the $q$ of [this line](#eq-order), that is, the slope of the least-squares line
-# through all the points $(\log h, \log \text{error})$.
+# through all the points $(\log h, \log \text{error})$, the straight line with the smallest sum of squared vertical
+# distances to them.
 #
 # <details><summary>Hint</summary>
-# The least-squares slope is the covariance of the two, divided by the variance of $\log h$. Subtract both means first.
-# <code>numpy.polyfit</code> also does it: the first of the two numbers that it returns is the slope.
+# The slope is the covariance of the two, divided by the variance of $\log h$. <code>numpy.polyfit</code> also does it:
+# the first of the two numbers that it returns is the slope.
 # </details>
 
 # %% exercise="convergence_order"
@@ -378,12 +370,12 @@ def convergence_order(hs, errors):
 # %% check="convergence_order" points=3
 
 # %% [markdown]
-# **Measured.** Each method follows $u_t(x) = -2x$ from $x_0 = 1$ to $t = 1$. The numbers are in
-# [double precision](../words.md#double-precision), with 16 digits instead of 7, so that rounding does not hide small
-# errors. [RK4](../words.md#rk4) is the classical Runge–Kutta method: it averages four velocities per step.
+# **Measured.** Each method follows $u_t(x) = -2x$ from $x_0 = 1$ to $t = 1$, in
+# [double precision](../words.md#double-precision): with 16 digits instead of 7, rounding does not hide small errors.
+# [RK4](../words.md#rk4), the classical Runge–Kutta method, averages four velocities per step.
 #
-# **Predict.** Ten of Heun's steps cost 20 evaluations of the field. How many of Euler's steps, with one evaluation each,
-# have an error as small?
+# **Predict.** Ten Heun steps cost 20 evaluations of the field. How many Euler steps, at one evaluation each, have an
+# error as small?
 
 # %%
 euler_steps = ...  # your guess, a whole number
@@ -420,22 +412,20 @@ plots.describe(
 )
 
 # %% [markdown]
-# Euler's error falls like $h$, Heun's like $h^2$, RK4's like $h^4$. With a network as the field, Heun's 20 evaluations
-# against more than a hundred of Euler's is the price of one image against that of six.
+# Euler's error falls like $h$, Heun's like $h^2$, RK4's like $h^4$. If the field were a network, one image by Euler's
+# method would cost as much as six by Heun's.
 #
 # ## 2 · Noise
 #
-# Diffusion models add randomness at every step: it can correct errors made before, as lab 4 will show. To simulate them
-# we need noise of the right size. It comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$, which starts
-# at 0. Its increment over any interval from $s$ to $t$ is Gaussian,
+# Diffusion models add randomness at every step, which can correct earlier errors, as lab 4 will show. The noise comes
+# from **[Brownian motion](../words.md#brownian-motion)** $W_t$. It starts at 0, and its increment over any interval from
+# $s$ to $t$ is Gaussian,
 #
 # <a id="eq-brownian"></a>
 # $$W_t - W_s \sim N(0,\ t - s), \tag{notes, § 2.2}$$
 #
-# with variance $t - s$, and independent of all increments over intervals that do not overlap it.
-#
-# Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
-# $\sqrt h$: the most important square root of this course.
+# with variance $t - s$, and independent of all increments over intervals that do not overlap it. So the *variance* of a
+# step of size $h$ is $h$, and its standard deviation is $\sqrt h$: the most important square root of this course.
 #
 # ### Exercise {exercise:brownian_paths} · Brownian motion ({points:brownian_paths} points)
 #
@@ -443,8 +433,8 @@ plots.describe(
 # spaced, with [these increments](#eq-brownian).
 #
 # <details><summary>Hint</summary>
-# Draw all increments at once with <code>torch.randn</code>, scale each by the square root of its interval, and sum
-# them up with <code>cumsum</code>. Put the zero of the first time in front.
+# Draw all increments at once with <code>torch.randn</code>, scale each by the root of its interval, and sum them with
+# <code>cumsum</code>. Put the zero of the first time in front.
 # </details>
 
 # %% exercise="brownian_paths"
@@ -465,8 +455,7 @@ def brownian_paths(n, ts, sigma):
 
 # %% [markdown]
 # **Look closer.** Left: eight trajectories, and the band $\pm 2\sqrt t$ that holds about 95 % of all at each time.
-# Right: the states of 5000 at $t = 1$. The trajectories are continuous, but jagged at every scale: they have no
-# velocity.
+# Right: 5000 states at $t = 1$. The trajectories are continuous, but jagged at every scale: they have no velocity.
 
 # %% figure="Brownian motion"
 ts = torch.linspace(0, 1, 501)
@@ -488,25 +477,20 @@ plots.describe(
 # %% [markdown]
 # ## 3 · The Ornstein–Uhlenbeck process
 #
-# A vector field that moves the state, and noise that shakes it: together they make a **stochastic differential
-# equation** ([SDE](../words.md#sde)),
+# A field that moves the state and noise that disturbs it make a **stochastic differential equation**
+# ([SDE](../words.md#sde)),
 #
 # <a id="eq-sde"></a>
 # $$dX_t = u_t(X_t)\,dt + \sigma_t(X_t)\,dW_t. \tag{notes, eq. 7}$$
 #
-# What stands before $dt$ is the [drift](../words.md#drift-and-diffusion), what stands before $dW_t$ the **diffusion
-# coefficient**: the strength of the noise. The best known SDE has the field of exercise {exercise:linear_flow} as its
-# drift, and a constant $\sigma$ as its coefficient. It is the **Ornstein–Uhlenbeck process**, and of this kind is the
-# noise by which diffusion models turn data into pure noise (lab 4).
+# The factor of $dt$ is the [drift](../words.md#drift-and-diffusion), the factor of $dW_t$ the **diffusion coefficient**,
+# the strength of the noise. The **Ornstein–Uhlenbeck process** adds noise of constant strength $\sigma$ to the flow of
+# exercise {exercise:linear_flow}. By a process of this kind diffusion models turn data into noise (lab 4).
 #
 # ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
-# Write `ou_drift(x, t, theta)`, the drift of this process: what stands [before $dt$ in the SDE](#eq-sde) such that
-# without noise the state decays at the rate $\theta$.
-#
-# <details><summary>Hint</summary>
-# The drift is a velocity, not a state: no exponential and no step size.
-# </details>
+# Write `ou_drift(x, t, theta)`, the drift [in the SDE](#eq-sde) of this process, so that without noise the state decays
+# at the rate $\theta$. (It is a velocity, not a state.)
 
 # %% exercise="ou_drift"
 def ou_drift(x, t, theta):
@@ -527,9 +511,9 @@ def ou_drift(x, t, theta):
 # <a id="eq-ou"></a>
 # $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
 #
-# **One small step from several places.** The dots show how far the drift moves a state during a step $h$, the bars the
-# spread $\pm\sigma\sqrt h$ of the noise around it. The noise is the same everywhere; the pull towards 0 grows with the
-# distance from 0. Far from 0 the pull is the stronger of the two, near 0 the noise.
+# **One small step from several places.** Dots: how far the drift moves a state during a step. Bars: the spread
+# $\pm\sigma\sqrt h$ of the noise, which is the same everywhere. Far from 0 the pull is the stronger of the two, near 0
+# the noise.
 
 # %% figure="one step: pull and noise"
 x, h = torch.linspace(-6, 6, 13)[:, None], 0.1
@@ -547,15 +531,15 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:ou_moments} · Its exact distribution ({points:ou_moments} points)
 #
-# The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers describe it. The mean decays
-# as the flow of exercise {exercise:linear_flow} does. The variance $v_t$ gains $\sigma^2$ per unit of time from the
-# noise and loses $2\theta v_t$ to the pull:
+# $X_t$ is Gaussian, so two numbers describe its distribution. The mean decays like the flow of exercise
+# {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise and loses $2\theta v_t$ to
+# the pull:
 #
 # <a id="eq-variance"></a>
 # $$\dot v_t = \sigma^2 - 2\theta v_t, \qquad v_0 = 0.$$
 #
-# Write `ou_moments(x0, t, theta, sigma)`, which returns the mean of $X_t$ given $X_0 = x_0$, and the variance, the
-# solution of [this equation](#eq-variance).
+# Write `ou_moments(x0, t, theta, sigma)`: the mean of $X_t$ given $X_0 = x_0$, and the variance, the solution of
+# [this equation](#eq-variance).
 #
 # <details><summary>Hint</summary>
 # At which value does the variance no longer change? Call it $v_\infty$. The distance $v_\infty - v_t$ obeys a linear
@@ -578,8 +562,7 @@ def ou_moments(x0, t, theta, sigma):
 # %% check="ou_moments" points=4
 
 # %% [markdown]
-# **Mean and spread in time,** from $x_0 = 5$. The mean falls to 0 while the spread grows to its final width; the larger
-# $\theta$, the sooner.
+# **Mean and spread,** from $x_0 = 5$. The larger $\theta$, the sooner both reach their final values.
 
 # %% figure="mean and spread for three rates"
 moments = lab1.answer_or("ou_moments")
@@ -608,9 +591,9 @@ plots.describe(
 # ## 4 · Simulating an SDE
 #
 # <a id="about-euler-maruyama-step"></a>
-# Most SDEs have no closed form, those of diffusion models among them. Again small steps help. During a step drift and
-# coefficient hardly change. So the drift moves the state as in Euler's method, and the noise adds a Gaussian whose
-# variance is the squared coefficient times the length of the step. This is the **Euler–Maruyama method**.
+# The SDEs of diffusion models have no closed form; again small steps help. The drift moves the state as in Euler's
+# method, and the noise adds a Gaussian whose variance is the squared coefficient times the length of the step. This is
+# the **Euler–Maruyama method**.
 #
 # ### Exercise {exercise:euler_maruyama_step} · One Euler–Maruyama step ({points:euler_maruyama_step} points)
 #
@@ -618,8 +601,7 @@ plots.describe(
 # standard normal $\varepsilon$ of the shape of `x`, already drawn for you.
 #
 # <details><summary>Hint</summary>
-# Euler's step, plus the increment of exercise {exercise:brownian_paths}. Both coefficients are evaluated at the start
-# of the step.
+# Euler's step, plus the increment of exercise {exercise:brownian_paths}; both functions at the start of the step.
 # </details>
 
 # %% exercise="euler_maruyama_step"
@@ -638,9 +620,8 @@ def euler_maruyama_step(drift, diffusion, x, t, h, noise):
 # %% check="euler_maruyama_step" points=3
 
 # %% [markdown]
-# **Pull and noise.** Nine trajectories with the same $\theta = 0.25$, at four strengths of noise. At $\sigma = 0$ we
-# are back at a flow. The stronger the noise, the wider the distribution for late times. The band is the exact one of
-# exercise {exercise:ou_moments}, for the topmost start, $x_0 = 5$.
+# **Pull and noise.** Nine trajectories with $\theta = 0.25$, at four strengths of noise. The band is the exact one of
+# exercise {exercise:ou_moments} for the topmost start, $x_0 = 5$.
 
 # %%
 em_step = lab1.answer_or("euler_maruyama_step")
@@ -677,8 +658,8 @@ plots.describe(
 widgets.ornstein_uhlenbeck_paths()
 
 # %% [markdown]
-# **Back to the beginning.** A **flow model** follows a field from noise, as on the first screen. A **diffusion model**
-# adds noise on the way; with $\sigma = 0$ it *is* the flow model. Below are both, with your step and the known field.
+# **Back to the first screen.** A **flow model** follows a field from noise to data. A **diffusion model** adds noise on
+# the way; with $\sigma = 0$ it *is* a flow model. Here are both, with your step and the known field.
 
 # %% figure="a flow model, and the same with noise on the way"
 start, ts = torch.randn(1000, 2), torch.linspace(0, 1, 51)
@@ -700,22 +681,20 @@ plots.describe(
 #
 # ## 5 · Two errors of a simulated SDE
 #
-# A trajectory that is driven by noise can be wrong in two ways. Does *each trajectory* stay close to the exact one that
-# is driven by the same noise (**strong** error)? Or is only the *distribution* right (**weak** error), of which we look
-# at the mean? A generative model needs only the second, and it is easier. You may go on with section 6.
+# How wrong is each *trajectory*, compared with the exact one that has the same noise (**strong** error)? And how wrong is
+# the *distribution*, for which we take its mean (**weak** error)? In a generative model only the second matters, and it
+# is smaller. This section is *further*; section 6 does not need it.
 #
 # ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
 #
-# To measure both errors we need an SDE whose noise depends on the state. We use geometric Brownian motion, because its
-# solution is known:
+# We use geometric Brownian motion, whose noise depends on the state, because its solution is known:
 #
 # <a id="eq-gbm"></a>
 # $$dX_t = \mu X_t\,dt + \sigma X_t\,dW_t.$$
 #
 # Its logarithm is Brownian motion with a drift, which is not $\mu$ but $\mu - \sigma^2/2$. The second term is
-# **[Itô's correction](../words.md#itos-correction)**. Noise that multiplies the state makes it skewed: a few large
-# states raise the mean, which is $x_0 e^{\mu t}$, while a typical state stays below. Without the correction the mean
-# would be too large.
+# **[Itô's correction](../words.md#itos-correction)**. Without it, the mean would be larger than $x_0 e^{\mu t}$, since
+# noise that multiplies the state makes a few states very large.
 #
 # Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the solution $X_t$ of [the equation above](#eq-gbm) for
 # $W_t = w$.
@@ -771,20 +750,19 @@ ax.set(xlabel="time $t$", ylabel="state $X_t$")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.describe(
     "With 4 steps the polygon misses most of the exact curve, with 16 it follows it roughly, and "
-    "with 128 only the highest peaks are cut: the trajectory comes closer as the steps shrink."
+    "with 128 closely: the trajectory comes nearer to the exact one as the steps shrink."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:strong_and_weak_error} · Strong and weak error ({points:strong_and_weak_error} points)
 #
-# Let $X^{(1)}, \dots, X^{(n)}$ be simulated end states and $Y^{(1)}, \dots, Y^{(n)}$ the exact ones, driven by the same
-# noise. The strong error is the mean distance, the weak error the distance of the means:
+# The simulated end states $X$ and the exact ones $Y$ are driven by the same noise. Then
 #
 # <a id="eq-strong-and-weak"></a>
 # $$\text{strong error} = \mathbb E\,|X - Y|, \qquad \text{weak error} = |\mathbb E X - \mathbb E Y|.$$
 #
-# Write `strong_and_weak_error(x, y)`: [both errors](#eq-strong-and-weak), with means over the samples. Before you do:
-# can the weak error be larger than the strong one?
+# Write `strong_and_weak_error(x, y)`: [both errors](#eq-strong-and-weak), with means over the samples. Can the weak error
+# be the larger one?
 #
 # <details><summary>Hint</summary>
 # The two differ in the order of distance and mean.
@@ -804,10 +782,10 @@ def strong_and_weak_error(x, y):
 # %% check="strong_and_weak_error" points=4 further=true
 
 # %% [markdown]
-# The weak error is never larger, since errors of single trajectories may cancel.
+# The weak error is never the larger one: errors of single trajectories may cancel.
 #
-# **Predict.** From 8 steps to 128 there are 16 times as many. By which factor does the strong error shrink? Remember
-# the size of the noise in one step.
+# **Predict.** How many times smaller is the strong error with 128 steps than with 8? (The noise of a step has the size
+# $\sqrt h$.)
 
 # %%
 strong_shrinks_by = ...  # your guess, a number
@@ -836,22 +814,21 @@ plots.describe(
 )
 
 # %% [markdown]
-# The strong error falls like $\sqrt h$ and the weak error like $h$: half the step halves the weak error, but only a
-# quarter of the step halves the strong one.
+# The strong error falls like $\sqrt h$, the weak error like $h$. So a quarter of the step halves the strong error; half
+# the step is enough to halve the weak one.
 #
 # ## 6 · Noise that samples: Langevin dynamics
 #
-# So far the SDE was given, and we asked for its distribution. Now a density $p$ is given, and we look for an SDE under
-# which $p$ does not change: $p$ is then **stationary**. If such an SDE is run for long enough from anywhere, it draws
-# samples from $p$. That makes it a generative model, and lab 4 trains a network to know all that it needs: the
-# [score](../words.md#score) $\nabla \log p(x)$, the direction in which $\log p$ grows fastest.
+# Now a density $p$ is given, and we look for an SDE under which $p$ does not change: $p$ is then **stationary**. From any
+# start, after a long time, such an SDE draws samples from $p$. It needs only the [score](../words.md#score)
+# $\nabla \log p(x)$, the direction in which $\log p$ grows fastest; in lab 4 a network learns it.
 # [Langevin dynamics](../words.md#langevin-dynamics) are
 #
 # <a id="eq-langevin"></a>
 # $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t.$$
 #
-# The drift moves states to where $p$ is larger, the noise spreads them. With the factor $\tfrac12 \sigma^2$ the two
-# balance, and the density does not change.
+# The drift moves states to where $p$ is larger, the noise spreads them. With the factor $\tfrac12 \sigma^2$ the density
+# does not change.
 #
 # ### Exercise {exercise:langevin_drift} · The Langevin drift ({points:langevin_drift} points)
 #
@@ -879,10 +856,9 @@ def langevin_drift(score, sigma):
 
 # %% [markdown]
 # **Sampling a mixture.** A [mixture](../words.md#mixture) draws each sample from one of several distributions, here from
-# one of three Gaussians. Particles, as we call states in the plane, start in one corner. The
-# [energy distance](../words.md#energy-distance) measures how different two sets of samples are: 0 for equal
-# distributions, up to chance (lab 3 gives its formula). The last line that is printed says what chance does to two sets
-# of samples of the mixture.
+# one of three Gaussians. Particles (states in the plane) start in one corner. The
+# [energy distance](../words.md#energy-distance) says how different two sets of samples are: 0 for equal distributions,
+# up to chance (formula in lab 3). The last line shows what chance alone gives.
 
 # %%
 mixture = distributions.GaussianMixture(
@@ -891,32 +867,31 @@ mixture = distributions.GaussianMixture(
     weights=[0.3, 0.4, 0.3],
 )
 dynamics = processes.SDE(lab1.answer_or("langevin_drift")(mixture.score, 1.5), 1.5)
-ts = torch.linspace(0, 20, 1001)
+ts = torch.linspace(0, 40, 2001)
 start = torch.tensor([-2.0, 2.0]) + 0.2 * torch.randn(2000, 2)
 states = simulators.simulate(dynamics, start, ts, record=True)
 fresh, again = mixture.sample(2000), mixture.sample(2000)
-for k in (0, 25, 1000):
+for k in (0, 25, 250, 2000):
     print(f"t = {float(ts[k]):4.1f}: energy distance {metrics.energy_distance(states[k], fresh):.3f}")
 print(f"two sets of samples: {metrics.energy_distance(again, fresh):.3f}")
 
 # %% [markdown]
-# **In motion.** Press *Play*, or move the slider with the mouse or the arrow keys. The particles move fast to the nearest
-# of the three Gaussians, and take much longer to reach the others: the frames cover ever longer stretches of time.
+# **In motion.** The particles move fast to the nearest Gaussian, and take much longer to reach the others. (Later frames
+# cover longer stretches of time.)
 
 # %% figure="Langevin dynamics in motion"
-frames = (1000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
+frames = (2000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
 plots.animate_samples(
     ts[frames],
     states[frames, :300],
-    "Particles leave their corner at once for the nearest of three hills. Single ones then cross "
-    "to the other two, until all three hold their share; there they go on jittering.",
+    "Particles move at once from their corner to the nearest of three hills of the density. Single ones then "
+    "cross to the other two, until each hill has its share; there they keep moving.",
     lambda x, t: mixture.log_prob(x),
 )
 
 # %% [markdown]
-# **How far you are.** The checks that passed, and their points. Before you hand the notebook in, save it and run
-# `lab1.submission()` in a new cell: it runs the saved file from top to bottom in a fresh process, and lists what is
-# still open.
+# **How far you are.** Before you hand the notebook in, save it and run `lab1.submission()` in a new cell: it runs the
+# saved file from top to bottom in a fresh process, and lists what is still open.
 
 # %%
 lab1.progress()
@@ -924,7 +899,7 @@ lab1.progress()
 # %% [markdown]
 # ## 7 · Two questions to answer in words
 #
-# A person reads these two. A few sentences each are enough.
+# A few sentences each are enough; a person reads them.
 #
 # ### Question {exercise:ou_parameters} · What $\theta$ and $\sigma$ do ({points:ou_parameters} points)
 #
@@ -961,6 +936,5 @@ lab1.progress()
 # %% [markdown]
 # ## 8 · From here
 #
-# You can follow any field, with or without noise, and you know what a step costs and what it leaves of an error. What is
-# missing is the field that leads to the data. [Lab 2](../lab2_paths/lab2_paths.ipynb) constructs it; lab 3 trains a
-# network to be it.
+# You can follow any field, with or without noise. What is missing is a field that leads to data.
+# [Lab 2](../lab2_paths/lab2_paths.ipynb) constructs it; in lab 3 a network learns it.
