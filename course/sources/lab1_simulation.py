@@ -328,8 +328,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** After how many Euler steps do the two curves look the same? What happens when $\theta h$ exceeds 1, and
-# when it exceeds 2? Are the other methods better?
+# **Try it.** Euler's step multiplies the state by $1 - \theta h$. For which $\theta h$ do the states jump over 0, and for
+# which do they grow? Try it with few steps, and with other methods.
 
 # %%
 widgets.step_size()
@@ -383,7 +383,7 @@ euler_steps = ...  # your guess, a whole number
 # %%
 order_of = lab1.answer_or("convergence_order")
 x0, theta = torch.ones(1, 1, dtype=torch.float64), 2.0
-exact = exact_flow(x0, torch.tensor(1.0, dtype=torch.float64), theta)
+exact = lab1.answer_or("linear_flow")(x0, torch.tensor(1.0, dtype=torch.float64), theta)
 hs = 0.5 ** torch.arange(3.0, 9.0, dtype=torch.float64)
 methods = {"Euler": simulators.Euler(), "Heun": simulators.Heun(), "RK4": simulators.RK4()}
 
@@ -417,9 +417,9 @@ plots.describe(
 #
 # ## 2 · Noise
 #
-# Diffusion models add randomness at every step, which can correct earlier errors, as lab 4 will show. The noise comes
-# from **[Brownian motion](../words.md#brownian-motion)** $W_t$. It starts at 0, and its increment over any interval from
-# $s$ to $t$ is Gaussian,
+# Diffusion models start from noise and add more of it at every step, which can correct earlier errors, as lab 4 will
+# show. This noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$. It starts at 0, and its increment
+# over any interval from $s$ to $t$ is Gaussian,
 #
 # <a id="eq-brownian"></a>
 # $$W_t - W_s \sim N(0,\ t - s), \tag{notes, § 2.2}$$
@@ -485,7 +485,7 @@ plots.describe(
 #
 # The factor of $dt$ is the [drift](../words.md#drift-and-diffusion), the factor of $dW_t$ the **diffusion coefficient**,
 # the strength of the noise. The **Ornstein–Uhlenbeck process** adds noise of constant strength $\sigma$ to the flow of
-# exercise {exercise:linear_flow}. By a process of this kind diffusion models turn data into noise (lab 4).
+# exercise {exercise:linear_flow}. Diffusion models turn data into noise by a process of this kind (lab 4).
 #
 # ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
@@ -531,8 +531,8 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:ou_moments} · Its exact distribution ({points:ou_moments} points)
 #
-# $X_t$ is Gaussian, so two numbers describe its distribution. The mean decays like the flow of exercise
-# {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise and loses $2\theta v_t$ to
+# Since the drift is linear, $X_t$ is Gaussian: two numbers describe its distribution. The mean decays like the flow of
+# exercise {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise and loses $2\theta v_t$ to
 # the pull:
 #
 # <a id="eq-variance"></a>
@@ -624,7 +624,7 @@ def euler_maruyama_step(drift, diffusion, x, t, h, noise):
 # exercise {exercise:ou_moments} for the topmost start, $x_0 = 5$.
 
 # %%
-em_step = lab1.answer_or("euler_maruyama_step")
+em_step, drift_of = lab1.answer_or("euler_maruyama_step"), lab1.answer_or("ou_drift")
 
 
 def simulate_sde(drift, sigma, x0, ts):
@@ -637,10 +637,10 @@ def simulate_sde(drift, sigma, x0, ts):
 
 
 # %% figure="nine trajectories at four strengths of noise"
-x0 = torch.linspace(-5, 5, 9)[:, None]
+x0, ts = torch.linspace(-5, 5, 9)[:, None], torch.linspace(0, 20, 201)
 _, axes = plots.figure(columns=4, width=2.7)
 for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
-    states = simulate_sde(lambda x, t: -0.25 * x, sigma, x0, ts)
+    states = simulate_sde(lambda x, t: drift_of(x, t, 0.25), sigma, x0, ts)
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.6)
     band(ax, ts, 0.25, sigma)
     ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-11, 11))
@@ -782,7 +782,7 @@ def strong_and_weak_error(x, y):
 # %% check="strong_and_weak_error" points=4 further=true
 
 # %% [markdown]
-# The weak error is never the larger one: errors of single trajectories may cancel.
+# The weak error is never the larger one; it is smaller where errors of single trajectories cancel.
 #
 # **Predict.** How many times smaller is the strong error with 128 steps than with 8? (The noise of a step has the size
 # $\sqrt h$.)
@@ -798,7 +798,7 @@ ends = {steps: coarse_simulation(increments, steps)[-1] for steps in counts}
 strong, weak = torch.tensor([[float(e) for e in errors_of(x, exact_ends)] for x in ends.values()]).T
 
 # %% figure="the errors of 20 000 trajectories"
-lab1.compare("how many times smaller the strong error is", strong_shrinks_by, round(float(strong[0] / strong[-1]), 1))
+lab1.compare("how many times smaller the strong error is", strong_shrinks_by, float(strong[0] / strong[-1]), digits=2)
 _, axes = plots.figure(columns=3, width=3.9)
 for ax, steps, value in zip(axes, (8, 128), (strong[0], strong[-1]), strict=False):
     plots.plot_histogram(ends[steps] - exact_ends, ax, bins=torch.linspace(-2, 2, 81).tolist())
@@ -820,9 +820,9 @@ plots.describe(
 # ## 6 · Noise that samples: Langevin dynamics
 #
 # Now a density $p$ is given, and we look for an SDE under which $p$ does not change: $p$ is then **stationary**. From any
-# start, after a long time, such an SDE draws samples from $p$. It needs only the [score](../words.md#score)
-# $\nabla \log p(x)$, the direction in which $\log p$ grows fastest; in lab 4 a network learns it.
-# [Langevin dynamics](../words.md#langevin-dynamics) are
+# start, after a long time, such an SDE draws samples from $p$. [Langevin dynamics](../words.md#langevin-dynamics) need
+# only the [score](../words.md#score) $\nabla \log p(x)$, the direction in which $\log p$ grows fastest; in lab 4 a
+# network learns it:
 #
 # <a id="eq-langevin"></a>
 # $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t.$$
@@ -899,7 +899,7 @@ lab1.progress()
 # %% [markdown]
 # ## 7 · Two questions to answer in words
 #
-# A few sentences each are enough; a person reads them.
+# A few sentences each are enough.
 #
 # ### Question {exercise:ou_parameters} · What $\theta$ and $\sigma$ do ({points:ou_parameters} points)
 #
