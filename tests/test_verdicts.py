@@ -338,7 +338,7 @@ def test_in_a_notebook(monkeypatch):
     for output in used[0], other[0]:
         assert output.ename == "NameError" and "Traceback" in "".join(output.traceback)
     card, error = failed
-    assert card.data["text/html"].startswith('<div role="alert"') and 'href="#eq-ou"' in card.data["text/html"]
+    assert card.data["text/html"].startswith('<div role="alert"') and 'href="#eq-sde"' in card.data["text/html"]
     (line,) = error.traceback
     assert error.ename == "CheckFailed" and re.fullmatch("\x1b\\[1m✗ ou_drift: .*\x1b\\[0m", line)
     assert "expected" in card.data["text/plain"] and "expected" not in line
