@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="Euler, Heun and Euler–Maruyama steps, orders of error, Brownian motion, Langevin dynamics" needs="derivatives, the normal distribution, tensors in PyTorch"
 # # Lab 1 · Simulating ODEs and SDEs
 #
 # A **[generative model](../words.md#generative-model)** is a program that makes new examples like those it was trained
@@ -680,11 +680,11 @@ plots.describe(
 # %% [markdown]
 # Noise alone makes the result worse. In lab 2 you find the drift that compensates it.
 #
-# ## 5 · Two errors of a simulated SDE
+# ## 5 · Two errors of a simulated SDE · *further*
 #
 # How wrong is each *trajectory*, compared with the exact one that has the same noise (**strong** error)? And how wrong is
 # the *distribution*, for which we take its mean (**weak** error)? In a generative model only the second matters, and it
-# is smaller. This section is *further*; section 6 does not need it.
+# is smaller. Section 6 does not need this one.
 #
 # ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
 #
