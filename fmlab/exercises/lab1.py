@@ -85,23 +85,23 @@ def euler_step(shape, t, h, dtype):
 
 
 def slopes(u, x, t, h):
-    """What Heun's step is made of, with the slope a now, the guess g, and the slope b there."""
+    """What Heun's step is made of, with the velocity a now, the guess g, and the velocity b there."""
     a = u(x, t)
     return u, x, t, h, a, x + h * a, u(x + h * a, t + h)
 
 
 def averaged(then):
-    """Heun's step with another second slope."""
+    """Heun's step with another second velocity."""
     return lambda u, x, t, h, *_: x + h / 2 * (u(x, t) + then(u, x, t, h))
 
 
 @lab.exercise(
     reread=("about-heun-step", "the text of the exercise"),
-    passed="the average of two slopes, of second order",
+    passed="the average of two velocities, of second order",
     hints=(
-        "Euler uses the slope at the start. Where would a second evaluation of the field help?",
+        "Euler uses the velocity at the start. Where would a second evaluation of the field help?",
         "Make Euler's step first, as a guess only; evaluate the field there, at the time t + h.",
-        "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
+        "Average the two velocities, and take one step of size h from x (not from the guess) with the average.",
     ),
     withhold=("simulators.Heun.step", "simulators.simulate"),
     library=lambda u, x, t, h: simulators.Heun().step(u, x, t, t + h),
@@ -109,19 +109,19 @@ def averaged(then):
     visible=STEPS,
     terms=slopes,
     mistakes={
-        "this is still Euler's step: the second slope is missing": lambda u, x, t, h, a, g, b: g,
-        "the two slopes were added, but not averaged": lambda u, x, t, h, a, g, b: x + h * (a + b),
-        "the second slope alone was used": lambda u, x, t, h, a, g, b: x + h * b,
-        "the second slope was evaluated at x instead of at the guess X'": averaged(lambda u, x, t, h: u(x, t + h)),
-        "the second slope was evaluated at t instead of t + h": averaged(lambda u, x, t, h: u(x + h * u(x, t), t)),
+        "this is still Euler's step: the second velocity is missing": lambda u, x, t, h, a, g, b: g,
+        "the two velocities were added, but not averaged": lambda u, x, t, h, a, g, b: x + h * (a + b),
+        "the second velocity alone was used": lambda u, x, t, h, a, g, b: x + h * b,
+        "the second velocity was evaluated at x instead of at the guess X'": averaged(lambda u, x, t, h: u(x, t + h)),
+        "the second velocity was evaluated at t instead of t + h": averaged(lambda u, x, t, h: u(x + h * u(x, t), t)),
         "the guess has no step size: it is x + h u(x, t)": averaged(lambda u, x, t, h: u(x + u(x, t), t + h)),
         "the guess is half a step; it is a whole one": averaged(lambda u, x, t, h: u(x + h / 2 * u(x, t), t + h)),
         "the guess is x + h u(x, t), not h u(x, t) alone": averaged(lambda u, x, t, h: u(h * u(x, t), t + h)),
         "this is the midpoint rule": lambda u, x, t, h, a, *_: x + h * u(x + h / 2 * a, t + h / 2),
         "the second step started from the guess X' instead of x": lambda u, x, t, h, a, g, b: g + h / 2 * (a + b),
-        "h/2 multiplies the first slope only: parentheses": lambda u, x, t, h, a, g, b: x + h / 2 * a + b,
-        "the second slope alone was halved: parentheses": lambda u, x, t, h, a, g, b: x + h * (a + b / 2),
-        "the slopes were averaged, but not multiplied by h": lambda u, x, t, h, a, g, b: x + (a + b) / 2,
+        "h/2 multiplies the first velocity only: parentheses": lambda u, x, t, h, a, g, b: x + h / 2 * a + b,
+        "the second velocity alone was halved: parentheses": lambda u, x, t, h, a, g, b: x + h * (a + b / 2),
+        "the velocities were averaged, but not multiplied by h": lambda u, x, t, h, a, g, b: x + (a + b) / 2,
         "only the increment is returned, without the state x itself": lambda u, x, t, h, a, g, b: h / 2 * (a + b),
         "x and t are exchanged: the velocity is u(x, t)": lambda u, x, t, h, *_: u(t, x),
     },
@@ -337,17 +337,19 @@ def convergence_order(order, hs, constant, scatter, dtype):
 
 
 def brownian(answer, case):
-    """Paths from 0 with independent normal increments of variance σ²Δt, new ones at each call."""
+    """Trajectories from 0 with independent normal increments of variance σ²Δt, new ones at each call."""
     n, ts, sigma = case.args
     paths = answer(*case.args)
     if isinstance(paths, Tensor) and paths.shape == (n, len(ts)):
-        fail(f"the paths should have shape (len(ts), n) = {(len(ts), n)}, found {(n, len(ts))}: time comes first")
+        fail(
+            f"the trajectories should have shape (len(ts), n) = {(len(ts), n)}, found {(n, len(ts))}: time comes first"
+        )
     if isinstance(paths, Tensor) and paths.shape == (len(ts) - 1, n):
-        fail(f"there should be {len(ts)} states of each path, found {len(ts) - 1}: the 0 at ts[0] is one of them")
-    judges.drawn(paths, (len(ts), n), "the tensor of paths")
+        fail(f"there should be {len(ts)} states of each trajectory, found {len(ts) - 1}: the 0 at ts[0] is one of them")
+    judges.drawn(paths, (len(ts), n), "the tensor of trajectories")
     paths, dt = paths.detach().double(), ts.diff().double()
-    require(not paths[0].any(), "each path should be 0 at ts[0], the first of the times, whatever that is")
-    require(bool((paths.std(1)[1:] > 1e-6).all()), "all paths are the same; each needs noise of its own")
+    require(not paths[0].any(), "each trajectory should be 0 at ts[0], the first of the times, whatever that is")
+    require(bool((paths.std(1)[1:] > 1e-6).all()), "all trajectories are the same; each needs noise of its own")
     scale, each = sigma * dt.sqrt(), judges.ERRORS / math.sqrt(n)
     increments = paths.diff(dim=0)
     yield Look("the mean of the increments", increments.mean(1), 0 * scale, error=each * scale)
@@ -358,7 +360,7 @@ def brownian(answer, case):
     between = (normals @ normals.T / n).fill_diagonal_(0)
     yield Look("the correlation of increments over two intervals", between, torch.zeros_like(between), error=each)
     neighbours, error = float((normals[:, 1:] * normals[:, :-1]).mean()), each / math.sqrt(len(dt))
-    yield Look("the correlation between neighbouring paths", neighbours, 0.0, error=error)
+    yield Look("the correlation between neighbouring trajectories", neighbours, 0.0, error=error)
     yield from judges.fresh(answer, case)
 
 
@@ -404,15 +406,15 @@ def root(dt, ts, sigma):
         "all steps have the size of the first": paths_of(lambda dt, ts, s: s * dt[0].sqrt()),
         "the steps were taken as if the times were evenly spaced": paths_of(lambda dt, ts, s: s * dt.mean().sqrt()),
         "the times were taken for the steps, their differences": paths_of(lambda dt, ts, s: s * ts[1:].sqrt()),
-        "the increments were not summed: a path is their running total": paths_of(root, summed=False),
+        "the increments were not summed: a trajectory is their running total": paths_of(root, summed=False),
         "each time has its own √t ε; sum increments": paths_of(lambda dt, ts, s: s * dt.cumsum(0).sqrt(), summed=False),
         "the noise comes from torch.rand, evenly between 0 and 1; use torch.randn": paths_of(root, torch.rand),
         "the noise is uniform, not normal": paths_of(root, lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5),
-        "each path has one number for all intervals": paths_of(root, lambda k, n: torch.randn(1, n).expand(k, n)),
+        "each trajectory has one number for all intervals": paths_of(root, lambda k, n: torch.randn(1, n).expand(k, n)),
     },
 )
 def brownian_paths(n, ts, sigma, dtype):
-    return Case(f"the paths at {len(ts)} times", (n, torch.tensor(ts, dtype=dtype), sigma))
+    return Case(f"the trajectories at {len(ts)} times", (n, torch.tensor(ts, dtype=dtype), sigma))
 
 
 # --- the Ornstein–Uhlenbeck process -----------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ WRONG = {
         ),
         "twins": (
             paths_with(lambda k, n: torch.randn(k, n // 2).repeat_interleave(2, dim=1)),
-            "neighbouring paths",
+            "neighbouring trajectories",
         ),
         "a generator of its own": (paths_with(own_noise), "is a seed set inside"),
         "summed over the paths": (paths_with(axis=1), "of the increments is not right"),
