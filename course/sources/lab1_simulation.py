@@ -449,8 +449,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# With 4 evaluations the ranking is reversed; with 16 or more the higher order is better. How to draw in one or two
-# evaluations is the subject of lab 8.
+# With 4 evaluations the ranking is reversed; with 16 or more the higher order is better. Lab 8 is about networks that
+# need one or two evaluations only.
 #
 # ## 2 · Noise
 #
@@ -548,9 +548,9 @@ def ou_drift(x, t, theta):
 # <a id="eq-ou"></a>
 # $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
 #
-# **One small step from several places.** Dots: how far the drift moves a state during a step. Bars: the spread
-# $\pm\sigma\sqrt h$ of the noise, which is the same everywhere. Far from 0 the pull is the stronger of the two, near 0
-# the noise.
+# **One small step from several places.** Dots show how far the drift moves a state during a step, bars the spread
+# $\pm\sigma\sqrt h$ of the noise, which is the same everywhere. Far from 0 the pull towards 0 is larger than the noise,
+# near 0 it is smaller.
 
 # %% figure="one step: pull and noise"
 x, h = torch.linspace(-6, 6, 13)[:, None], 0.1
@@ -940,7 +940,7 @@ lab1.progress()
 #
 # ### Question {exercise:ou_parameters} · What $\theta$ and $\sigma$ do ({points:ou_parameters} points)
 #
-# Look at the figure of exercise {exercise:euler_maruyama_step} and at the slider. What does $\theta$ do to the
+# Look at the figure of exercise {exercise:euler_maruyama_step} and at the sliders. What does $\theta$ do to the
 # trajectories of an Ornstein–Uhlenbeck process, and what does $\sigma$ do? Which combination of the two determines the
 # distribution for late times, and how can two processes with the same distribution for late times still look different?
 
