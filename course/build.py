@@ -236,7 +236,8 @@ def _written(cell: Cell, lab: str) -> str:
     if cell.kind == "check":
         return CHECK.format(lab=lab, name=cell.name)
     if cell.kind == "figure":
-        words = "" if "plots.describe(" in cell.source else f"\nplots.describe({cell.name!r})"
+        described = re.search(r"plots\.(describe|animate\w*)\(", cell.source)  # an animation has words of its own
+        words = "" if described else f"\nplots.describe({cell.name!r})"
         return f"# Figure: {cell.name}\n{cell.source}{words}"
     return cell.source
 

@@ -73,9 +73,10 @@ RIGHT = {
         "    return torch.stack(rows)",
     ],
     "ou_drift": ["ou_drift = lambda x, t, theta: x.neg() * theta"],
-    "ou_diffusion": ["ou_diffusion = lambda x, t, sigma: torch.full_like(x, sigma)"],
-    "strong_error": ["strong_error = lambda x, y: torch.dist(x, y, 1) / len(x)"],
-    "weak_error": ["weak_error = lambda x, y: abs(float(x.mean()) - float(y.mean()))"],
+    "strong_and_weak_error": [
+        "def strong_and_weak_error(x, y):\n"
+        "    return torch.dist(x, y, 1) / len(x), abs(float(x.mean()) - float(y.mean()))",
+    ],
     "langevin_drift": [
         "class langevin_drift:\n    def __init__(self, score, sigma): self.score, self.half = score, sigma**2 / 2\n"
         "    def __call__(self, x, t): return self.half * self.score(x)",
@@ -93,8 +94,8 @@ WRONG = {
     "    return torch.cat([torch.zeros(1, n), steps.cumsum(0)])",
     "ou_drift": "def ou_drift(x, t, theta):\n    x *= -theta\n    return x",
     "ou_moments": "def ou_moments(x0, t, theta, sigma):\n    return x0",
-    "strong_error": "def strong_error(x, y)\n    return (x - y).abs().mean()",
-    "weak_error": "print('I gave up')",
+    "geometric_brownian_motion": "print('I gave up')",
+    "strong_and_weak_error": "def strong_and_weak_error(x, y)\n    return (x - y).abs().mean()",
     "langevin_drift": "def langevin_drift(score, sigma):\n    return lambda x, t: sigma**2 * score(x)",
 }
 
@@ -386,7 +387,7 @@ def langevin_drift(score, sigma):
 }
 BORROWING = {
     "euler_step": "keep = simulators.Euler().step\neuler_step = keep",
-    "strong_error": "strong_error = lambda *a: getattr(metrics, 'strong' + '_error')(*a)",
+    "strong_and_weak_error": "strong_and_weak_error = lambda *a: (getattr(metrics, 'strong' + '_error')(*a), 0.0)",
     "ou_moments": "def ou_moments(x0, t, theta, sigma):\n"
     "    mean, variance = processes.ornstein_uhlenbeck(theta, sigma).moments(x0, t)\n"
     "    return mean, variance.flatten()[0]",

@@ -91,7 +91,7 @@ def a_class(size=40, seed=0):
     records = []
     for number in range(size):
         strength = draw.random()
-        missed = [name for name in POINTS if name != "weak_error" and draw.random() > strength]
+        missed = [name for name in POINTS if name != "strong_and_weak_error" and draw.random() > strength]
         wrong = {name: draw.choice(rejected()[name]) for name in missed}
         records.append(record(f"student{number:03}", wrong, written=draw.choice([None, 0.0, 1.5, 3.0])))
     return records + [unsolved("blank"), ungraded("gone"), ungraded("lost")]

@@ -343,6 +343,12 @@ def test_a_figure_is_folded_under_its_words_and_described(tmp_path):
         assert bare.source == "# Figure: two lines that 'cross'\ndraw()\nplots.describe(\"two lines that 'cross'\")"
 
 
+def test_an_animation_in_a_figure_has_words_of_its_own(tmp_path):
+    figure = '# %% figure="it moves"\nplots.animate_samples(ts, states, "Points move.")\n'
+    last = build.read(toy(tmp_path, TOY + figure)).cells[-1]
+    assert last.source == '# Figure: it moves\nplots.animate_samples(ts, states, "Points move.")'
+
+
 def test_what_students_receive_and_what_they_may_read_later(tmp_path):
     full = build.read(toy(tmp_path))
     title = '# Half an hour\n<a id="eq-path"></a>\n### Exercise 1 · On the way (2.5 points)'

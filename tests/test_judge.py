@@ -78,9 +78,9 @@ def test_what_is_not_solved_is_named_and_the_rest_is_not_blamed(sandbox):
         "euler_step": "def euler_step(u, x, t, h):\n    raise NotImplementedError",
         "heun_step": "def heun_step(u, x, t, h):\n    return euler_step(u, x, t, h)",
         "ou_drift": "import os\n\n\ndef ou_drift(x, t, theta):\n    os._exit(1)",
-        "ou_diffusion": "pass",
-        "strong_error": "strong_error = 3.0",
-        "weak_error": "def weak_error(x, y):\n    return 1 / 0",
+        "linear_flow": "pass",
+        "geometric_brownian_motion": "geometric_brownian_motion = 3.0",
+        "strong_and_weak_error": "def strong_and_weak_error(x, y):\n    return 1 / 0",
     }
     (source,) = build.sources([LAB])
     _, found, _ = judge(sandbox, build.read(source), "lab1", submissions.with_answers(LAB, answers))
@@ -90,9 +90,9 @@ def test_what_is_not_solved_is_named_and_the_rest_is_not_blamed(sandbox):
         ("euler_step", "visible", "not solved yet; write your solution"),
         ("heun_step", "visible", "it calls euler_step, which is not solved yet"),
         ("ou_drift", "process", "the other process has ended"),
-        ("ou_diffusion", "missing", "not defined"),
-        ("strong_error", "visible", "should be a function, found the number 3.0"),
-        ("weak_error", "visible", "raised ZeroDivisionError: division by zero\n  in line 2: return 1 / 0"),
+        ("linear_flow", "missing", "not defined"),
+        ("geometric_brownian_motion", "visible", "should be a function, found the number 3.0"),
+        ("strong_and_weak_error", "visible", "raised ZeroDivisionError: division by zero\n  in line 2: return 1 / 0"),
     ):
         assert reasons[name][0] == by and words in reasons[name][1], reasons[name]
 

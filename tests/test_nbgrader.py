@@ -45,9 +45,9 @@ MISTAKES = {
 # Wrong answers that try to get at the check instead.
 TRICKS = {
     "linear_flow": "lab1.linear_flow = print\ndef linear_flow(x0, t, theta):\n    return x0",
-    "weak_error": (
-        "import types\nlab1 = types.SimpleNamespace(weak_error=print, langevin_drift=print)\n"
-        "def weak_error(x, y):\n    return 0.0"
+    "strong_and_weak_error": (
+        "import types\nlab1 = types.SimpleNamespace(strong_and_weak_error=print, langevin_drift=print)\n"
+        "def strong_and_weak_error(x, y):\n    return 0.0, 0.0"
     ),
 }
 
@@ -79,9 +79,9 @@ def _meddle(nb, source):
     check["convergence_order"].source = source
     copied = nbformat.from_dict({**check["brownian_paths"], "id": "copied", "source": source})
     nb.cells.insert(nb.cells.index(check["brownian_paths"]) + 1, copied)
-    check["ou_diffusion"].cell_type = "markdown"
+    check["geometric_brownian_motion"].cell_type = "markdown"
     for key in ("outputs", "execution_count"):
-        del check["ou_diffusion"][key]
+        del check["geometric_brownian_motion"][key]
     return nb
 
 

@@ -48,7 +48,12 @@ def test_a_value_where_a_function_is_asked():
 @pytest.mark.parametrize(
     ("exercise", "answer", "named", "not_named"),
     [
-        (lab1.strong_error, lambda x, y: (x - y).abs().median(), "median", "weak error"),
+        (
+            lab1.strong_and_weak_error,
+            lambda x, y: ((x - y).abs().median(), (x - y).mean().abs()),
+            "median",
+            "exchanged",
+        ),
         (lab6.fidelity, lambda logits, y: (logits.softmax(0).argmax(1) == y).float().mean(), "", "share of errors"),
         (lab4.forward_marginal, lambda s, *rest: None, "", "not integrated"),
     ],

@@ -115,13 +115,13 @@ def test_another_use_of_the_library_is_free():
 
 
 def test_one_may_try_the_library_and_then_write_it():
-    def strong_error(x, y):
+    def strong_and_weak_error(x, y):
         try:
-            return metrics.strong_error(x, y)
+            return metrics.strong_error(x, y), metrics.weak_error(x, y)
         except Exception:
-            return (x - y).abs().mean()
+            return (x - y).abs().mean(), (x - y).mean().abs()
 
-    assert verdict("lab1", "strong_error", strong_error) == ""
+    assert verdict("lab1", "strong_and_weak_error", strong_and_weak_error) == ""
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def test_the_librarys_answer_on_the_card_is_withheld(way):
         exercise.answer = None  # else it is that which `answer_or` gives
         found = exercise.examine(WAYS[way](exercise))
         assert found.reason == "it calls the library's answer, which is what this exercise asks you to write", exercise
-    lab1.strong_error(lambda x, y: (x - y).abs().mean())  # which leaves nothing behind
-    assert float(lab1.strong_error.library(torch.ones(2), torch.zeros(2))) == 1
+    lab1.ou_drift(lambda x, t, theta: -theta * x)  # which leaves nothing behind
+    assert float(lab1.ou_drift.library(torch.ones(1), 0.0, 1.0)) == -1
 
 
 def case_like(x, z, t, schedule):

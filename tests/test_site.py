@@ -314,7 +314,7 @@ def test_an_exercise_leads_to_its_equation_in_jupyterlab_too(browser, tmp_path):
     with jupyterlab(tmp_path, tmp_path / "home") as address:
         notebook = Notebook(browser, address, tmp_path, "lab1.ipynb")
         height = "document.querySelector('[data-jupyter-id=eq-flow]').getBoundingClientRect().top"
-        link = notebook.cell("Write `simulate(").get_by_role("link", name="notes, eq. 1")
+        link = notebook.cell("Write `simulate(").get_by_role("link", name="the flow")
         link.scroll_into_view_if_needed()
         assert notebook.page.evaluate(height) < 0
         link.click()

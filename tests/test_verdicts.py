@@ -51,7 +51,7 @@ def test_a_verdict_names_the_slip_shows_numbers_and_points_to_the_notes_and_to_a
     shown = verdict(wrong)
     assert "; it looks as if the drift pushes away from 0: the sign is missing\n" in shown
     assert re.search(r"\n  expected -?\d.*\n  found    -?\d.* at \[\d, \d\] of shape \(5, 2\)", shown)
-    assert shown.splitlines()[-1] == '  Reread: notes, eq. 8. A hint: lab1.hint("ou_drift")'
+    assert shown.splitlines()[-1] == '  Reread: the SDE and the lines below it. A hint: lab1.hint("ou_drift")'
 
 
 def test_the_card_shows_all_that_the_text_says_and_leads_to_the_equation():
@@ -59,10 +59,10 @@ def test_the_card_shows_all_that_the_text_says_and_leads_to_the_equation():
         lab1.ou_drift(wrong)
     shown = failure.value.verdict._repr_mimebundle_()
     card = shown["text/html"]
-    assert card.startswith('<div role="alert"') and '<a href="#eq-ou">notes, eq. 8</a>' in card
+    assert card.startswith('<div role="alert"') and '<a href="#eq-sde">the SDE and the lines below it</a>' in card
     words = re.sub(r"\s", "", re.sub("<.*?>", "", card))
     assert words == re.sub(r"\s", "", shown["text/plain"].replace('"', "&quot;"))
-    assert '<a id="eq-ou"></a>' in "".join(cell.source for cell in submissions.blank("lab1_simulation").cells)
+    assert '<a id="eq-sde"></a>' in "".join(cell.source for cell in submissions.blank("lab1_simulation").cells)
     assert Verdict(**shown[MIME]) == failure.value.verdict
 
 
@@ -197,14 +197,14 @@ def test_a_hint_to_nothing_lists_what_there_is(capsys):
 
 def test_progress_is_of_one_lab_and_tells_what_was_tried(capsys):
     lab1.ou_drift(right)
-    for answer, exercise in ((unsolved, lab1.heun_step), (wrong, lab1.ou_diffusion), (wrong, lab2.divergence)):
+    for answer, exercise in ((unsolved, lab1.heun_step), (wrong, lab1.linear_flow), (wrong, lab2.divergence)):
         verdict(answer, exercise)
     capsys.readouterr()
     lab1.progress()
     *lines, total = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == list(lab1.exercises)
     states = {line.split()[1]: (line[0], " ".join(line.split()[2:])) for line in lines}
-    assert states["ou_drift"] == ("✓", "passed") and states["ou_diffusion"] == ("✗", "not right yet")
+    assert states["ou_drift"] == ("✓", "passed") and states["linear_flow"] == ("✗", "not right yet")
     assert states["heun_step"] == ("·", "not solved yet") and states["euler_step"] == ("·", "not checked yet")
     assert total == f"1 of {len(lines)} exercises pass"  # how many points, only the notebook knows
 
@@ -338,7 +338,7 @@ def test_in_a_notebook(monkeypatch):
     for output in used[0], other[0]:
         assert output.ename == "NameError" and "Traceback" in "".join(output.traceback)
     card, error = failed
-    assert card.data["text/html"].startswith('<div role="alert"') and 'href="#eq-ou"' in card.data["text/html"]
+    assert card.data["text/html"].startswith('<div role="alert"') and 'href="#eq-sde"' in card.data["text/html"]
     (line,) = error.traceback
     assert error.ename == "CheckFailed" and re.fullmatch("\x1b\\[1m✗ ou_drift: .*\x1b\\[0m", line)
     assert "expected" in card.data["text/plain"] and "expected" not in line

@@ -39,7 +39,6 @@ ou_drift = [
     ((5, 2, 2, 3), times(5), 0.25, F32),
     ((1, 2), 2.3, 1.7, F32),
 ]
-ou_diffusion = [*ou_drift, ((2, 3), 0.6, 0.0, F32)]
 
 ou_moments = [
     ((4, 3), 0.3, 0.25, 2.2, F64),
@@ -61,7 +60,7 @@ geometric_brownian_motion = [
     (5, 0.6, 0.3, 0.0, F32),
 ]
 
-strong_error = weak_error = [(11, 0.7, F64), (90, -1.3, F32), (1, -0.4, F64)]
+strong_and_weak_error = [(11, 0.7, F64), (90, -1.3, F32), (1, -0.4, F64)]
 
 langevin_drift = [
     (GaussianMixture([[1.0, 0.0], [-1.0, 2.0]], [0.5, 1.5]), 5, [0.3, torch.tensor(1.2, dtype=F64)], 0.5, F64),

@@ -1,55 +1,120 @@
-# %% [markdown]
+# %% [markdown] writes="Euler, Heun and Euler–Maruyama steps, orders of error, Brownian motion, Langevin dynamics" needs="derivatives, the normal distribution, tensors in PyTorch"
 # # Lab 1 · Simulating ODEs and SDEs
 #
-# A generative model of this course draws a random point and then *moves* it until it looks like data. The rule that
-# moves it is a differential equation: an ordinary one (a **flow model**) or a stochastic one (a **diffusion model**).
-# Before we learn such rules, we learn to follow them. By the end of this lab you will have written the simulators that
-# every later lab uses, and measured how accurate they are.
+# A **[generative model](../words.md#generative-model)** is a program that makes new examples like those it was trained
+# on. The models of this course draw random points, the **noise**, and *move* them until they look like data. They are
+# moved by a **[vector field](../words.md#vector-field)**, which gives a velocity for every place and every time.
 #
-# **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
-# your code, run the cell, then run the check below it. A check says at once whether you are right, and if not, what it
-# expected and which idea to look at again. A figure follows each exercise. It uses your function once its check has
-# passed, and fmlab's until then, so you can always read on. Stuck? `lab1.hint("euler_step")` gives up to three hints,
-# one at a time.
-#
-# **Notation.** $x$ holds a batch of states, one per row: shape $(n, d)$, or `(n, *shape)` where a state is a number or
-# an image. $u_t(x)$ is a vector field, in code `u(x, t)`. $h$ is a step size. *Notes* means
-# [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/), *summary* a student's
-# summary of the same course. The lab is worth {points:all} points, {points:code} of them for code.
+# This lab begins with its end. The data below are points around eight centres on a circle. The same noise is moved
+# twice: by a field that is known to carry it to these data, and by a neural network that has not been trained.
 
 # %%
 import math
 
 import torch
 
-from fmlab import distributions, metrics, plots, processes, simulators, threads, widgets
+from fmlab import distributions, metrics, models, paths, plots, processes, simulators, threads, widgets
 from fmlab.checks import lab1
 
 plots.use_style()
-threads.use_idle_cores()  # a second thread while a core stands idle
+threads.use_idle_cores()  # a second thread where a core is free
 _ = torch.manual_seed(0)
+
+# %% [markdown]
+# **Predict.** What share of the points that the network moves ends near one of the eight centres, at a distance below
+# 0.5? Replace the dots by a number. Guesses are not graded.
+
+# %%
+share_near_a_centre = ...  # your guess, a number from 0 to 1
+
+# %%
+angles = torch.arange(8) * math.pi / 4
+centres = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
+data = distributions.GaussianMixture(centres, 0.02)
+known_field = paths.GaussianPath().marginal(data).vector_field  # lab 2 says where it comes from
+network = models.MLP(2).requires_grad_(False)
+ts, noise = torch.linspace(0, 1, 31), torch.randn(300, 2)
+
+
+def near(x):
+    """The share of the points x that are near one of the centres."""
+    return float((torch.cdist(x, centres).min(dim=1).values < 0.5).float().mean())
+
+
+def untrained_field(x, t):
+    return 10 * network(x, t)  # enlarged, or the points would hardly move
+
+
+moved = {
+    name: simulators.simulate(processes.ODE(u), noise, ts, record=True)
+    for name, u in (("known field", known_field), ("untrained network", untrained_field))
+}
+
+# %% figure="noise, moved by a known field and by an untrained network"
+def draw(ax, k):
+    ax.plot(*centres.T, "k+", ms=12, label="centres of the data")
+    styles = (("untrained network", plots.SKY, "^"), ("known field", plots.RED, "o"))
+    for name, color, marker in styles:
+        plots.plot_samples(moved[name][k], ax, color=color, marker=marker, ms=3, alpha=0.8, label=name)
+    ax.set(xlim=(-5, 5), ylim=(-5, 5), title=f"$t$ = {float(ts[k]):.2f}")
+    ax.legend(loc="upper right", fontsize=9)
+
+
+share = near(moved["untrained network"][-1])
+lab1.compare("the share near a centre, untrained network", share_near_a_centre, share, digits=2)
+print(f"the noise itself: {near(noise):.2f}; the known field: {near(moved['known field'][-1]):.2f}")
+plots.animate(
+    draw,
+    len(ts),
+    "One cloud of noise, drawn twice. The dots that follow the known field gather around the eight "
+    "centres; the triangles that follow the untrained network spread and end nowhere useful.",
+)
+
+# %% [markdown]
+# Both clouds follow a field, but the network moves the points nowhere useful. To follow a field well is what you learn
+# now; the right field is the subject of labs 2 and 3. Each evaluation of the field will be one run of a large network,
+# so a method that needs fewer evaluations saves time and money.
+#
+# **How to work.** Each exercise asks for one function of a few lines. Replace `raise NotImplementedError` by your code,
+# run the cell, then the check below it. If the function is not right, the check says which mistake it looks like. A
+# figure follows. It uses your function once its check has passed, and fmlab's until then, so you are never blocked.
+# `lab1.hint("euler_step")` gives up to three hints. What is marked *further* can be left out; nothing later needs it.
+#
+# | letter | meaning | section |
+# |---|---|---|
+# | $x$, $X_t$ | a state, and the state at time $t$; in code a batch of them, one per row, $(n, d)$ or `(n, *shape)` | all |
+# | $t$, $h$ | time, size of a time step | all |
+# | $u_t(x)$ | a vector field, in code `u(x, t)` | 1 to 4 |
+# | $\theta$ | rate of decay | 1, 3, 4 |
+# | $C$, $q$ | constant and order of an error $C h^q$ | 1 |
+# | $W_t$, $\varepsilon$ | Brownian motion, standard normal noise | 2 to 6 |
+# | $\sigma$ | strength of the noise | 2 to 6 |
+# | $v_t$ | variance of $X_t$ | 3 |
+# | $\mu$; $X$, $Y$ | growth rate; simulated and exact end states | 5 |
+# | $p$ | a density to sample from | 6 |
+#
+# *Notes* are the [lecture notes](https://diffusion.csail.mit.edu/); the equations you need stand on this page. The lab
+# is worth {points:all} points, {points:code} of them for code.
 
 # %% [markdown]
 # ## 1 · Flows
 #
-# A vector field $u_t(x)$ says how fast, and in which direction, a point at $x$ moves at time $t$. Following it means
-# solving
+# To follow a vector field is to solve an ordinary differential equation (ODE):
 #
 # <a id="eq-flow"></a>
 # $$\frac{d}{dt} X_t = u_t(X_t), \qquad X_0 = x_0. \tag{notes, eq. 1}$$
 #
-# A computer follows it in small steps. If the field hardly changes during a step of size $h$, the displacement is
-# about $h$ times the velocity at the start. That is **Euler's method**.
+# A computer solves it in small steps. If the field hardly changes during a step of size $h$, the displacement is about
+# $h$ times the velocity at the start. That is **Euler's method**.
 #
 # ### Exercise {exercise:euler_step} · One Euler step ({points:euler_step} points)
 #
-# Write `euler_step(u, x, t, h)`: the state at time $t + h$, from the state `x` at time $t$, one step along
-# [notes, eq. 1](#eq-flow). A field `u(x, t)` takes `t` as a number, as a 0-dimensional tensor or as one of shape
-# `(n,)`, a time for each row; so do networks.
+# Write `euler_step(u, x, t, h)`: the state at time $t + h$, one Euler step along [the flow](#eq-flow) from the state `x`
+# at time $t$. A field `u(x, t)` takes `t` as a number, as a 0-dimensional tensor or as one of shape `(n,)`, a time for
+# each row; so do networks.
 #
 # <details><summary>Hint</summary>
-# Velocity is distance per time. Ask the field for the velocity at the place and time where you are <em>now</em>, and do
-# not change <code>x</code> itself.
+# Evaluate the field at the place and time where the state is <em>now</em>, and do not change <code>x</code> itself.
 # </details>
 
 # %% exercise="euler_step"
@@ -67,56 +132,63 @@ def euler_step(u, x, t, h):
 # %% check="euler_step" points=2
 
 # %% [markdown]
-# **What a step does.** The field below turns everything around the origin, so exact solutions are circles. Euler's
-# steps leave along the tangent: each one lands a little too far out, and the errors add up.
+# **What a step does.** The field below turns everything around the origin: exact
+# [trajectories](../words.md#trajectory) are circles, and Euler's steps go along the tangent.
+#
+# **Predict.** A point starts at radius 1 and makes one turn in 24 Euler steps. At what radius does it end?
+
+# %%
+radius_after_one_turn = ...  # your guess, a number
 
 # %%
 def rotation(x, t):
     return torch.stack([-x[:, 1], x[:, 0]], dim=1)
 
 
-def follow(step, h, n):
-    """The first n steps from the point (1, 0), one after the other."""
-    x = torch.tensor([[1.0, 0.0]])
-    path = [x]
-    for k in range(n):
-        x = step(rotation, x, k * h, h)
-        path.append(x)
-    return torch.cat(path)
+def one_turn(step, steps):
+    """The states of one turn around the circle from the point (1, 0), (steps + 1, 2)."""
+    h, states = 2 * math.pi / steps, [torch.tensor([[1.0, 0.0]])]
+    for k in range(steps):
+        states.append(step(rotation, states[-1], k * h, h))
+    return torch.cat(states)
 
 
-def go_round(step, name):
-    """One turn around the circle, in 24 steps and in 96."""
-    _, axes = plots.figure(columns=2)
+# %% figure="Euler's steps around a circle"
+def show_turns(step, name):
+    """One turn in 24 steps and in 96."""
+    _, axes = plots.figure(columns=2, width=4.2, height=3.4)
     angle = torch.linspace(0, 2 * math.pi, 200)
-    for ax, n in zip(axes, (24, 96), strict=True):
+    for ax, steps in zip(axes, (24, 96), strict=True):
         plots.plot_vector_field(rotation, 0.0, ax, extent=2.5, n=11)
-        path = follow(step, 2 * math.pi / n, n)
-        ax.plot(path[:, 0], path[:, 1], color=plots.RED, ls="--", marker="o", ms=3, label=name)
+        states = one_turn(step, steps)
+        ax.plot(*states.T, color=plots.RED, ls="--", marker="o", ms=3, label=f"{name}'s states")
         ax.plot(angle.cos(), angle.sin(), color=plots.BLACK, ls="-", lw=1, label="exact", zorder=3)
-        ax.set_title(f"{n} steps per turn")
-        ax.legend(loc="upper right", frameon=True)
+        ax.set_title(f"{steps} steps per turn")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-go_round(lab1.answer_or("euler_step"), "Euler")
+euler = lab1.answer_or("euler_step")
+show_turns(euler, "Euler")
+lab1.compare("the radius after one turn in 24 steps", radius_after_one_turn, float(one_turn(euler, 24)[-1].norm()))
 plots.describe(
-    "Arrows turn around the origin. Euler's points leave the exact circle and spiral outwards: "
+    "Arrows turn around the origin. Euler's states leave the exact circle and spiral outwards: "
     "with 24 steps to more than twice the radius in one turn, with 96 steps only a little."
 )
 
 # %% [markdown]
+# Each step ends a little too far out, and the errors add up.
+#
 # <a id="about-heun-step"></a>
 # ### Exercise {exercise:heun_step} · One Heun step ({points:heun_step} points)
 #
-# Euler trusts the velocity at the start of the step. **Heun's method** first takes Euler's step as a *guess* $X'$,
-# looks up the velocity there, at the new time, and then moves from $x$ with the average of the two velocities. It asks
-# the field twice per step. Soon we will measure what that buys.
+# **Heun's method** takes Euler's step only as a *guess* $X'$, evaluates the field there, at the new time, and then moves
+# from $x$ with the average of the two velocities. A step costs two evaluations of the field; soon you measure whether
+# the second is worth it.
 #
-# Write `heun_step(u, x, t, h)`, another step along [notes, eq. 1](#eq-flow).
+# Write `heun_step(u, x, t, h)`, a Heun step along [the flow](#eq-flow).
 #
 # <details><summary>Hint</summary>
-# Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step from <code>x</code>
-# with their average.
+# Three lines: the velocity now; the velocity at the guess, at time <code>t + h</code>; the step.
 # </details>
 
 # %% exercise="heun_step"
@@ -136,23 +208,18 @@ def heun_step(u, x, t, h):
 # %% check="heun_step" points=3
 
 # %% [markdown]
-# **The same turn.** With the same numbers of steps, the points now stay on the circle.
+# **The same turn.** With the same numbers of steps, the states now stay on the circle.
 
-# %%
-go_round(lab1.answer_or("heun_step"), "Heun")
-plots.describe(
-    "The same field and circle. Heun's points lie on the circle, with 24 steps as with 96."
-)
+# %% figure="Heun's steps around a circle"
+show_turns(lab1.answer_or("heun_step"), "Heun")
+plots.describe("The same field and circle. Heun's states lie on the circle, with 24 steps as with 96.")
 
 # %% [markdown]
 # <a id="about-simulate"></a>
 # ### Exercise {exercise:simulate} · The whole trajectory ({points:simulate} points)
 #
-# A step function knows one step. `simulate` repeats it along a grid of times `ts` and keeps every state. The times
-# need not be evenly spaced.
-#
-# Write `simulate(step, x0, ts)`, the solution of [notes, eq. 1](#eq-flow) at all times, where `step(x, t, h)` advances
-# the state from `t` to `t + h`.
+# Write `simulate(step, x0, ts)`, the solution of [the flow](#eq-flow) at all times `ts`, which need not be evenly
+# spaced. Here `step(x, t, h)` advances the state from `t` to `t + h`.
 #
 # <details><summary>Hint</summary>
 # Between <code>ts[k]</code> and <code>ts[k + 1]</code> the step size is their difference. Collect the states in a list
@@ -177,9 +244,9 @@ def simulate(step, x0, ts):
 # %% check="simulate" points=3
 
 # %% [markdown]
-# **A flow warps space.** The map $\psi_t$ that sends every starting point $x_0$ to its position $X_t$ is called the
-# **flow**. Here a field that swirls, and changes with time, carries a square grid along. Lines bend but never cross:
-# solutions of an ODE cannot meet, so the flow can be undone. Running the field backwards does exactly that.
+# **A flow warps space.** The map from every starting point $x_0$ to its state $X_t$ is the
+# **[flow](../words.md#flow)** of the field. Here a field moves a square grid. Lines bend but never cross, because two
+# trajectories of a smooth field never meet. So the flow can be undone: follow the field backwards in time.
 
 # %%
 def swirl(x, t):
@@ -189,17 +256,22 @@ def swirl(x, t):
     return 1.6 * torch.exp(-x.square().sum(1, keepdim=True) / 2) * turn + 0.5 * t * drift
 
 
-heun = simulators.Heun().step
-trajectory = lab1.answer_or("simulate")
+trajectory, heun = lab1.answer_or("simulate"), lab1.answer_or("heun_step")
 
 
 def flow(x0, t):
     """The state at time t of every starting point."""
     ts = torch.linspace(0, t, 41)
-    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, s + h), x0, ts)[-1]
+    return x0 if t == 0 else trajectory(lambda x, s, h: heun(swirl, x, s, h), x0, ts)[-1]
 
 
-fig, axes = plots.figure(columns=3)
+x0 = torch.randn(500, 2)
+there, ts = flow(x0, 1.0), torch.linspace(0, 1, 41)
+back = trajectory(lambda x, s, h: heun(swirl, x, 1 - s, -h), there, ts)[-1]
+print("there and back, all points moved by less than 0.0001:", bool(((back - x0).norm(dim=1) < 1e-4).all()))
+
+# %% figure="a grid, moved by a flow"
+_, axes = plots.figure(columns=3)
 for ax, t in zip(axes, (0.0, 0.5, 1.0), strict=True):
     plots.plot_vector_field(swirl, t, ax, extent=2.5, n=13)
     plots.plot_warped_grid(lambda x0, t=t: flow(x0, t), ax)
@@ -209,25 +281,17 @@ plots.describe(
     "bend, and no two of one family ever cross."
 )
 
-# %%
-x0 = torch.randn(500, 2)
-there = simulators.simulate(processes.ODE(swirl), x0, torch.linspace(0, 1, 41), simulators.RK4())
-back = simulators.simulate(processes.ODE(swirl), there, torch.linspace(1, 0, 41), simulators.RK4())
-distance = (back - x0).norm(dim=1).max()
-print(f"largest distance from the start after going there and back: {distance:.1e}")
-
 # %% [markdown]
 # ### Exercise {exercise:linear_flow} · A flow in closed form ({points:linear_flow} points)
 #
-# To judge a simulator we need a flow that we know exactly. For a linear field there is one:
+# The exact flow of a network is unknown. So the error of a method is measured where the flow is known, as for a linear
+# field:
 #
 # <a id="eq-linear"></a>
 # $$u_t(x) = -\theta x. \tag{notes, example 4}$$
 #
-# A state decays at a rate proportional to itself. Guess the function whose derivative is $-\theta$ times itself, and
-# check that it starts at $x_0$.
-#
-# Write `linear_flow(x0, t, theta)`, the flow of [notes, example 4](#eq-linear).
+# Write `linear_flow(x0, t, theta)`, the flow of [the linear field](#eq-linear): which function is $-\theta$ times itself
+# when differentiated, and starts at $x_0$?
 #
 # <details><summary>Hint</summary>
 # <code>math.exp</code> is for numbers, <code>torch.exp</code> for tensors. <code>t</code> may be either;
@@ -249,25 +313,24 @@ def linear_flow(x0, t, theta):
 # %% check="linear_flow" points=1
 
 # %% [markdown]
-# **Forgetting.** Whatever the start, the state decays to 0; the larger $\theta$, the faster.
+# **Decay.** From every start the state decays to 0; the larger $\theta$, the faster.
 
-# %%
+# %% figure="nine states decay at three rates"
 exact_flow = lab1.answer_or("linear_flow")
 ts, starts = torch.linspace(0, 2, 101), torch.linspace(-2, 2, 9)[:, None]
-fig, axes = plots.figure(columns=3)
+_, axes = plots.figure(columns=3)
 for ax, theta in zip(axes, (0.25, 1.0, 4.0), strict=True):
     states = torch.stack([exact_flow(starts, t, theta) for t in ts])
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-")
-    ax.set_title(rf"exact flow, $\theta$ = {theta:g}")
+    ax.set(title=rf"exact flow, $\theta$ = {theta:g}", ylim=(-2.2, 2.2))
 plots.describe(
     "Nine starting points decay towards 0. For θ = 0.25 they have come less than half the way by "
     "t = 2, for θ = 1 most of it, and for θ = 4 all are at 0 soon after t = 1."
 )
 
 # %% [markdown]
-# **Try it.** How many Euler steps does it take until you cannot tell the two curves apart? What happens when $\theta h$
-# exceeds 1, and when it exceeds 2? Do the other methods fare better? (In a notebook that has just been opened this is a
-# still picture: run the cell to get the sliders.)
+# **Try it.** Euler's step multiplies the state by $1 - \theta h$. For which $\theta h$ do the states jump over 0, and for
+# which do they grow? Try it with few steps, and with other methods.
 
 # %%
 widgets.step_size()
@@ -275,25 +338,26 @@ widgets.step_size()
 # %% [markdown]
 # ### Exercise {exercise:convergence_order} · The order of a method ({points:convergence_order} points)
 #
-# Halve the step: how much smaller does the error get? If the error behaves like $C h^p$, the method has **order** $p$.
-# On logarithmic axes
+# Which method needs the fewest evaluations for an error that is small enough? If the error behaves like $C h^q$, the
+# method has [order](../words.md#order) $q$. On logarithmic axes
 #
 # <a id="eq-order"></a>
-# $$\log(\text{error}) = \log C + p \log h$$
+# $$\log(\text{error}) = \log C + q \log h$$
 #
-# is a straight line, and its slope is the order.
+# is a straight line, and its slope is the order. Measured errors lie only nearly on it.
 #
-# Write `convergence_order(hs, errors)`: the $p$ of [this line](#eq-order), that is, the slope of the least-squares line
-# through all the points $(\log h, \log \text{error})$.
+# Write `convergence_order(hs, errors)`: the $q$ of [this line](#eq-order), that is, the slope of the least-squares line
+# through all the points $(\log h, \log \text{error})$, the straight line with the smallest sum of squared vertical
+# distances to them.
 #
 # <details><summary>Hint</summary>
-# The least-squares slope is the covariance of the two, divided by the variance of $\log h$. Subtract both means first.
-# <code>numpy.polyfit</code> also does it: the first of the two numbers that it returns is the slope.
+# The slope is the covariance of the two, divided by the variance of $\log h$. <code>numpy.polyfit</code> also does it:
+# the first of the two numbers that it returns is the slope.
 # </details>
 
 # %% exercise="convergence_order"
 def convergence_order(hs, errors):
-    """The order p of errors C hᵖ.
+    """The order q of errors C h^q.
 
     hs: (m,) step sizes, in any order. errors: (m,) positive errors. Returns one number.
     """
@@ -307,64 +371,115 @@ def convergence_order(hs, errors):
 # %% check="convergence_order" points=3
 
 # %% [markdown]
-# **Measured.** Each method solves $\dot X = -\theta X$ with fewer and fewer steps, in double precision. Euler's
-# error falls with $h$, Heun's with $h^2$, and the classical Runge–Kutta method RK4, at four looks per step, with
-# $h^4$.
+# **Measured.** Each method follows $u_t(x) = -2x$ from $x_0 = 1$ to $t = 1$, in
+# [double precision](../words.md#double-precision): with 16 digits instead of 7, rounding does not hide small errors.
+# [RK4](../words.md#rk4), the classical Runge–Kutta method, averages four velocities per step.
+#
+# **Predict.** Ten Heun steps cost 20 evaluations of the field. How many Euler steps, at one evaluation each, have an
+# error as small?
+
+# %%
+euler_steps = ...  # your guess, a whole number
 
 # %%
 order_of = lab1.answer_or("convergence_order")
-x0, theta = torch.tensor([[1.0]], dtype=torch.float64), 2.0
-decay = processes.ODE(lambda x, t: -theta * x)
-exact = exact_flow(x0, torch.tensor(1.0, dtype=torch.float64), theta)
+x0, theta = torch.ones(1, 1, dtype=torch.float64), 2.0
+exact = lab1.answer_or("linear_flow")(x0, torch.tensor(1.0, dtype=torch.float64), theta)
 hs = 0.5 ** torch.arange(3.0, 9.0, dtype=torch.float64)
-
-
-def errors(method):
-    grids = [torch.linspace(0, 1, round(1 / float(h)) + 1) for h in hs]
-    ends = [simulators.simulate(decay, x0, ts, method) for ts in grids]
-    return torch.stack([(end - exact).abs().max() for end in ends])
-
-
 methods = {"Euler": simulators.Euler(), "Heun": simulators.Heun(), "RK4": simulators.RK4()}
-measured = {name: errors(method) for name, method in methods.items()}
-plots.plot_convergence(hs, measured, {"Euler": 1, "Heun": 2, "RK4": 4})
-for name, values in measured.items():
+
+
+def error(method, steps):
+    ts, decay = torch.linspace(0, 1, steps + 1), processes.ODE(lambda x, t: -theta * x)
+    return float((simulators.simulate(decay, x0, ts, method) - exact).abs())
+
+
+errors = {
+    name: torch.tensor([error(method, round(1 / float(h))) for h in hs]).double()
+    for name, method in methods.items()
+}
+needed, ten_of_heun = 1, error(methods["Heun"], 10)
+while error(methods["Euler"], needed) > ten_of_heun:
+    needed += 1
+
+# %% figure="errors against the step size"
+plots.plot_convergence(hs, errors, {"Euler": 1, "Heun": 2, "RK4": 4})
+for name, values in errors.items():
     print(f"{name:6s} order {float(order_of(hs, values)):.2f}")
+lab1.compare("Euler's steps for the error of 10 of Heun's", euler_steps, needed)
 plots.describe(
     "Errors against the step size on logarithmic axes are three straight lines, of slopes 1 for "
-    "Euler, 2 for Heun and 4 for RK4: the steeper the line, the more a smaller step buys."
+    "Euler, 2 for Heun and 4 for RK4: the steeper the line, the more a smaller step helps."
 )
 
 # %% [markdown]
+# Euler's error falls like $h$, Heun's like $h^2$, RK4's like $h^4$. If the field were a network, one image by Euler's
+# method would cost as much as six by Heun's.
+#
+# **But order is about small steps.** Let the noise of the first screen follow the known field with only 4 evaluations:
+# four Euler steps, two Heun steps, or one of RK4.
+#
+# **Predict.** Which method ends nearest to the exact flow?
+
+# %%
+best_with_4 = ...  # your guess: "Euler", "Heun" or "RK4"
+
+# %%
+known, costs = processes.ODE(known_field), {"Euler": 1, "Heun": 2, "RK4": 4}
+goal = simulators.simulate(known, noise, torch.linspace(0, 1, 301), methods["RK4"])
+evaluations = (4, 8, 16, 32, 64)
+gaps = {}
+for name, method in methods.items():
+    grids = [torch.linspace(0, 1, calls // costs[name] + 1) for calls in evaluations]
+    ends = [simulators.simulate(known, noise, ts, method) for ts in grids]
+    gaps[name] = [float((end - goal).norm(dim=1).mean()) for end in ends]
+
+# %% figure="distance to the exact flow against evaluations of the field"
+_, (ax,) = plots.figure(width=5, height=3.6)
+for (name, values), marker in zip(gaps.items(), plots.MARKERS):
+    ax.loglog(evaluations, values, marker=marker, label=name)
+ax.set_xticks(evaluations, evaluations)
+ax.minorticks_off()
+ax.set(xlabel="evaluations of the field", ylabel="mean distance to the exact flow")
+ax.legend(loc="lower left")
+lab1.compare("the best with 4 evaluations", best_with_4, min(gaps, key=lambda name: gaps[name][0]))
+plots.describe(
+    "With 4 evaluations Euler is nearest, Heun and RK4 are more than twice as far. The three lines cross at 8 "
+    "evaluations; with more of them, the higher the order the nearer."
+)
+
+# %% [markdown]
+# With 4 evaluations the ranking is reversed; with 16 or more the higher order is better. Lab 8 is about networks that
+# need one or two evaluations only.
+#
 # ## 2 · Noise
 #
-# A flow sends equal starts to equal ends. Diffusion models let chance act all along the way, through
-# **Brownian motion** $W_t$: it starts at 0, and its increment over any interval from $s$ to $t$ is Gaussian,
+# Diffusion models start from noise and add more of it at every step, which can correct earlier errors, as lab 4 will
+# show. This noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$. It starts at 0, and its increment
+# over any interval from $s$ to $t$ is Gaussian,
 #
 # <a id="eq-brownian"></a>
 # $$W_t - W_s \sim N(0,\ t - s), \tag{notes, § 2.2}$$
 #
-# with variance $t - s$, and independent of what happens over intervals that do not overlap it.
+# with variance $t - s$, and independent of all increments over intervals that do not overlap it. So the *variance* of a
+# step of size $h$ is $h$, and its standard deviation is $\sqrt h$: the most important square root of this course.
 #
-# Variances of independent increments add up. So the *variance* of a small step is $h$, and its standard deviation is
-# $\sqrt h$: the most important square root of this course.
+# ### Exercise {exercise:brownian_paths} · Brownian motion ({points:brownian_paths} points)
 #
-# ### Exercise {exercise:brownian_paths} · Brownian paths ({points:brownian_paths} points)
-#
-# Write `brownian_paths(n, ts, sigma)`: $n$ paths of $\sigma W_t$, with the increments of
-# [notes, § 2.2](#eq-brownian), at the times `ts`, which need not be evenly spaced.
+# Write `brownian_paths(n, ts, sigma)`: $n$ trajectories of $\sigma W_t$ at the times `ts`, which need not be evenly
+# spaced, with [these increments](#eq-brownian).
 #
 # <details><summary>Hint</summary>
-# Draw all increments at once with <code>torch.randn</code>, scale each by the square root of its interval, and sum
-# them up with <code>cumsum</code>. Put the zero of the first time in front.
+# Draw all increments at once with <code>torch.randn</code>, scale each by the root of its interval, and sum them with
+# <code>cumsum</code>. Put the zero of the first time in front.
 # </details>
 
 # %% exercise="brownian_paths"
 def brownian_paths(n, ts, sigma):
-    """n paths of σW.
+    """n trajectories of σW.
 
-    ts: (T,) increasing times; every path is 0 at ts[0], whatever time that is. sigma: a number.
-    Returns the paths, new ones at each call: (T, n), of which the first row is 0.
+    ts: (T,) increasing times; every trajectory is 0 at ts[0], whatever time that is. sigma: a number.
+    Returns the trajectories, new ones at each call: (T, n), of which the first row is 0.
     """
     ### BEGIN SOLUTION
     h = ts.diff()[:, None]
@@ -376,50 +491,43 @@ def brownian_paths(n, ts, sigma):
 # %% check="brownian_paths" points=4
 
 # %% [markdown]
-# **Look closer.** Left: a few paths, and the band $\pm 2\sqrt t$ that holds about 95 % of them at each time. Right:
-# where they stand at $t = 1$. The paths are continuous, yet jagged at every scale: a velocity does not exist.
+# **Look closer.** Left: eight trajectories, and the band $\pm 2\sqrt t$ that holds about 95 % of all at each time.
+# Right: 5000 states at $t = 1$. The trajectories are continuous, but jagged at every scale: they have no velocity.
 
-# %%
-paths_of = lab1.answer_or("brownian_paths")
+# %% figure="Brownian motion"
 ts = torch.linspace(0, 1, 501)
-paths = paths_of(5000, ts, 1.0)
-fig, axes = plots.figure(columns=2, width=4.6)
-plots.plot_paths(ts, paths[:, :8], axes[0], color=plots.BLUE, ls="-")
+states = lab1.answer_or("brownian_paths")(5000, ts, 1.0)
+_, axes = plots.figure(columns=2, width=4.6)
+plots.plot_paths(ts, states[:, :8], axes[0], color=plots.BLUE, ls="-")
 plots.plot_band(ts, torch.zeros_like(ts), ts.sqrt(), axes[0], label="mean 0")
-axes[0].set_ylabel("state $W_t$")
+axes[0].set(ylabel="state $W_t$", ylim=(-3.2, 3.2))
 axes[0].legend(loc="upper left")
 standard_normal = distributions.Gaussian([0.0], 1.0)
-plots.plot_histogram(paths[-1], axes[1], lambda x: standard_normal.log_prob(x[:, None]).exp())
-axes[1].set(title="at $t$ = 1", xlabel="state $W_1$")
-axes[1].legend()
+plots.plot_histogram(states[-1], axes[1], lambda x: standard_normal.log_prob(x[:, None]).exp())
+axes[1].set(title="at $t$ = 1", xlabel="state $W_1$", ylim=(0, 0.55))
+axes[1].legend(loc="upper left")
 plots.describe(
-    "Left: eight jagged paths from 0, most of them between two curves that open like the square "
+    "Left: eight jagged lines from 0, most of them between two curves that open like the square "
     "root of time. Right: the histogram at t = 1 follows the standard normal density."
 )
 
 # %% [markdown]
 # ## 3 · The Ornstein–Uhlenbeck process
 #
-# Add both ideas: a pull that follows a vector field, and noise that follows Brownian motion. That is a **stochastic
-# differential equation** (SDE),
+# A field that moves the state and noise that disturbs it make a **stochastic differential equation**
+# ([SDE](../words.md#sde)),
 #
 # <a id="eq-sde"></a>
 # $$dX_t = u_t(X_t)\,dt + \sigma_t(X_t)\,dW_t. \tag{notes, eq. 7}$$
 #
-# Its best known example pulls every state towards 0 and shakes it all the time:
+# The factor of $dt$ is the [drift](../words.md#drift-and-diffusion), the factor of $dW_t$ the **diffusion coefficient**,
+# the strength of the noise. The **Ornstein–Uhlenbeck process** adds noise of constant strength $\sigma$ to the flow of
+# exercise {exercise:linear_flow}. Diffusion models turn data into noise by a process of this kind (lab 4).
 #
-# <a id="eq-ou"></a>
-# $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
+# ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
-# ### Exercise {exercise:ou_drift} · The two coefficients ({points:ou_drift,ou_diffusion} points)
-#
-# Write the **drift** `ou_drift(x, t, theta)` and the **diffusion coefficient** `ou_diffusion(x, t, sigma)` of
-# [notes, eq. 8](#eq-ou). The coefficient says how strong the noise is; the simulator brings the noise.
-#
-# <details><summary>Hint</summary>
-# Read them off: the drift stands before <em>dt</em>, the diffusion coefficient before <em>dW</em>. No square roots, no
-# random numbers.
-# </details>
+# Write `ou_drift(x, t, theta)`, the drift [in the SDE](#eq-sde) of this process, so that without noise the state decays
+# at the rate $\theta$. (It is a velocity, not a state.)
 
 # %% exercise="ou_drift"
 def ou_drift(x, t, theta):
@@ -434,57 +542,45 @@ def ou_drift(x, t, theta):
 
 # %% check="ou_drift" points=1
 
-# %% exercise="ou_diffusion"
-def ou_diffusion(x, t, sigma):
-    """Diffusion coefficient of the Ornstein–Uhlenbeck process.
-
-    x: (n, *shape). t: a number, 0-dimensional or (n,). sigma: a number ≥ 0.
-    Returns a number, or a tensor that multiplies x.
-    """
-    ### BEGIN SOLUTION
-    return sigma
-    ### END SOLUTION
-
-
-# %% check="ou_diffusion" points=1
-
 # %% [markdown]
-# **One small step from several places.** The dots show how far the drift carries a state during a step $h$, the bars the
-# spread $\pm\sigma\sqrt h$ of the noise around it. The noise is the same everywhere; the pull grows with the distance from 0.
-# So far out a state is carried back, and near 0 it is shaken about.
+# So the Ornstein–Uhlenbeck process is
+#
+# <a id="eq-ou"></a>
+# $$dX_t = -\theta X_t\,dt + \sigma\,dW_t. \tag{notes, eq. 8}$$
+#
+# **One small step from several places.** Dots show how far the drift moves a state during a step, bars the spread
+# $\pm\sigma\sqrt h$ of the noise, which is the same everywhere. Far from 0 the pull towards 0 is larger than the noise,
+# near 0 it is smaller.
 
-# %%
-drift_of, sigma_of = lab1.answer_or("ou_drift"), lab1.answer_or("ou_diffusion")
+# %% figure="one step: pull and noise"
 x, h = torch.linspace(-6, 6, 13)[:, None], 0.1
-pull = h * drift_of(x, 0.0, 1.0)
-spread = (torch.as_tensor(sigma_of(x, 0.0, 1.0)) * math.sqrt(h)).expand_as(x)
-fig, (ax,) = plots.figure(width=7)
+pull = h * lab1.answer_or("ou_drift")(x, 0.0, 1.0)
+_, (ax,) = plots.figure(width=7)
 ax.axhline(0, color=plots.BLACK, lw=1)
-ax.errorbar(x[:, 0], pull[:, 0], spread[:, 0], fmt="o", ls="", color=plots.RED, capsize=4)
-ax.set(xlabel="state $x$", ylabel="change of the state")
-ax.set_title("one step, $h$ = 0.1: pull (dots) ± noise (bars)")
-ax.set_ylim(-1, 1)
+ax.errorbar(x[:, 0], pull[:, 0], math.sqrt(h), fmt="o", ls="", color=plots.RED, capsize=4)
+ax.set(xlabel="state $x$", ylabel="change of the state", ylim=(-1.1, 1.1))
+ax.set_title(r"one step, $\theta$ = $\sigma$ = 1, $h$ = 0.1: pull (dots) ± noise (bars)")
 plots.describe(
     "Thirteen dots on a falling line through 0, each with a bar of the same length. Far from 0 "
     "the pull back is larger than the noise; near 0 the noise is larger than the pull."
 )
 
 # %% [markdown]
-# ### Exercise {exercise:ou_moments} · Its exact law ({points:ou_moments} points)
+# ### Exercise {exercise:ou_moments} · Its exact distribution ({points:ou_moments} points)
 #
-# The process is linear and the noise Gaussian, so $X_t$ is Gaussian too, and two numbers say everything. The mean
-# forgets the start as the flow of exercise {exercise:linear_flow} does. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise
-# and loses $2\theta v_t$ to the pull:
+# Since the drift is linear, $X_t$ is Gaussian: two numbers describe its distribution. The mean decays like the flow of
+# exercise {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise and loses $2\theta v_t$ to
+# the pull:
 #
 # <a id="eq-variance"></a>
 # $$\dot v_t = \sigma^2 - 2\theta v_t, \qquad v_0 = 0.$$
 #
-# Write `ou_moments(x0, t, theta, sigma)`, which returns the mean of $X_t$ given $X_0 = x_0$, and the variance, the
-# solution of [this equation](#eq-variance).
+# Write `ou_moments(x0, t, theta, sigma)`: the mean of $X_t$ given $X_0 = x_0$, and the variance, the solution of
+# [this equation](#eq-variance).
 #
 # <details><summary>Hint</summary>
-# Where does the variance stand still? Call that value $v_\infty$. The distance $v_\infty - v_t$ obeys a linear equation
-# like that of exercise {exercise:linear_flow}, with the rate $2\theta$.
+# At which value does the variance no longer change? Call it $v_\infty$. The distance $v_\infty - v_t$ obeys a linear
+# equation like that of exercise {exercise:linear_flow}, with the rate $2\theta$.
 # </details>
 
 # %% exercise="ou_moments"
@@ -500,28 +596,26 @@ def ou_moments(x0, t, theta, sigma):
     ### END SOLUTION
 
 
-# %% check="ou_moments" points=3
+# %% check="ou_moments" points=4
 
 # %% [markdown]
-# **The law through time,** from $x_0 = 5$: the mean falls to 0 while the spread grows to its final width. Both happen at a
-# pace that $\theta$ sets.
+# **Mean and spread,** from $x_0 = 5$. The larger $\theta$, the sooner both reach their final values.
 
-# %%
+# %% figure="mean and spread for three rates"
 moments = lab1.answer_or("ou_moments")
 
 
-def band(ax, ts, x0, theta, sigma):
-    """Draw the mean ± 2 standard deviations of the process from x0."""
-    pairs = [moments(torch.tensor([[x0]]), t, theta, sigma) for t in ts]
-    mean = torch.stack([torch.as_tensor(mean).reshape(()) for mean, _ in pairs])
-    variance = torch.stack([torch.as_tensor(variance).reshape(()) for _, variance in pairs])
+def band(ax, ts, theta, sigma):
+    """Draw the mean ± 2 standard deviations of the process from 5."""
+    pairs = [moments(torch.tensor([[5.0]]), t, theta, sigma) for t in ts]
+    mean, variance = (torch.stack([torch.as_tensor(v).reshape(()) for v in part]) for part in zip(*pairs))
     plots.plot_band(ts, mean, variance.sqrt(), ax, label="mean")
 
 
 ts = torch.linspace(0, 20, 201)
-fig, axes = plots.figure(columns=3)
+_, axes = plots.figure(columns=3)
 for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
-    band(ax, ts, 5.0, theta, 1.0)
+    band(ax, ts, theta, 1.0)
     ax.set(xlabel="time $t$", ylabel="state $X_t$", ylim=(-6, 10))
     ax.set_title(rf"$\theta$ = {theta:g}, $\sigma$ = 1")
     ax.legend(loc="upper right")
@@ -531,20 +625,20 @@ plots.describe(
 )
 
 # %% [markdown]
-# <a id="about-euler-maruyama-step"></a>
 # ## 4 · Simulating an SDE
 #
-# Most SDEs have no closed form, and again small steps help. During one of them drift and coefficient hardly change, so
-# the drift moves the state as in Euler's method, and the noise adds a Gaussian whose variance is $\sigma^2$ times the
-# length of the step. This is the **Euler–Maruyama method**.
+# <a id="about-euler-maruyama-step"></a>
+# The SDEs of diffusion models have no closed form; again small steps help. The drift moves the state as in Euler's
+# method, and the noise adds a Gaussian whose variance is the squared coefficient times the length of the step. This is
+# the **Euler–Maruyama method**.
 #
 # ### Exercise {exercise:euler_maruyama_step} · One Euler–Maruyama step ({points:euler_maruyama_step} points)
 #
-# Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, one step along [notes, eq. 7](#eq-sde), where `noise` is
+# Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, one step along [the SDE](#eq-sde). Here `noise` is
 # standard normal $\varepsilon$ of the shape of `x`, already drawn for you.
 #
 # <details><summary>Hint</summary>
-# Euler's step, plus the increment of exercise {exercise:brownian_paths}. Both coefficients are evaluated at the start of the step.
+# Euler's step, plus the increment of exercise {exercise:brownian_paths}; both functions at the start of the step.
 # </details>
 
 # %% exercise="euler_maruyama_step"
@@ -563,61 +657,84 @@ def euler_maruyama_step(drift, diffusion, x, t, h, noise):
 # %% check="euler_maruyama_step" points=3
 
 # %% [markdown]
-# **Pull and noise.** The same $\theta = 0.25$ and four strengths of noise. At $\sigma = 0$ we are back at a flow; the
-# stronger the noise, the wider the law that the paths settle into. The band is the exact law of exercise {exercise:ou_moments} for the
-# topmost start, $x_0 = 5$.
+# **Pull and noise.** Nine trajectories with $\theta = 0.25$, at four strengths of noise. The band is the exact one of
+# exercise {exercise:ou_moments} for the topmost start, $x_0 = 5$.
 
 # %%
-em_step = lab1.answer_or("euler_maruyama_step")
+em_step, drift_of = lab1.answer_or("euler_maruyama_step"), lab1.answer_or("ou_drift")
 
 
-def noisy_paths(drift, diffusion, x0, ts):
+def simulate_sde(drift, sigma, x0, ts):
+    """All states of Euler–Maruyama steps from x0 along the times ts."""
     states = [x0]
     for t, h in zip(ts[:-1], ts.diff(), strict=True):
-        states.append(em_step(drift, diffusion, states[-1], t, float(h), torch.randn_like(x0)))
+        noise = torch.randn_like(x0)
+        states.append(em_step(drift, lambda x, t: sigma, states[-1], t, float(h), noise))
     return torch.stack(states)
 
 
-x0 = torch.linspace(-5, 5, 9)[:, None]
-fig, axes = plots.figure(columns=4, width=2.7)
+# %% figure="nine trajectories at four strengths of noise"
+x0, ts = torch.linspace(-5, 5, 9)[:, None], torch.linspace(0, 20, 201)
+_, axes = plots.figure(columns=4, width=2.7)
 for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
-    states = noisy_paths(lambda x, t: -0.25 * x, lambda x, t, sigma=sigma: sigma, x0, ts)
+    states = simulate_sde(lambda x, t: drift_of(x, t, 0.25), sigma, x0, ts)
     plots.plot_paths(ts, states, ax, color=plots.BLUE, ls="-", alpha=0.6)
-    band(ax, ts, 5.0, 0.25, sigma)
-    ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-9, 9))
+    band(ax, ts, 0.25, sigma)
+    ax.set(title=rf"$\sigma$ = {sigma:g}", ylim=(-11, 11))
 axes[0].legend(loc="lower right")
 plots.describe(
     "Without noise nine smooth curves run together at 0. The stronger the noise, the rougher the "
-    "paths and the wider the band in which they stay, up to about ± 6 for σ = 2."
+    "trajectories and the wider the band in which they stay, up to about ± 6 for σ = 2."
 )
 
 # %% [markdown]
-# **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what still tells
-# them apart? You will need the answer in question {exercise:ou_parameters}.
+# **Try it.** Move $\theta$ and $\sigma$. Which pairs of values give the same band for late times, and what is still
+# different between them? You will need the answer in question {exercise:ou_parameters}.
 
 # %%
 widgets.ornstein_uhlenbeck_paths()
 
 # %% [markdown]
-# ## 5 · How wrong is a simulated path?
+# **Back to the first screen.** A **flow model** follows a field from noise to data. A **diffusion model** adds noise on
+# the way; with $\sigma = 0$ it *is* a flow model. Here are both, with your step and the known field.
+
+# %% figure="a flow model, and the same with noise on the way"
+start, ts = torch.randn(1000, 2), torch.linspace(0, 1, 51)
+_, axes = plots.figure(columns=3)
+plots.plot_samples(start, axes[0]).set_title("noise at $t$ = 0")
+for ax, sigma in zip(axes[1:], (0.0, 0.7), strict=True):
+    ends = simulate_sde(known_field, sigma, start, ts)[-1]
+    plots.plot_samples(ends, ax).set_title(rf"$t$ = 1, $\sigma$ = {sigma:g}: {near(ends):.0%} near")
+for ax in axes:
+    ax.plot(*centres.T, "k+", ms=12)
+    ax.set(xlim=(-4, 4), ylim=(-4, 4))
+plots.describe(
+    "Left a round cloud of noise. Middle: without noise on the way all points end near the eight centres, "
+    "which are marked by crosses. Right: with noise on the way each group is spread out, and a third misses."
+)
+
+# %% [markdown]
+# Noise alone makes the result worse. In lab 2 you find the drift that compensates it.
 #
-# For an ODE there is one error. For an SDE there are two. Does each *path* stay close to its own exact path (**strong**
-# error)? Or is only the *distribution* right (**weak** error), of which we shall look at the mean? A generative model
-# needs only the second, and it is easier.
+# ## 5 · Two errors of a simulated SDE · *further*
 #
-# To measure them we need an SDE whose noise depends on the state, and whose solution is known all the same. Geometric
-# Brownian motion, the model of a share price, will do:
+# How wrong is each *trajectory*, compared with the exact one that has the same noise (**strong** error)? And how wrong is
+# the *distribution*, for which we take its mean (**weak** error)? In a generative model only the second matters, and it
+# is smaller. Section 6 does not need this one.
+#
+# ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
+#
+# We use geometric Brownian motion, whose noise depends on the state, because its solution is known:
 #
 # <a id="eq-gbm"></a>
 # $$dX_t = \mu X_t\,dt + \sigma X_t\,dW_t.$$
 #
-# Its logarithm is Brownian motion with a drift. The drift is not $\mu$ but $\mu - \sigma^2/2$: noise that multiplies
-# moves the typical path down, even though the mean grows like $e^{\mu t}$. That is Itô's correction.
+# Its logarithm is Brownian motion with a drift, which is not $\mu$ but $\mu - \sigma^2/2$. The second term is
+# **[Itô's correction](../words.md#itos-correction)**. Without it, the mean would be larger than $x_0 e^{\mu t}$, since
+# noise that multiplies the state makes a few states very large.
 #
-# ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
-#
-# Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the solution $X_t$ of [the equation above](#eq-gbm) when the
-# Brownian motion stands at $W_t = w$.
+# Write `geometric_brownian_motion(x0, t, w, mu, sigma)`: the solution $X_t$ of [the equation above](#eq-gbm) for
+# $W_t = w$.
 #
 # <details><summary>Hint</summary>
 # $\log X_t = \log x_0 + (\mu - \sigma^2/2)\,t + \sigma W_t$.
@@ -635,156 +752,124 @@ def geometric_brownian_motion(x0, t, w, mu, sigma):
     ### END SOLUTION
 
 
-# %% check="geometric_brownian_motion" points=2
+# %% check="geometric_brownian_motion" points=2 further=true
 
 # %% [markdown]
-# **One path, three step sizes.** All simulations below are driven by the same Brownian motion: the increment of a
-# coarse step is the sum of the fine increments it spans.
+# **One trajectory, three step sizes.** All simulations below are driven by the same Brownian motion: the increment of a
+# coarse step is the sum of the fine increments that it spans.
 
 # %%
 mu, sigma, fine = 1.0, 0.8, 512
 gbm = lab1.answer_or("geometric_brownian_motion")
+increments = torch.randn(fine, 20_000) / math.sqrt(fine)
+brownian = torch.cat([torch.zeros(1, 20_000), increments.cumsum(0)])
+exact_ends = gbm(torch.ones(20_000), 1.0, brownian[-1], mu, sigma)
 
 
 def coarse_simulation(increments, steps):
     """States of Euler–Maruyama in few steps, driven by the fine increments of W, (fine, n)."""
-    h = 1 / steps
-    noise = increments.unflatten(0, (steps, -1)).sum(1) / math.sqrt(h)
-    states = [torch.ones(increments.shape[1])]
-    for k in range(steps):
-        drift, diffusion = lambda x, t: mu * x, lambda x, t: sigma * x
-        states.append(em_step(drift, diffusion, states[-1], k * h, h, noise[k]))
+    h, states = 1 / steps, [torch.ones(increments.shape[1])]
+    for noise in increments.unflatten(0, (steps, -1)).sum(1) / math.sqrt(h):
+        states.append(
+            em_step(lambda x, t: mu * x, lambda x, t: sigma * x, states[-1], 0.0, h, noise)
+        )
     return torch.stack(states)
 
 
-increments = torch.randn(fine, 20_000) / math.sqrt(fine)
-brownian = torch.cat([torch.zeros(1, 20_000), increments.cumsum(0)])
+# %% figure="one trajectory, three step sizes"
 ts = torch.linspace(0, 1, fine + 1)
-fig, (ax,) = plots.figure(width=7)
-exact_path = gbm(torch.ones(fine + 1), ts, brownian[:, 0], mu, sigma)
-ax.plot(ts, exact_path, color=plots.BLACK, ls="-", lw=1, label="exact")
-for steps, style in ((4, "o-"), (16, "s--"), (128, "-.")):
+_, (ax,) = plots.figure(width=7)
+ax.plot(ts, gbm(torch.ones(fine + 1), ts, brownian[:, 0], mu, sigma), color=plots.BLACK, ls="-", lw=1, label="exact")
+for steps, style, color in ((4, "o-", plots.BLUE), (16, "s--", plots.RED), (128, "-.", plots.GREEN)):
     states = coarse_simulation(increments[:, :1], steps)[:, 0]
-    color = {4: plots.BLUE, 16: plots.RED, 128: plots.GREEN}[steps]
     ax.plot(torch.linspace(0, 1, steps + 1), states, style, color=color, ms=5, label=f"{steps} steps")
 ax.set(xlabel="time $t$", ylabel="state $X_t$")
-ax.legend()
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.describe(
-    "With 4 steps the polygon misses most of the exact path, with 16 it follows it roughly, and "
-    "with 128 only the highest peaks are cut: the path itself comes closer as the steps shrink."
+    "With 4 steps the polygon misses most of the exact curve, with 16 it follows it roughly, and "
+    "with 128 closely: the trajectory comes nearer to the exact one as the steps shrink."
 )
 
 # %% [markdown]
-# ### Exercise {exercise:strong_error} · Strong error ({points:strong_error} points)
+# ### Exercise {exercise:strong_and_weak_error} · Strong and weak error ({points:strong_and_weak_error} points)
 #
-# The strong error of simulated end points $X^{(1)}, \dots, X^{(n)}$ against the exact ones $Y^{(1)}, \dots, Y^{(n)}$, driven
-# by the same noise, is the mean distance
+# The simulated end states $X$ and the exact ones $Y$ are driven by the same noise. Then
 #
-# <a id="eq-strong"></a>
-# $$\text{strong error} = \mathbb E\,|X - Y|.$$
+# <a id="eq-strong-and-weak"></a>
+# $$\text{strong error} = \mathbb E\,|X - Y|, \qquad \text{weak error} = |\mathbb E X - \mathbb E Y|.$$
 #
-# Write `strong_error(x, y)`, [this mean](#eq-strong) over the samples.
+# Write `strong_and_weak_error(x, y)`: [both errors](#eq-strong-and-weak), with means over the samples. Can the weak error
+# be the larger one?
 #
 # <details><summary>Hint</summary>
-# Distance first, then mean.
+# The two differ in the order of distance and mean.
 # </details>
 
-# %% exercise="strong_error"
-def strong_error(x, y):
-    """Mean distance between simulated states x: (n,) and exact states y: (n,) on the same paths.
+# %% exercise="strong_and_weak_error"
+def strong_and_weak_error(x, y):
+    """Strong and weak error of simulated end states x: (n,) against exact ones y: (n,) on the same trajectories.
 
-    Returns one number.
+    Returns (strong, weak), two numbers.
     """
     ### BEGIN SOLUTION
-    return (x - y).abs().mean()
+    return (x - y).abs().mean(), (x.mean() - y.mean()).abs()
     ### END SOLUTION
 
 
-# %% check="strong_error" points=2
+# %% check="strong_and_weak_error" points=4 further=true
 
 # %% [markdown]
-# **The errors of 20 000 paths.** With 16 times as many steps the errors are about four times smaller, not sixteen.
+# The weak error is never the larger one; it is smaller where errors of single trajectories cancel.
+#
+# **Predict.** How many times smaller is the strong error with 128 steps than with 8? (The noise of a step has the size
+# $\sqrt h$.)
 
 # %%
-strong = lab1.answer_or("strong_error")
-exact_ends = gbm(torch.ones(20_000), 1.0, brownian[-1], mu, sigma)
-fig, axes = plots.figure(columns=2, width=4.6)
-for ax, steps in zip(axes, (8, 128), strict=True):
-    ends = coarse_simulation(increments, steps)[-1]
-    plots.plot_histogram(ends - exact_ends, ax, bins=torch.linspace(-2, 2, 81).tolist())
-    ax.set(title=f"{steps} steps: strong error {float(strong(ends, exact_ends)):.3f}", xlim=(-2, 2))
-    ax.set(xlabel="error of one path, $X - Y$")
-plots.describe(
-    "Two histograms of errors around 0: wide and skewed to the left for 8 steps, and about four "
-    "times narrower for 128 steps."
-)
-
-# %% [markdown]
-# ### Exercise {exercise:weak_error} · Weak error ({points:weak_error} points)
-#
-# The weak error compares averages, not paths:
-#
-# <a id="eq-weak"></a>
-# $$\text{weak error} = |\mathbb E X - \mathbb E Y|.$$
-#
-# Errors of single paths may cancel.
-#
-# Write `weak_error(x, y)`, [this distance](#eq-weak) for samples.
-#
-# <details><summary>Hint</summary>
-# Mean first, then distance.
-# </details>
-
-# %% exercise="weak_error"
-def weak_error(x, y):
-    """Distance between the means of simulated states x: (n,) and exact states y: (n,).
-
-    Returns one number.
-    """
-    ### BEGIN SOLUTION
-    return (x.mean() - y.mean()).abs()
-    ### END SOLUTION
-
-
-# %% check="weak_error" points=2
-
-# %% [markdown]
-# **Measured.** For the same simulations, the strong error falls like $\sqrt h$ and the weak error like $h$: halving the
-# step halves the weak error, but it takes a quarter of the step to halve the strong one.
+strong_shrinks_by = ...  # your guess, a number
 
 # %%
-weak = lab1.answer_or("weak_error")
+errors_of = lab1.answer_or("strong_and_weak_error")
 counts = (8, 16, 32, 64, 128)
 hs = torch.tensor([1 / steps for steps in counts])
-ends = [coarse_simulation(increments, steps)[-1] for steps in counts]
-measured = {
-    "strong error": torch.tensor([float(strong(end, exact_ends)) for end in ends]),
-    "weak error": torch.tensor([float(weak(end, exact_ends)) for end in ends]),
-}
-plots.plot_convergence(hs, measured, {"strong error": 0.5, "weak error": 1})
-for name, values in measured.items():
-    print(f"{name:13s} order {float(order_of(hs, values)):.2f}")
+ends = {steps: coarse_simulation(increments, steps)[-1] for steps in counts}
+strong, weak = torch.tensor([[float(e) for e in errors_of(x, exact_ends)] for x in ends.values()]).T
+
+# %% figure="the errors of 20 000 trajectories"
+lab1.compare("how many times smaller the strong error is", strong_shrinks_by, float(strong[0] / strong[-1]), digits=2)
+_, axes = plots.figure(columns=3, width=3.9)
+for ax, steps, value in zip(axes, (8, 128), (strong[0], strong[-1]), strict=False):
+    plots.plot_histogram(ends[steps] - exact_ends, ax, bins=torch.linspace(-2, 2, 81).tolist())
+    ax.set(title=f"{steps} steps: strong error {float(value):.3f}", xlim=(-2, 2), ylim=(0, 5.5))
+    ax.set(xlabel="error of one trajectory, $X - Y$")
+plots.plot_convergence(hs, {"strong error": strong, "weak error": weak}, {"strong error": 0.5, "weak error": 1}, axes[2])
+axes[2].legend(fontsize=9)
+print(f"orders: strong {float(order_of(hs, strong)):.2f}, weak {float(order_of(hs, weak)):.2f}")
 plots.describe(
-    "On logarithmic axes both errors fall along straight lines. The weak error lies below the "
-    "strong one and falls with slope 1, the strong error with slope one half."
+    "Two histograms of errors around 0: wide and skewed to the left for 8 steps, and about four times narrower for "
+    "128 steps. Against the step size, the weak error lies below the strong one and falls with slope 1, the strong "
+    "error with slope one half."
 )
 
 # %% [markdown]
+# The strong error falls like $\sqrt h$, the weak error like $h$. So a quarter of the step halves the strong error; half
+# the step is enough to halve the weak one.
+#
 # ## 6 · Noise that samples: Langevin dynamics
 #
-# So far the SDE was given and we asked where it ends. Now turn the question around: given a density $p$, find an SDE
-# that leaves it as it is. The answer needs only the **score** $\nabla \log p(x)$, the direction in which the density
-# grows fastest:
+# Now a density $p$ is given, and we look for an SDE under which $p$ does not change: $p$ is then **stationary**. From any
+# start, after a long time, such an SDE draws samples from $p$. [Langevin dynamics](../words.md#langevin-dynamics) need
+# only the [score](../words.md#score) $\nabla \log p(x)$, the direction in which $\log p$ grows fastest; in lab 4 a
+# network learns it:
 #
 # <a id="eq-langevin"></a>
-# $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t. \tag{summary, § 3.3}$$
+# $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t.$$
 #
-# The drift climbs towards likely states, the noise shakes them loose, and at the right ratio of the two the density
-# stays put. Run it from anywhere for long enough and it draws samples from $p$.
+# The drift moves states to where $p$ is larger, the noise spreads them. With the factor $\tfrac12 \sigma^2$ the density
+# does not change.
 #
 # ### Exercise {exercise:langevin_drift} · The Langevin drift ({points:langevin_drift} points)
 #
-# Write `langevin_drift(score, sigma)`, which returns the drift of [summary, § 3.3](#eq-langevin) *as a function* of
+# Write `langevin_drift(score, sigma)`, which returns the drift of [Langevin dynamics](#eq-langevin) *as a function* of
 # `(x, t)`.
 #
 # <details><summary>Hint</summary>
@@ -807,56 +892,43 @@ def langevin_drift(score, sigma):
 # %% check="langevin_drift" points=3
 
 # %% [markdown]
-# **Sampling a mixture.** Two thousand particles start in one corner. They climb the density towards the nearest of three
-# Gaussians, and the noise carries them on to the others. The energy distance to fresh samples of the mixture measures how
-# close they have come. Even two fresh sets are not at distance 0; the number printed below says what chance alone gives.
+# **Sampling a mixture.** A [mixture](../words.md#mixture) draws each sample from one of several distributions, here from
+# one of three Gaussians. Particles (states in the plane) start in one corner. The
+# [energy distance](../words.md#energy-distance) says how different two sets of samples are: 0 for equal distributions,
+# up to chance (formula in lab 3). The last line shows what chance alone gives.
 
 # %%
-drift_from = lab1.answer_or("langevin_drift")
 mixture = distributions.GaussianMixture(
     means=[[-1.5, -1.0], [1.5, -0.5], [0.0, 1.5]],
     covs=[[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.1], [-0.1, 0.4]], [[0.5, 0.0], [0.0, 0.2]]],
     weights=[0.3, 0.4, 0.3],
 )
-dynamics = processes.SDE(drift_from(mixture.score, 1.5), 1.5)
-ts, shown = torch.linspace(0, 20, 1001), (0, 25, 1000)
+dynamics = processes.SDE(lab1.answer_or("langevin_drift")(mixture.score, 1.5), 1.5)
+ts = torch.linspace(0, 40, 2001)
 start = torch.tensor([-2.0, 2.0]) + 0.2 * torch.randn(2000, 2)
-states = simulators.simulate(dynamics, start, ts, record=shown)
-fresh = mixture.sample(2000)
-fig, axes = plots.figure(columns=3)
-for ax, k, x in zip(axes, shown, states, strict=True):
-    plots.plot_density(mixture.log_prob, ax)
-    plots.plot_samples(x, ax, color=plots.RED)
-    distance = metrics.energy_distance(x, fresh)
-    ax.set_title(f"$t$ = {ts[k]:g}, energy distance {distance:.3f}", fontsize=10)
-floor = metrics.energy_distance(mixture.sample(2000), fresh)
-print(f"two fresh sets of samples: energy distance {floor:.3f}")
-plots.describe(
-    "Particles start as a small cloud away from the mixture. At t = 0.5 they have reached the "
-    "nearest of its three hills, and at t = 20 they cover all three as the density does."
-)
+states = simulators.simulate(dynamics, start, ts, record=True)
+fresh, again = mixture.sample(2000), mixture.sample(2000)
+for k in (0, 25, 250, 2000):
+    print(f"t = {float(ts[k]):4.1f}: energy distance {metrics.energy_distance(states[k], fresh):.3f}")
+print(f"two sets of samples: {metrics.energy_distance(again, fresh):.3f}")
 
 # %% [markdown]
-# **In motion.** Press *Play*, or move the slider with the mouse or the arrow keys. The particles rush to the nearest hill
-# and take much longer to find the others: the frames cover ever longer stretches of time.
+# **In motion.** The particles move fast to the nearest Gaussian, and take much longer to reach the others. (Later frames
+# cover longer stretches of time.)
 
-# %%
-frames = (1000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
-moving = simulators.simulate(
-    dynamics, start[:400], ts, record=frames, generator=torch.Generator().manual_seed(0)
-)
+# %% figure="Langevin dynamics in motion"
+frames = (2000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
 plots.animate_samples(
     ts[frames],
-    moving,
-    "Particles leave their corner at once for the nearest of three hills. Single ones then cross "
-    "to the other two, until all three hold their share; there they go on jittering.",
+    states[frames, :300],
+    "Particles move at once from their corner to the nearest of three hills of the density. Single ones then "
+    "cross to the other two, until each hill has its share; there they keep moving.",
     lambda x, t: mixture.log_prob(x),
 )
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
-# notebook in, save it and run `lab1.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
-# process, and lists what is still open.
+# **How far you are.** Before you hand the notebook in, save it and run `lab1.submission()` in a new cell: it runs the
+# saved file from top to bottom in a fresh process, and lists what is still open.
 
 # %%
 lab1.progress()
@@ -864,69 +936,42 @@ lab1.progress()
 # %% [markdown]
 # ## 7 · Two questions to answer in words
 #
-# These two are read by a person. A few sentences each are enough.
+# A few sentences each are enough.
 #
 # ### Question {exercise:ou_parameters} · What $\theta$ and $\sigma$ do ({points:ou_parameters} points)
 #
-# Look at the figure of exercise {exercise:euler_maruyama_step} and at the slider. What does $\theta$ do to the paths of an Ornstein–Uhlenbeck
-# process, and what does $\sigma$ do? Which combination of the two fixes the law for late times, and how can two
-# processes with the same late law still look different?
+# Look at the figure of exercise {exercise:euler_maruyama_step} and at the sliders. What does $\theta$ do to the
+# trajectories of an Ornstein–Uhlenbeck process, and what does $\sigma$ do? Which combination of the two determines the
+# distribution for late times, and how can two processes with the same distribution for late times still look different?
 
 # %% [markdown] answer="ou_parameters" points=3
 # ### BEGIN SOLUTION
-# $\theta$ is the rate of forgetting: the mean decays like $e^{-\theta t}$, so the memory of a path lasts for a time of
-# about $1/\theta$. $\sigma$ is the strength of the noise; at $\sigma = 0$ the paths are the smooth curves of a flow. The
-# late law is $N(0, \sigma^2/(2\theta))$, so the ratio $\sigma^2/\theta$ fixes it. If both $\theta$ and $\sigma^2$ are
-# multiplied by the same factor, the late law stays the same, but the paths run through it that much faster: they look
-# rougher over the same stretch of time and settle earlier.
+# $\theta$ is the rate at which the start is forgotten: the mean decays like $e^{-\theta t}$, so a trajectory depends on
+# its start for a time of about $1/\theta$. $\sigma$ is the strength of the noise; at $\sigma = 0$ the trajectories are the
+# smooth curves of a flow. For late times the distribution is $N(0, \sigma^2/(2\theta))$, so the ratio $\sigma^2/\theta$
+# determines it. If both $\theta$ and $\sigma^2$ are multiplied by the same factor, this distribution stays the same, but
+# everything happens that many times faster: the trajectories look rougher over the same stretch of time and settle
+# earlier.
 # ### END SOLUTION
 
 # %% [markdown]
 # ### Question {exercise:ou_is_langevin} · Ornstein–Uhlenbeck is Langevin ({points:ou_is_langevin} points)
 #
-# Show that the Ornstein–Uhlenbeck process is Langevin dynamics for its own stationary law: write down the score of
-# $N(0, \sigma^2/(2\theta))$, put it into the Langevin equation with the same $\sigma$, and compare. What does this say about
-# a process that is started in that law?
+# Show that the Ornstein–Uhlenbeck process is Langevin dynamics for its own stationary distribution: write down the score
+# of $N(0, \sigma^2/(2\theta))$, put it into [the Langevin equation](#eq-langevin) with the same $\sigma$, and compare.
+# What does this say about a process that starts in that distribution?
 
 # %% [markdown] answer="ou_is_langevin" points=4
 # ### BEGIN SOLUTION
 # For $p = N(0, v)$ with $v = \sigma^2/(2\theta)$ we have $\log p(x) = -x^2/(2v) + \text{const}$, so the score is
 # $-x/v = -2\theta x/\sigma^2$. The Langevin drift is $\tfrac12\sigma^2 \cdot (-2\theta x/\sigma^2) = -\theta x$, which is the
-# Ornstein–Uhlenbeck drift, and the noise is the same. Langevin dynamics leave $p$ invariant, so a process that starts in
-# $N(0, \sigma^2/(2\theta))$ has that law at all times: single paths move for ever, their distribution does not.
+# Ornstein–Uhlenbeck drift, and the noise is the same. Under Langevin dynamics $p$ is stationary, so a process that starts
+# in $N(0, \sigma^2/(2\theta))$ has that distribution at all times: single trajectories never stop moving, their
+# distribution does not change.
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 8 · From here to generative models
+# ## 8 · From here
 #
-# A **flow model** is all of section 1 with a neural network as the vector field: draw $X_0 \sim N(0, I)$, follow the
-# network from $t = 0$ to $t = 1$, and hope that $X_1$ looks like data. A **diffusion model** adds the noise of section 4
-# on the way; with $\sigma = 0$ it *is* a flow model, number by number. The network below has not been trained, so it moves
-# the points somewhere, but nowhere useful. Giving it the right field is the subject of labs 2 and 3.
-
-# %%
-network = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
-network.requires_grad_(False)
-
-
-def u_theta(x, t):
-    """A neural network as a vector field: it sees the state and the time."""
-    t = torch.as_tensor(t).to(x).reshape(-1, 1)
-    return 3 * network(torch.cat([x, t.expand(len(x), 1)], dim=1))
-
-
-x0, ts = torch.randn(1500, 2), torch.linspace(0, 1, 51)
-fig, axes = plots.figure(columns=3)
-plots.plot_samples(x0, axes[0]).set_title("$X_0$, noise")
-for ax, sigma in zip(axes[1:], (0.0, 0.7), strict=True):
-    x1 = simulators.simulate(processes.SDE(u_theta, sigma), x0, ts)
-    plots.plot_samples(x1, ax).set_title(rf"$X_1$, $\sigma$ = {sigma:g}")
-for ax in axes:
-    ax.set(xlim=(-5, 5), ylim=(-5, 5))
-flow_model = simulators.simulate(processes.ODE(u_theta), x0, ts)
-diffusion_model = simulators.simulate(processes.SDE(u_theta, 0.0), x0, ts)
-print("the diffusion model with σ = 0 is the flow model:", torch.equal(diffusion_model, flow_model))
-plots.describe(
-    "A round cloud of noise on the left. The untrained network moves and squeezes it a little, "
-    "and with noise on the way it ends wider; neither end looks like data."
-)
+# You can follow any field, with or without noise. What is missing is a field that leads to data.
+# [Lab 2](../lab2_paths/lab2_paths.ipynb) constructs it; in lab 3 a network learns it.

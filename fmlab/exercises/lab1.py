@@ -54,7 +54,7 @@ STEPS = [
 
 
 @lab.exercise(
-    reread=("eq-flow", "notes, eq. 1, and the lines below it"),
+    reread=("eq-flow", "the equation of the flow and the lines below it"),
     passed="one step along the field, of first order",
     hints=(
         "Velocity is displacement per time. Which velocity do you know at the start of the step?",
@@ -85,23 +85,23 @@ def euler_step(shape, t, h, dtype):
 
 
 def slopes(u, x, t, h):
-    """What Heun's step is made of, with the slope a now, the guess g, and the slope b there."""
+    """What Heun's step is made of, with the velocity a now, the guess g, and the velocity b there."""
     a = u(x, t)
     return u, x, t, h, a, x + h * a, u(x + h * a, t + h)
 
 
 def averaged(then):
-    """Heun's step with another second slope."""
+    """Heun's step with another second velocity."""
     return lambda u, x, t, h, *_: x + h / 2 * (u(x, t) + then(u, x, t, h))
 
 
 @lab.exercise(
     reread=("about-heun-step", "the text of the exercise"),
-    passed="the average of two slopes, of second order",
+    passed="the average of two velocities, of second order",
     hints=(
-        "Euler trusts the slope at the start. Where could a second look at the field help?",
+        "Euler uses the velocity at the start. Where would a second evaluation of the field help?",
         "Make Euler's step first, as a guess only; evaluate the field there, at the time t + h.",
-        "Average the two slopes, and take one step of size h from x (not from the guess) with the average.",
+        "Average the two velocities, and take one step of size h from x (not from the guess) with the average.",
     ),
     withhold=("simulators.Heun.step", "simulators.simulate"),
     library=lambda u, x, t, h: simulators.Heun().step(u, x, t, t + h),
@@ -109,19 +109,19 @@ def averaged(then):
     visible=STEPS,
     terms=slopes,
     mistakes={
-        "this is still Euler's step: the second slope is missing": lambda u, x, t, h, a, g, b: g,
-        "the two slopes were added, but not averaged": lambda u, x, t, h, a, g, b: x + h * (a + b),
-        "the second slope alone was used": lambda u, x, t, h, a, g, b: x + h * b,
-        "the second slope was evaluated at x instead of at the guess X'": averaged(lambda u, x, t, h: u(x, t + h)),
-        "the second slope was evaluated at t instead of t + h": averaged(lambda u, x, t, h: u(x + h * u(x, t), t)),
+        "this is still Euler's step: the second velocity is missing": lambda u, x, t, h, a, g, b: g,
+        "the two velocities were added, but not averaged": lambda u, x, t, h, a, g, b: x + h * (a + b),
+        "the second velocity alone was used": lambda u, x, t, h, a, g, b: x + h * b,
+        "the second velocity was evaluated at x instead of at the guess X'": averaged(lambda u, x, t, h: u(x, t + h)),
+        "the second velocity was evaluated at t instead of t + h": averaged(lambda u, x, t, h: u(x + h * u(x, t), t)),
         "the guess has no step size: it is x + h u(x, t)": averaged(lambda u, x, t, h: u(x + u(x, t), t + h)),
         "the guess is half a step; it is a whole one": averaged(lambda u, x, t, h: u(x + h / 2 * u(x, t), t + h)),
         "the guess is x + h u(x, t), not h u(x, t) alone": averaged(lambda u, x, t, h: u(h * u(x, t), t + h)),
         "this is the midpoint rule": lambda u, x, t, h, a, *_: x + h * u(x + h / 2 * a, t + h / 2),
         "the second step started from the guess X' instead of x": lambda u, x, t, h, a, g, b: g + h / 2 * (a + b),
-        "h/2 multiplies the first slope only: parentheses": lambda u, x, t, h, a, g, b: x + h / 2 * a + b,
-        "the second slope alone was halved: parentheses": lambda u, x, t, h, a, g, b: x + h * (a + b / 2),
-        "the slopes were averaged, but not multiplied by h": lambda u, x, t, h, a, g, b: x + (a + b) / 2,
+        "h/2 multiplies the first velocity only: parentheses": lambda u, x, t, h, a, g, b: x + h / 2 * a + b,
+        "the second velocity alone was halved: parentheses": lambda u, x, t, h, a, g, b: x + h * (a + b / 2),
+        "the velocities were averaged, but not multiplied by h": lambda u, x, t, h, a, g, b: x + (a + b) / 2,
         "only the increment is returned, without the state x itself": lambda u, x, t, h, a, g, b: h / 2 * (a + b),
         "x and t are exchanged: the velocity is u(x, t)": lambda u, x, t, h, *_: u(t, x),
     },
@@ -236,8 +236,8 @@ def in_its_precision(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-linear", "notes, example 4"),
-    passed="the exact flow, a yardstick for simulators",
+    reread=("eq-linear", "the linear field above the exercise"),
+    passed="the exact flow, with which simulators are compared",
     hints=(
         "Which function is its own derivative, up to a factor −θ?",
         "x_0 decays exponentially, by the factor e^{−θt}.",
@@ -292,7 +292,7 @@ def through(i, j):
     reread=("eq-order", "the straight line of log error over log h"),
     passed="the slope on logarithmic axes",
     hints=(
-        "If error = C h^p, how does log error depend on log h?",
+        "If error = C h^q, how does log error depend on log h?",
         "The slope of the least-squares line is the covariance of log h and log error over the variance of log h.",
         "Subtract their means from both logarithms; divide the sum of products by the sum of squares of log h.",
     ),
@@ -323,7 +323,7 @@ def through(i, j):
     },
 )
 def convergence_order(order, hs, constant, scatter, dtype):
-    """Errors C h^p times some whose logarithms are orthogonal to 1 and log h: their line has the slope p."""
+    """Errors C h^q times some whose logarithms are orthogonal to 1 and log h: their line has the slope q."""
     hs = torch.tensor(hs, dtype=F64)
     line, _ = torch.linalg.qr(torch.stack([torch.ones_like(hs), hs.log()], 1))
     noise = states(5, len(hs), dtype=F64)
@@ -337,17 +337,19 @@ def convergence_order(order, hs, constant, scatter, dtype):
 
 
 def brownian(answer, case):
-    """Paths from 0 with independent normal increments of variance σ²Δt, new ones at each call."""
+    """Trajectories from 0 with independent normal increments of variance σ²Δt, new ones at each call."""
     n, ts, sigma = case.args
     paths = answer(*case.args)
     if isinstance(paths, Tensor) and paths.shape == (n, len(ts)):
-        fail(f"the paths should have shape (len(ts), n) = {(len(ts), n)}, found {(n, len(ts))}: time comes first")
+        fail(
+            f"the trajectories should have shape (len(ts), n) = {(len(ts), n)}, found {(n, len(ts))}: time comes first"
+        )
     if isinstance(paths, Tensor) and paths.shape == (len(ts) - 1, n):
-        fail(f"there should be {len(ts)} states of each path, found {len(ts) - 1}: the 0 at ts[0] is one of them")
-    judges.drawn(paths, (len(ts), n), "the tensor of paths")
+        fail(f"there should be {len(ts)} states of each trajectory, found {len(ts) - 1}: the 0 at ts[0] is one of them")
+    judges.drawn(paths, (len(ts), n), "the tensor of trajectories")
     paths, dt = paths.detach().double(), ts.diff().double()
-    require(not paths[0].any(), "each path should be 0 at ts[0], the first of the times, whatever that is")
-    require(bool((paths.std(1)[1:] > 1e-6).all()), "all paths are the same; each needs noise of its own")
+    require(not paths[0].any(), "each trajectory should be 0 at ts[0], the first of the times, whatever that is")
+    require(bool((paths.std(1)[1:] > 1e-6).all()), "all trajectories are the same; each needs noise of its own")
     scale, each = sigma * dt.sqrt(), judges.ERRORS / math.sqrt(n)
     increments = paths.diff(dim=0)
     yield Look("the mean of the increments", increments.mean(1), 0 * scale, error=each * scale)
@@ -358,7 +360,7 @@ def brownian(answer, case):
     between = (normals @ normals.T / n).fill_diagonal_(0)
     yield Look("the correlation of increments over two intervals", between, torch.zeros_like(between), error=each)
     neighbours, error = float((normals[:, 1:] * normals[:, :-1]).mean()), each / math.sqrt(len(dt))
-    yield Look("the correlation between neighbouring paths", neighbours, 0.0, error=error)
+    yield Look("the correlation between neighbouring trajectories", neighbours, 0.0, error=error)
     yield from judges.fresh(answer, case)
 
 
@@ -377,7 +379,7 @@ def root(dt, ts, sigma):
 
 
 @lab.exercise(
-    reread=("eq-brownian", "notes, § 2.2, and the lines below it"),
+    reread=("eq-brownian", "the increments of Brownian motion and the lines below them"),
     passed="independent Gaussian increments of variance σ²Δt",
     hints=(
         "Brownian motion is the running sum of independent increments. What variance does one over Δt have?",
@@ -404,34 +406,35 @@ def root(dt, ts, sigma):
         "all steps have the size of the first": paths_of(lambda dt, ts, s: s * dt[0].sqrt()),
         "the steps were taken as if the times were evenly spaced": paths_of(lambda dt, ts, s: s * dt.mean().sqrt()),
         "the times were taken for the steps, their differences": paths_of(lambda dt, ts, s: s * ts[1:].sqrt()),
-        "the increments were not summed: a path is their running total": paths_of(root, summed=False),
+        "the increments were not summed: a trajectory is their running total": paths_of(root, summed=False),
         "each time has its own √t ε; sum increments": paths_of(lambda dt, ts, s: s * dt.cumsum(0).sqrt(), summed=False),
         "the noise comes from torch.rand, evenly between 0 and 1; use torch.randn": paths_of(root, torch.rand),
         "the noise is uniform, not normal": paths_of(root, lambda k, n: (torch.rand(k, n) - 0.5) * 12**0.5),
-        "each path has one number for all intervals": paths_of(root, lambda k, n: torch.randn(1, n).expand(k, n)),
+        "each trajectory has one number for all intervals": paths_of(root, lambda k, n: torch.randn(1, n).expand(k, n)),
     },
 )
 def brownian_paths(n, ts, sigma, dtype):
-    return Case(f"the paths at {len(ts)} times", (n, torch.tensor(ts, dtype=dtype), sigma))
+    return Case(f"the trajectories at {len(ts)} times", (n, torch.tensor(ts, dtype=dtype), sigma))
 
 
 # --- the Ornstein–Uhlenbeck process -----------------------------------------------------------------------------------
 
 
-STATES = [((5, 2), torch.tensor(0.4), 0.8, F32), ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64)]
-
-
 @lab.exercise(
-    reread=("eq-ou", "notes, eq. 8"),
+    reread=("eq-sde", "the SDE and the lines below it"),
     passed="a pull towards 0",
     hints=(
-        "The process is pulled back to 0, the harder the farther it is. Which sign does that ask for?",
+        "Without noise the SDE is the ODE of the flow that decays at the rate θ. Which field has this flow?",
         "The drift is linear in x, with the rate θ; it does not depend on t.",
-        "The force at x points to 0 and has the size θ |x|.",
+        "The drift at x points to 0 and has the size θ |x|.",
     ),
     withhold=("processes.ornstein_uhlenbeck",),
     library=lambda x, t, theta: processes.ornstein_uhlenbeck(theta, 0.0).drift(x, t),
-    visible=[*STATES, ((1, 3), 1.7, 0.3, F32)],
+    visible=[
+        ((5, 2), torch.tensor(0.4), 0.8, F32),
+        ((4, 1, 2, 3), times(4, dtype=F64), 2.7, F64),
+        ((1, 3), 1.7, 0.3, F32),
+    ],
     mistakes={
         "the drift pushes away from 0: the sign is missing": lambda x, t, theta: theta * x,
         "θ is missing": lambda x, t, theta: -x,
@@ -448,49 +451,6 @@ STATES = [((5, 2), torch.tensor(0.4), 0.8, F32), ((4, 1, 2, 3), times(4, dtype=F
 def ou_drift(shape, t, theta, dtype):
     x = states(6, *shape, dtype=dtype)
     return Case(f"the drift for θ = {theta:g} {at(t)}", (x, t, theta), -theta * x)
-
-
-def the_same_everywhere(answer, case):
-    """A number, or a tensor that multiplies the states and is the same for all of them."""
-    found, x = answer(*case.args), case.args[0]
-    if not isinstance(found, Tensor):
-        yield Look(case.what, found, case.expected)
-        return
-    try:
-        found = found.double().expand_as(x)
-    except RuntimeError:
-        fail(f"{case.what} should be a number, or fit states {tuple(x.shape)}; found the shape {tuple(found.shape)}")
-    yield Look(case.what, found, torch.full_like(x, case.expected, dtype=F64))
-
-
-@lab.exercise(
-    reread=("eq-ou", "notes, eq. 8"),
-    passed="noise of the same strength everywhere",
-    hints=(
-        "Does the strength of the noise depend on where the state is?",
-        "The diffusion coefficient multiplies dW itself, not its variance.",
-        "It is the same number at every x and t.",
-    ),
-    withhold=("processes.ornstein_uhlenbeck",),
-    library=lambda x, t, sigma: processes.ornstein_uhlenbeck(0.0, sigma).diffusion(x, t),
-    judge=the_same_everywhere,
-    visible=[*STATES, ((1, 3), 1.7, 0.0, F32)],
-    terms=lambda x, t, sigma: (x, coefficient(t, x), sigma),
-    mistakes={
-        "σ was squared; it multiplies the noise, so it is a standard deviation": lambda x, t, sigma: sigma**2,
-        "√t was multiplied in; the simulator does that with √h": lambda x, t, sigma: sigma * t**0.5,
-        "σ was multiplied by t; it is the same at all times": lambda x, t, sigma: sigma * t,
-        "a root was taken of σ": lambda x, t, sigma: sigma**0.5,
-        "the noise was made proportional to the state": lambda x, t, sigma: sigma * x,
-        "σ is missing: this is 1": lambda x, t, sigma: 1.0,
-        "this is half of σ²; the coefficient is σ itself": lambda x, t, sigma: sigma**2 / 2,
-        "this is σ√2, which belongs to another process": lambda x, t, sigma: sigma * 2**0.5,
-        "σ has a minus sign": lambda x, t, sigma: -sigma,
-    },
-)
-def ou_diffusion(shape, t, sigma, dtype):
-    x = states(7, *shape, dtype=dtype)
-    return Case(f"the diffusion coefficient {at(t)}", (x, t, sigma), sigma)
 
 
 def mean_and_variance(answer, case):
@@ -513,7 +473,7 @@ def law(x0, t, th, s):
 
 @lab.exercise(
     reread=("eq-variance", "the equation for the variance"),
-    passed="the exact law at every time",
+    passed="the exact mean and variance at every time",
     hints=(
         "The mean follows the drift alone. The variance starts at 0 and tends to σ²/(2θ).",
         "The mean is that of a linear flow, x_0 e^{−θt}; the variance approaches its limit at twice the rate.",
@@ -667,76 +627,71 @@ def geometric_brownian_motion(n, t, mu, sigma, dtype):
     return Case(f"the solution {at(t)}", (x0, t, w, mu, sigma), mean * torch.exp(sigma * w - sigma**2 * t / 2))
 
 
-def samples(n, shift, dtype):
-    """Two sets of samples of both signs, of the means shift and 0, or nearly."""
-    return shift + states(13, n, dtype=dtype), states(14, n, dtype=dtype)
+def both(error, other=None):
+    """`strong_and_weak_error` with another strong error, and another weak one, if it has one."""
+    return lambda x, y: (error(x, y), (other or metrics.weak_error)(x, y))
 
 
-ERRORS = [(7, -0.6, F32), (45, 1.7, F64), (1, 0.8, F32)]
-
-
-@lab.exercise(
-    reread=("eq-strong", "the equation of the strong error"),
-    passed="how far each path is from its own solution",
-    hints=(
-        "It asks how far a path is from its own exact path.",
-        "Take the distance of each pair first.",
-        "Then take the mean over all pairs.",
-    ),
-    withhold=("metrics.strong_error",),
-    library=metrics.strong_error,
-    visible=ERRORS,
-    mistakes={
-        "this is the weak error: the absolute value belongs inside the mean": lambda x, y: (x - y).mean().abs(),
-        "the absolute value is missing": lambda x, y: (x - y).mean(),
-        "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
-        "the sizes |X| and |Y| were compared; take the size of X − Y": lambda x, y: (x.abs() - y.abs()).abs().mean(),
-        "X and Y were added": lambda x, y: (x + y).abs().mean(),
-        "the errors were summed, not averaged": lambda x, y: (x - y).abs().sum(),
-        "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
-        "squares were used; the strong error here is the mean of |X − Y|": lambda x, y: (x - y).square().mean(),
-        "the root of the mean square was used, not the mean of |X − Y|": lambda x, y: (x - y).square().mean() ** 0.5,
-        "this is the length of the vector X − Y, the root of a sum of squares": lambda x, y: (x - y).norm(),
-        "the median error was used instead of the mean": lambda x, y: (x - y).abs().median(),
-        "the largest error was used instead of the mean": lambda x, y: (x - y).abs().max(),
-    },
-)
-def strong_error(n, shift, dtype):
-    x, y = samples(n, shift, dtype)
-    total = math.fsum(abs(a - b) for a, b in zip(x.tolist(), y.tolist()))
-    return Case(f"the strong error of {n} paths", (x, y), total / n)
+def strong_and(error):
+    """`strong_and_weak_error` with another weak error."""
+    return both(metrics.strong_error, error)
 
 
 @lab.exercise(
-    reread=("eq-weak", "the equation of the weak error"),
-    passed="how far the mean is from the mean of the solution",
+    reread=("eq-strong-and-weak", "the equations of both errors"),
+    passed="how far trajectories are from theirs, and how far the means are apart",
     hints=(
-        "It asks only whether the averages agree.",
-        "Take the mean of each set first.",
-        "Then take the distance between the two numbers; a distance is never negative.",
+        "The strong error asks how far each trajectory is from its own exact one, the weak error whether means agree.",
+        "Strong: take the distance of each pair first, then the mean. Weak: take the mean of each set first.",
+        "A distance is an absolute value. Return both errors, the strong one first.",
     ),
-    withhold=("metrics.weak_error",),
-    library=metrics.weak_error,
-    visible=ERRORS,
+    withhold=("metrics.strong_error", "metrics.weak_error"),
+    library=lambda x, y: (metrics.strong_error(x, y), metrics.weak_error(x, y)),
+    visible=[(7, -0.6, F32), (45, 1.7, F64), (1, 0.8, F32)],
     mistakes={
-        "this is the strong error: take the mean first, then the absolute value": lambda x, y: (x - y).abs().mean(),
-        "the absolute value is missing": lambda x, y: (x - y).mean(),
-        "the absolute value is missing: this is the mean of Y − X": lambda x, y: (y - x).mean(),
-        "the means of |X| and |Y| were compared, not of X and Y": lambda x, y: (x.abs().mean() - y.abs().mean()).abs(),
-        "the means lost their signs before they were subtracted": lambda x, y: (x.mean().abs() - y.mean().abs()).abs(),
-        "the means were added": lambda x, y: (x.mean() + y.mean()).abs(),
-        "the values were summed, not averaged": lambda x, y: (x - y).sum().abs(),
-        "no mean was taken: this is one error for each path": lambda x, y: (x - y).abs(),
-        "a root was taken of the difference": lambda x, y: (x - y).mean().abs().sqrt(),
-        "the difference was squared": lambda x, y: (x - y).mean().square(),
-        "squares were averaged; take the mean first": lambda x, y: (x - y).square().mean(),
-        "the root of the mean square was used; take the mean first": lambda x, y: (x - y).square().mean().sqrt(),
-        "the medians were compared instead of the means": lambda x, y: (x.median() - y.median()).abs(),
+        "strong and weak error are exchanged": lambda x, y: ((x.mean() - y.mean()).abs(), (x - y).abs().mean()),
+        "both are the strong error; for the weak one take the means first": strong_and(metrics.strong_error),
+        "both are the weak error; for the strong one take distances first": both(metrics.weak_error),
+        "the absolute value is missing in both": both(lambda x, y: (x - y).mean(), lambda x, y: (x - y).mean()),
+        "the absolute value is missing in the strong error": both(lambda x, y: (x - y).mean()),
+        "the absolute value is missing in the weak error": strong_and(lambda x, y: (x - y).mean()),
+        "the strong error compares the sizes |X| and |Y|; take the size of X − Y": both(
+            lambda x, y: (x.abs() - y.abs()).abs().mean()
+        ),
+        "the weak error compares the means of |X| and |Y|, not of X and Y": strong_and(
+            lambda x, y: (x.abs().mean() - y.abs().mean()).abs()
+        ),
+        "the means lost their signs before they were subtracted": strong_and(
+            lambda x, y: (x.mean().abs() - y.mean().abs()).abs()
+        ),
+        "the values were summed, not averaged": both(
+            lambda x, y: (x - y).abs().sum(), lambda x, y: (x - y).sum().abs()
+        ),
+        "no mean was taken in the strong error: this is one error for each trajectory": both(
+            lambda x, y: (x - y).abs()
+        ),
+        "squares were averaged in the strong error; it is the mean of |X − Y|": both(
+            lambda x, y: (x - y).square().mean()
+        ),
+        "the strong error is the root of the mean square, not the mean of |X − Y|": both(
+            lambda x, y: (x - y).square().mean() ** 0.5
+        ),
+        "the strong error is the length of the vector X − Y, the root of a sum": both(lambda x, y: (x - y).norm()),
+        "the median error was used instead of the mean": both(lambda x, y: (x - y).abs().median()),
+        "the largest error was used instead of the mean": both(lambda x, y: (x - y).abs().max()),
+        "the weak error was squared": strong_and(lambda x, y: (x - y).mean().square()),
+        "squares were averaged in the weak error; take the means first": strong_and(
+            lambda x, y: (x - y).square().mean()
+        ),
+        "the medians were compared instead of the means": strong_and(lambda x, y: (x.median() - y.median()).abs()),
     },
 )
-def weak_error(n, shift, dtype):
-    x, y = samples(n, shift, dtype)
-    return Case(f"the weak error of {n} paths", (x, y), abs(math.fsum(x.tolist()) - math.fsum(y.tolist())) / n)
+def strong_and_weak_error(n, shift, dtype):
+    """Samples of both signs, of the means shift and 0, or nearly; sums in plain Python."""
+    x, y = shift + states(13, n, dtype=dtype), states(14, n, dtype=dtype)
+    strong = math.fsum(abs(a - b) for a, b in zip(x.tolist(), y.tolist())) / n
+    weak = abs(math.fsum(x.tolist()) - math.fsum(y.tolist())) / n
+    return Case(f"of {n} trajectories", (x, y), {"the strong error": strong, "the weak error": weak})
 
 
 # --- Langevin dynamics ------------------------------------------------------------------------------------------------
@@ -748,10 +703,10 @@ def drift(factor):
 
 
 @lab.exercise(
-    reread=("eq-langevin", "summary, § 3.3"),
-    passed="a drift that leaves the distribution invariant",
+    reread=("eq-langevin", "the equation of Langevin dynamics, above the exercise"),
+    passed="a drift under which the density does not change",
     hints=(
-        "The drift climbs towards likely states: which vector says where that is?",
+        "The drift moves states to where the density is larger. Which vector points there?",
         "The factor is tied to the noise: half of σ squared.",
         "Return a function of (x, t), a lambda or an inner def, that multiplies score(x) by ½σ².",
     ),
@@ -769,7 +724,7 @@ def drift(factor):
         "σ stands in place of ½σ²": drift(lambda s: s),
         "σ is missing": drift(lambda s: 0.5),
         "the ½ was squared, too": drift(lambda s: (s / 2) ** 2),
-        "the sign is reversed: the drift climbs towards likelier states": drift(lambda s: -(s**2) / 2),
+        "the sign is reversed: the drift points to where the density is larger": drift(lambda s: -(s**2) / 2),
         "the score was returned as it is": drift(lambda s: 1.0),
         "the factor is σ²/2, not 2/σ²": drift(lambda s: 2 / s**2),
         "the drift was multiplied by t": lambda score, s: lambda x, t: s**2 / 2 * coefficient(t, x) * score(x),

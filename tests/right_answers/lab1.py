@@ -80,11 +80,6 @@ RIGHT = {
         lambda x, t, theta: torch.stack([-theta * row for row in x]),
         lambda x, t, theta: -(theta * x),
     ],
-    "ou_diffusion": [
-        lambda x, t, sigma: sigma * torch.ones_like(x),
-        lambda x, t, sigma: torch.full((len(x), *[1] * (x.ndim - 1)), sigma),
-        lambda x, t, sigma: np.float64(sigma),
-    ],
     "ou_moments": [
         lambda x0, t, theta, sigma: (x0 * math.exp(-theta * t), sigma**2 / theta / 2 * -math.expm1(-2 * theta * t)),
         lambda x, t, a, s: [x / math.exp(a * t), torch.full_like(x, s**2 / 2 / a * (1 - math.exp(-2 * a * t)))],
@@ -100,15 +95,10 @@ RIGHT = {
         lambda x0, t, w, mu, sigma: x0 * math.e ** ((mu - 0.5 * sigma * sigma) * t + sigma * w),
         lambda x0, t, w, mu, sigma: torch.exp(x0.log() + (mu - sigma**2 / 2) * t + sigma * w),
     ],
-    "strong_error": [
-        lambda x, y: np.abs(x.numpy() - y.numpy()).mean(),
-        lambda x, y: torch.nn.functional.l1_loss(x, y),
-        lambda x, y: (x - y).abs().mean(0, keepdim=True),
-    ],
-    "weak_error": [
-        lambda x, y: np.abs(x.numpy().mean() - y.numpy().mean()),
-        lambda x, y: torch.linalg.vector_norm((x - y).mean()),
-        lambda x, y: max(x.mean() - y.mean(), y.mean() - x.mean()),
+    "strong_and_weak_error": [
+        lambda x, y: [np.abs(x.numpy() - y.numpy()).mean(), np.abs(x.numpy().mean() - y.numpy().mean())],
+        lambda x, y: (torch.nn.functional.l1_loss(x, y), torch.linalg.vector_norm((x - y).mean())),
+        lambda x, y: ((x - y).abs().mean(0, keepdim=True), max(x.mean() - y.mean(), y.mean() - x.mean())),
     ],
     "langevin_drift": [
         lambda score, sigma: lambda x, t=0.0: score(x) * (sigma**2 / 2),

@@ -148,7 +148,7 @@ WRONG = {
         ),
         "twins": (
             paths_with(lambda k, n: torch.randn(k, n // 2).repeat_interleave(2, dim=1)),
-            "neighbouring paths",
+            "neighbouring trajectories",
         ),
         "a generator of its own": (paths_with(own_noise), "is a seed set inside"),
         "summed over the paths": (paths_with(axis=1), "of the increments is not right"),
@@ -156,11 +156,6 @@ WRONG = {
     "ou_drift": {
         "times that meet states": (lambda x, t, theta: -theta * x + 0 * t, "Two tensors do not fit together"),
         "one time alone": (lambda x, t, theta: -theta * x + 0 * float(t), "converted to"),
-    },
-    "ou_diffusion": {
-        "noise inside": (lambda x, t, sigma: sigma * torch.randn_like(x), "draws random numbers of its own"),
-        "a matrix": (lambda x, t, sigma: sigma * torch.eye(2), "fit states"),
-        "one for each row": (lambda x, t, sigma: sigma * torch.ones(len(x)), "fit states"),
     },
     "ou_moments": {
         "the mean alone": (lambda x0, t, theta, sigma: x0 * math.exp(-theta * t), "the variance should come back"),
@@ -186,12 +181,11 @@ WRONG = {
             "raised TypeError",
         ),
     },
-    "strong_error": {
-        "always 1": (lambda x, y: 1.0, ""),
-    },
-    "weak_error": {
-        "always 1": (lambda x, y: 1.0, ""),
-        "both means": (lambda x, y: (x.mean(), y.mean()), "one number"),
+    "strong_and_weak_error": {
+        "always 1": (lambda x, y: (1.0, 1.0), ""),
+        "the strong error alone": (lambda x, y: (x - y).abs().mean(), "2 values in this order"),
+        "a dictionary": (lambda x, y: {"strong": 1.0, "weak": 1.0}, "2 values in this order"),
+        "both means": (lambda x, y: ((x - y).abs().mean(), (x.mean(), y.mean())), "one number"),
     },
     "langevin_drift": {
         "a tensor at once": (lambda score, sigma: sigma**2 / 2 * torch.zeros(3), "to be called later"),
