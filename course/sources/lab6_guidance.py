@@ -3,29 +3,26 @@
 #
 # So far our models drew whatever the data contain. Now we ask for something: *draw a 7*. You will train one network
 # that draws handwritten digits with or without being told which, and mix its two answers so that the request counts
-# for more: [classifier-free guidance](../words.md#guidance), which nearly all large image generators use. Then you
-# build a small U-Net for images, measure what guidance improves and what it costs, and test whether your model invents
-# its digits or copies them.
+# for more: [classifier-free guidance](../words.md#guidance), which most large image generators use. Then you
+# build a small U-Net, measure what guidance improves and what it costs, and test whether your model invents its digits
+# or copies them.
 #
-# **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
-# your code, run the cell, then run the check below it. The figure after it uses your function once its check has
-# passed, and fmlab's until then, so you can always read on. Exercises marked *further* can be left out: nothing else
-# needs them. Three cells train a network: they take about 15 seconds, 3 seconds and half a minute, and drawing with the
-# third network takes nearly as long again. Stuck? `lab6.hint("guided_vector_field")` gives up to three hints.
+# **How to work.** Replace the line `raise NotImplementedError` by your code, run the cell, then run the check below it.
+# The figure after it uses your function once its check has passed, and fmlab's until then, so you can always read on.
+# Exercises marked *further* can be left out: nothing else needs them. Three cells train a network, for about 15
+# seconds, 3 seconds and half a minute. Stuck? `lab6.hint("guided_vector_field")` gives up to three hints.
 #
 # | letter | meaning | section |
 # |---|---|---|
-# | $t$ | time: 0 is noise, 1 is data | all |
-# | $z$, $y$ | an image of the data, with pixels from −1 (black) to 1 (white), and its **label**, a whole number | all |
-# | $\varepsilon$ | standard normal noise, of the shape of $z$ | all |
-# | $x_t$ | a state on the straight path, $x_t = t z + (1 - t)\,\varepsilon$; images have the shape $(n, 1, \text{height}, \text{width})$ | all |
-# | $\varnothing$ | the label that says "no label", in code `null` | all |
-# | $u_t(x \mid y)$, $\tilde u_t(x \mid y)$ | the field of a label, and the guided field | 1, 3 |
+# | $t$, $\varepsilon$ | time (0 is noise, 1 is data) and standard normal noise | all |
+# | $z$, $y$ | an image with pixels from −1 (black) to 1 (white), of shape $(1, \text{height}, \text{width})$, and its **label**, a whole number; $\varnothing$ (in code `null`) is the label that says "no label" | all |
+# | $x_t$ | a state between noise and data, $x_t = t z + (1 - t)\,\varepsilon$ | all |
+# | $u_t(x \mid y)$, $\tilde u_t(x \mid y)$ | the field of a label, and the guided field | 1–3 |
 # | $w$ | the guidance scale: 0 is without label, 1 is unguided, above 1 is guided | all |
 # | $q$ | the probability that a label is dropped in training | 2 |
 # | $h$, $\bar x$ | a step of time, and the state half a step ahead | 3 |
-# | $e(t)$, $c$ | the embedding of the time in $2m$ waves, and the embedding of time and label | U-Net |
-# | $d(x)$ | the distance from an image to the nearest training image | memory |
+# | $e(t)$, $c$ | the time as $2m$ waves, and the embedding of time and label | U-Net |
+# | $d(x)$, $z_i$ | the distance of an image from the nearest of the training images $z_i$ | memory |
 #
 # *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
 # worth {points:all} points, {points:code} of them for code.
@@ -53,18 +50,17 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## 1 · Asking for something
 #
-# An image generator is useful if we can say what it should draw. So the data are now pairs $(z, y)$, and we want to
-# sample $z$ *given* the label, for any label we like:
+# An image generator is useful if we can say what it should draw. So the data are now pairs $(z, y)$, and we sample $z$
+# *given* the label:
 #
 # $$z \sim p_{\text{data}}(\cdot \mid y). \tag{notes, key idea 4}$$
 #
 # The theory does not change. The data of each label have a [probability path](../words.md#probability-path)
-# $p_t(x \mid y)$ and a [vector field](../words.md#vector-field) $u_t(x \mid y)$ of their own. Follow that field from
-# noise, and you sample $p_{\text{data}}(\cdot \mid y)$. The field of all data together is written
-# $u_t(x \mid \varnothing)$.
+# $p_t(x \mid y)$ and a [vector field](../words.md#vector-field) $u_t(x \mid y)$ of their own; follow that field from
+# noise, and you sample $p_{\text{data}}(\cdot \mid y)$. The field of all data together is $u_t(x \mid \varnothing)$.
 #
-# In practice, images sampled in this way often show their label less clearly than one would like. **Classifier-free
-# guidance** mixes the two fields, and goes *beyond* the field of the label:
+# Images sampled in this way often show their label less clearly than one would like. **Classifier-free guidance** mixes
+# the two fields, and goes *beyond* the field of the label:
 #
 # <a id="eq-guided"></a>
 # $$\tilde u_t(x \mid y) = (1 - w)\, u_t(x \mid \varnothing) + w\, u_t(x \mid y).$$
@@ -72,15 +68,15 @@ _ = torch.manual_seed(0)
 # The number $w$ is the [guidance scale](../words.md#guidance-scale). $w = 0$ ignores the label. $w = 1$ is the field of
 # the label: we call it *unguided*. $w > 1$ exaggerates what the label changes.
 #
-# > **Two conventions.** Some papers and programs write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0
-# > is unguided, and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
+# > **Two conventions.** Some papers write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0 is unguided,
+# > and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
 #
 # ### Exercise {exercise:guided_vector_field} · The guided field ({points:guided_vector_field} points)
 #
 # Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`.
-# The given `u(x, t, y)` is $u_t(x \mid y)$ when called with a label, and $u_t(x \mid \varnothing)$ when called with the
-# label `null`. As in every lab, `t` is a number, a 0-dimensional tensor, or has the shape `(n,)`, one time for each row
-# of `x`. Labels are whole numbers: one for all rows, or a tensor of shape `(n,)`.
+# The given `u(x, t, y)` is $u_t(x \mid y)$ if `y` is a label, and $u_t(x \mid \varnothing)$ if it is `null`. As always,
+# `t` is a number, a 0-dimensional tensor, or has the shape `(n,)`, a time for each row of `x`. Labels are whole numbers:
+# one for all rows, or of shape `(n,)`.
 #
 # <details><summary>Hint</summary>
 # Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. It calls <code>u</code>
@@ -103,8 +99,8 @@ def guided_vector_field(u, y, w, null):
 
 # %% [markdown]
 # **Guidance without a network.** Here are three labels in the plane. The data of each are a
-# [mixture](../words.md#mixture) of two Gaussians, so that all fields are known exactly. We ask for label 0: two groups,
-# one on the left and one on the right, close to the data of label 1.
+# [mixture](../words.md#mixture) of two Gaussians, so that all fields are known exactly. We ask for label 0: it has a
+# group on the left, and one on the right, close to the data of label 1.
 #
 # **Predict.** At $w = 3$, which of its two groups gets fewer samples?
 
@@ -152,19 +148,18 @@ plots.describe(
 )
 
 # %% [markdown]
-# At $w = 0$ the samples (black) have all labels. At $w = 1$ they have exactly the distribution of label 0 (blue
-# circles): their energy distance to it, which compares two distributions by samples, is about that of two fresh sets.
-# At $w = 3$ they avoid the other labels, and that changes their distribution. The right group, which is close to label
-# 1 (orange squares), has lost most of its samples. Those of the left group are pushed outwards, where there are hardly
-# any data.
+# At $w = 0$ the samples (black) have all labels. At $w = 1$ they have the distribution of label 0 (blue circles): their
+# [energy distance](../words.md#energy-distance) to it, which compares two distributions by samples, is about that of two
+# fresh sets. At $w = 3$ the right group, close to label 1 (orange squares), has lost most of its samples. Those of the
+# left group are pushed outwards, where there are hardly any data.
 #
 # **Why the difference of the two fields?** A field is an affine function of its [score](../words.md#score) (lab 4). By
 # Bayes' rule the two scores differ by $\nabla_x \log p_t(y \mid x)$. So for our straight path the guided field is
 #
 # $$\tilde u_t(x \mid y) = u_t(x \mid \varnothing) + w\,\frac{1 - t}{t}\, \nabla_x \log p_t(y \mid x):$$
 #
-# the field without label, and a push of strength $w$ towards states that a perfect classifier of noisy images would
-# recognise as $y$. No such classifier has to be trained: hence *classifier-free*.
+# the field without label, and a push of strength $w$ towards states that a perfect classifier would recognise as $y$. No
+# such classifier has to be trained: hence *classifier-free*.
 #
 # **Try it.** From which $w$ on has label 0 lost its right group? Which label keeps both its groups? What is different
 # about it?
@@ -176,21 +171,16 @@ widgets.guidance_scale(classes)
 # ## 2 · One network, with and without the label
 #
 # For images the fields are not known. We learn both, $u_t(x \mid y)$ and $u_t(x \mid \varnothing)$, with one network
-# $u_\theta(x, t \mid y)$, because two networks would cost twice as much. The images are 1797 handwritten digits of
-# 8 × 8 pixels, which come with scikit-learn. A fifth of them is held out: no network is trained on them, and we use
-# them to judge.
+# $u_\theta(x, t \mid y)$: two would cost twice as much. The images are 1797 handwritten digits of 8 × 8 pixels, which
+# come with scikit-learn. A fifth of them is held out: no network is trained on them; they are there to judge by.
 
 # %%
 if DATA == "mnist":
-    try:
-        data = [distributions.mnist(train=train) for train in (True, False)]
-    except RuntimeError as error:  # which says what to do about it
-        print(f"{error}\nUntil then this notebook goes on with the small digits.")
-        DATA = "digits"
-if DATA == "digits":
-    data = [distributions.Digits(train=train) for train in (True, False)]
-if DATA == "glyphs":  # the letters A … J take the place of the digits
+    data = [distributions.mnist(train=train) for train in (True, False)]
+elif DATA == "glyphs":  # the letters A … J take the place of the digits
     data = [distributions.Labelled(*Glyphs(size=16).sample_labelled(n)[:2]) for n in (5000, 1000)]
+else:
+    data = [distributions.Digits(train=train) for train in (True, False)]
 train_set, held_out = (distributions.Labelled(d.z.to(DEVICE), d.y.to(DEVICE)) for d in data)
 KIND, NAMES = ("letters", "ABCDEFGHIJ") if DATA == "glyphs" else ("digits", "0123456789")
 
@@ -222,9 +212,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# How does one network learn the field without label too? In training we drop about one label in ten, chosen anew for
-# each batch: it is replaced by a label of its own, `null`. For these images the network can only learn what is true of
-# all digits.
+# How does one network learn the field without label too? In each batch about one label in ten is *dropped*: `null`
+# replaces it. For these images the network can only learn what is true of all digits.
 #
 # ### Exercise {exercise:drop_labels} · Dropping labels ({points:drop_labels} points)
 #
@@ -257,7 +246,7 @@ def drop_labels(y, q, null, uniform):
 # %% check="drop_labels" points=3
 
 # %% [markdown]
-# **Which labels were dropped?** About a tenth of each digit's, and all these images now have the null label.
+# **Which labels were dropped?** About a tenth of each digit's; these images have the null label now.
 
 # %% figure="how many images have each label, before and after"
 dropped = lab6.answer_or("drop_labels")
@@ -304,8 +293,8 @@ def guided_flow_matching_loss(u, z, y, t, noise):
     Returns a scalar tensor, whose gradient reaches the network.
     """
     ### BEGIN SOLUTION
-    x = coefficient(t, z) * z + coefficient(1 - t, z) * noise
-    error = u(x, t, y) - (z - noise)
+    s = coefficient(t, z)
+    error = u(s * z + (1 - s) * noise, t, y) - (z - noise)
     return error.square().flatten(1).sum(dim=1).mean()
     ### END SOLUTION
 
@@ -313,10 +302,9 @@ def guided_flow_matching_loss(u, z, y, t, noise):
 # %% check="guided_flow_matching_loss" points=5
 
 # %% [markdown]
-# **Training.** The first network is a plain one, `models.MLP`. It takes an image as a list of 64 numbers and does not
-# use which pixels are neighbours. The label enters as a vector of learned numbers (one vector for each digit, and one
-# for $\varnothing$), which is added to the first layer together with the time. This cell trains it on your loss with
-# your dropped labels, in about 15 seconds.
+# **Training.** The first network is a plain one, `models.MLP`, for which an image is a list of 64 numbers: which pixels
+# are neighbours plays no role. The label enters as a vector of learned numbers, one vector for each digit and one for
+# $\varnothing$, which is added to the first layer together with the time. Training takes about 15 seconds.
 
 # %%
 flow_loss = lab6.answer_or("guided_flow_matching_loss")
@@ -357,10 +345,9 @@ plots.describe(
 #
 # ### Exercise {exercise:sample_guided} · Sampling with guidance ({points:sample_guided} points)
 #
-# You have a field for every label and a way to mix fields: that is all one needs to draw on request. Start from noise
-# and follow the guided field from $t = 0$ to $t = 1$ in equal steps of size $h$ with the
-# [midpoint rule](../words.md#midpoint-rule). It evaluates the field twice per step, and moves with the velocity half a
-# step ahead:
+# You have a field for every label and a way to mix fields, which is all one needs to draw on request. Follow the guided
+# field from noise at $t = 0$ to $t = 1$ in equal steps of size $h$ with the [midpoint rule](../words.md#midpoint-rule).
+# It evaluates the field twice per step, and moves with the velocity half a step ahead:
 #
 # <a id="eq-midpoint"></a>
 # $$\bar x = x + \tfrac h2\, \tilde u_t(x \mid y), \qquad x \leftarrow x + h\, \tilde u_{t + h/2}(\bar x \mid y).$$
@@ -416,10 +403,9 @@ def draw(request, w=2.0, model=mlp, tries=2):
 draw("CABBAGE" if DATA == "glyphs" else "2811")
 
 # %% [markdown]
-# **All digits, from little guidance to much.** The columns ask for 0, 1, …, 9. All four pictures start from the same
-# noise and differ only in $w$. At $w = 0$ the request is ignored. At $w = 1$ nearly every digit is the one asked for,
-# though some are blurred or odd. At $w = 2$ they are clear. At $w = 5$ their contrast is too strong, and the digits of a
-# column look alike.
+# **From no guidance to much.** The columns ask for 0, 1, …, 9. The four pictures start from the same noise and differ
+# only in $w$. At $w = 0$ the request is ignored. At $w = 1$ nearly every digit is the one asked for, though some are
+# blurred. At $w = 2$ they are clear. At $w = 5$ the contrast is too strong, and the digits of a column look alike.
 
 # %%
 labels = (torch.arange(500) % 10).to(DEVICE)
@@ -451,8 +437,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Move the slider.** Each digit keeps its noise as $w$ grows. Where does it become the digit you asked for? What
-# happens at $w = 7.5$, the usual scale of a well-known large generator?
+# **Move the slider.** Each digit keeps its noise as $w$ grows. From which $w$ on is it the digit asked for? What happens
+# at 7.5, the usual scale of a well-known large generator?
 
 # %%
 guidance_widgets.drawn_images(
@@ -462,19 +448,14 @@ guidance_widgets.drawn_images(
 # %% [markdown]
 # ## 4 · What guidance buys, and what it costs
 #
-# To choose $w$ we need numbers, not only pictures. To count how many images show the digit we asked for, somebody has to
-# read them: a **classifier**, trained on the real images with their labels. It is not trained on generated images, nor
-# is the generating network trained with its help. For each image it returns a [logit](../words.md#logit) for each
-# digit: the larger the logit, the more probable the digit.
+# To choose $w$ we need numbers, not only pictures. How many images show the digit asked for is counted by a
+# **classifier**, a network trained on the real images and their labels, and on nothing else. For each image it returns
+# a [logit](../words.md#logit) for each digit: the larger the logit, the more probable the digit.
 
 # %%
 _ = torch.manual_seed(0)
-classifier = nn.Sequential(
-    nn.Flatten(),
-    nn.Linear(PIXELS, 256), nn.ReLU(),
-    nn.Linear(256, 256), nn.ReLU(),
-    nn.Linear(256, 10),
-).to(DEVICE)  # fmt: skip
+hidden = [nn.Linear(PIXELS, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+classifier = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10)).to(DEVICE)
 
 
 def classifier_loss(network):
@@ -513,8 +494,8 @@ def fidelity(logits, y):
 # **Are the digits what we asked for?** The classifier errs too, so its accuracy on held-out real digits is shown as a
 # reference line.
 #
-# **Predict.** At which of our scales, 0, 0.5, 1, 1.5, 2, 3 or 5, is the accuracy highest? Type the smallest of them if
-# there are several. Is it then higher or lower than on real digits?
+# **Predict.** At which of our scales, 0, 0.5, 1, 1.5, 2, 3 and 5, is the accuracy highest (the smallest one, if there
+# are several)? And is it higher there than on real digits?
 
 # %%
 best_scale = ...  # your guess, one of the scales
@@ -530,9 +511,7 @@ def recognised(x, y):
 
 real = recognised(held_out.z, held_out.y)
 accuracy = {w: recognised(from_mlp[w], labels) for w in SCALES}
-print(f"real {KIND}, held out: {real:6.1%} recognised")
-for w in (0.0, 1.0, 2.0):
-    print(f"MLP at w = {w:g}:          {accuracy[w]:6.1%}")
+print(f"real {KIND}, held out: {real:.1%} recognised; MLP at w = 1: {accuracy[1.0]:.1%}")
 lab6.compare("the scale with the highest accuracy", best_scale, max(SCALES, key=accuracy.get))
 
 # %% figure="the share recognised at each guidance scale"
@@ -547,8 +526,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# Unguided, the MLP's digits are nearly as legible as real ones; with a little guidance they are *more* legible than real
-# handwriting. That should make you suspicious.
+# Unguided, the MLP's digits are nearly as legible as real ones. With a little guidance they are *more* legible, which
+# should make you suspicious.
 #
 # ### Exercise {exercise:diversity} · Diversity ({points:diversity} points)
 #
@@ -618,18 +597,17 @@ plots.describe(
 # %% [markdown]
 # ## 5 · A network made for images
 #
-# Why did the MLP's diversity rise again? The guided field is a *difference* of two predictions, multiplied by $w$, and
-# their errors are multiplied, too. They appear as speckles and hard edges that no real digit has. A better network has
-# smaller errors.
+# Why did the MLP's diversity rise again? Guidance multiplies the *difference* of two predictions by $w$, and with it
+# their errors: they become speckles and hard edges that no real digit has. A better network has smaller errors.
 #
-# The MLP must learn for every pixel separately how it depends on its neighbours. A **convolution** applies the same
-# weights at every place, and a **U-Net** computes convolutions at two sizes of the image: the large one shows strokes,
-# the small one the whole digit. You will write the two parts that bring in time and label.
+# An MLP learns for every pixel separately how it depends on its neighbours. A **convolution** applies the same weights
+# at every place, and a **U-Net** uses convolutions at two sizes of the image: strokes are visible at the full size,
+# whole digits at half of it. You will write the two parts that bring in time and label.
 #
 # ### Exercise {exercise:time_embedding} · Time as waves ({points:time_embedding} points)
 #
-# The network should behave differently at different times, but a layer that multiplies the single number $t$ by a
-# weight can do little with it. So it gets $2m$ numbers instead, slow and fast waves of $t$:
+# The network should behave differently at different times, but all that a layer can do with the number $t$ is multiply
+# it by a weight. So it gets $2m$ numbers instead, slow and fast waves of $t$:
 #
 # <a id="eq-waves"></a>
 # $$e(t) = (\cos \pi t,\ \cos 2\pi t,\ \dots,\ \cos m\pi t,\ \ \sin \pi t,\ \sin 2\pi t,\ \dots,\ \sin m\pi t),
@@ -656,9 +634,9 @@ def time_embedding(t, size):
 # %% check="time_embedding" points=4
 
 # %% [markdown]
-# **What the network gets.** On the left the first waves. On the right the scalar product of the embeddings of two times
-# $r$ and $t$. It depends only on $t - r$ (why?). It is large for times close to each other and small for all others. So
-# different times have different embeddings, and nearly equal times similar ones.
+# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of two times $r$ and $t$.
+# It depends only on $t - r$ (why?), and is large only where the times are close. So different times have different
+# embeddings, and nearly equal times similar ones.
 
 # %% figure="waves of the time, and products of embeddings"
 embed = lab6.answer_or("time_embedding")
@@ -683,9 +661,8 @@ plots.describe(
 # ### Exercise {exercise:residual_block} · The residual block ({points:residual_block} points)
 #
 # The U-Net consists of blocks of one kind. A block computes a *correction* to its input and adds it, so that it can
-# easily leave the input as it is. The embedding $c$ of time and label is brought in between its two convolutions: a
-# linear layer turns $c$ into one number for each channel, and that number is added to the channel, the same at all
-# pixels:
+# easily leave the input as it is. Between its two convolutions, a linear layer turns the embedding $c$ of time and label
+# into one number for each channel, which is added to the channel at all pixels:
 #
 # <a id="eq-block"></a>
 # $$\text{block}(x, c) = x + f_2\bigl(\text{silu}(f_1(\text{silu}(x)) + \text{shift}(c))\bigr), \qquad
@@ -769,8 +746,8 @@ class DigitUNet(nn.Module):
 
 
 # %% [markdown]
-# **Training it** takes about half a minute. It has about a third of the MLP's weights and is trained for about half as
-# many steps, and yet its loss is much lower at the end.
+# **Training it** takes about half a minute. With a third of the MLP's weights and half as many steps, its loss ends
+# much lower.
 
 # %%
 _ = torch.manual_seed(0)
@@ -790,15 +767,15 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Draw with it.** Ask for something once more, now from the U-Net.
+# **Ask again**, now the U-Net.
 
 # %%
 draw("BADGE" if DATA == "glyphs" else "2811", model=unet)
 
 # %% [markdown]
-# **Both networks, from the same noise.** A U-Net needs more arithmetic per evaluation than an MLP, so this cell takes
-# nearly as long as its training did. Unguided, the U-Net's digits have sharper strokes and blacker backgrounds than the
-# MLP's, and they vary like handwriting, unreadable ones included. With guidance the digits of both are clear.
+# **Both networks, from the same noise.** An evaluation of a U-Net is expensive: this cell takes nearly as long as the
+# training. Unguided, the U-Net's digits have sharper strokes and blacker backgrounds than the MLP's, and vary like
+# handwriting, unreadable ones included. With guidance the digits of both are clear.
 
 # %%
 from_unet = {}
@@ -819,9 +796,8 @@ plots.describe(
 guidance_widgets.drawn_images({"U-Net": from_unet, "MLP": from_mlp}, NAMES, smooth=SETTINGS["smooth"])
 
 # %% [markdown]
-# **The trade, again.** With the better network, diversity falls at every step of $w$. At $w = 1$ the U-Net is close to
-# real handwriting in *both* respects. Larger $w$ raise the accuracy a little, and take diversity further and further
-# below that of real digits.
+# **The trade, again.** The better network's diversity falls with every step of $w$. At $w = 1$ it is close to real
+# handwriting in *both* respects. Larger $w$ raise the accuracy a little and lower diversity further and further.
 
 # %% figure="share recognised and diversity of both networks"
 fig, axes = plots.figure(columns=2, width=4.6, height=3)
@@ -836,8 +812,8 @@ plots.describe(
 # %% [markdown]
 # ## 6 · Inventing or remembering?
 #
-# Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on: nobody needs a
-# network for that, and copies may harm the owners of the data. So for each generated image we measure the distance
+# Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on, and copies may
+# harm those whom the data belong to. So for each generated image we measure the distance
 #
 # <a id="eq-nearest"></a>
 # $$d(x) = \min_i\, \lVert x - z_i \rVert$$
@@ -868,12 +844,11 @@ def nearest_neighbour_distance(x, data):
 # %% check="nearest_neighbour_distance" points=4
 
 # %% [markdown]
-# **A model that does copy.** What does the *perfect* minimiser of our training loss do? The training set is finite, so
-# its marginal field is known exactly: a weighted average over the training images (lab 2). We can follow it without any
-# network.
+# **The perfect minimiser.** The training set is finite, so the field that minimises our training loss is known exactly:
+# it is a weighted average over the training images (lab 2). We can follow it without any network.
 #
-# **Predict.** How far, on average, is the image at the end of such a trajectory from the nearest training image? (For
-# real, held-out digits it is about 2.)
+# **Predict.** How far from the nearest training image do its trajectories end, on average? (Held-out real digits are
+# about 2 away.)
 
 # %%
 distance_of_perfect = ...  # your guess, a number
@@ -906,12 +881,11 @@ plots.describe(
 )
 
 # %% [markdown]
-# Every trajectory of the perfect field ends on a training image. A network that minimised the loss perfectly would only
-# copy; ours draws new digits because it does not.
+# Every trajectory of that field ends on a training image. A network that minimised the loss perfectly would only copy;
+# ours draws new digits because it does not.
 #
-# **Compare the pairs.** In each picture the lower row shows the training images that are nearest to the upper row. From
-# the U-Net's picture alone, would you have said that it copies? Then look at the other one: its digits are real and
-# new.
+# **Compare the pairs.** Each lower row shows the training images that are nearest to the upper row. From the U-Net's
+# picture alone, would you have said that it copies? Then look at the other one: its digits are real and new.
 
 # %% figure="images above, their nearest training images below"
 new_digits = rows_of_digits(held_out.z, held_out.y, rows=1)
@@ -926,28 +900,36 @@ plots.describe(
 
 # %% [markdown]
 # **All in one table.** The [energy distance](../words.md#energy-distance) (lab 3, exercise
-# {exercise:lab3.energy_distance}) compares two whole distributions by their samples, here with the held-out images; for
-# real digits it is that of the training images. The smaller it is, the more the samples are like the data *as a whole*.
-# The U-Net's is smaller than the MLP's at every scale. Which scale would you choose, and for what?
+# {exercise:lab3.energy_distance}) to the held-out images says how much samples differ from the data *as a whole*. (The
+# row of real digits compares the training images with them.) The U-Net's is smaller than the MLP's at every scale. Which
+# scale would you choose, and for what?
 
-# %%
-def table_row(name, x, y, against):
+# %% figure="energy distance to real images, and all measures in a table"
+def to_held_out(x, y=None):
+    return float(metrics.energy_distance(x, held_out.z))
+
+
+def table_row(name, x, y, distance):
     """Fidelity, energy distance, diversity and mean distance to the nearest training image."""
     near = float(nearest(x[:400], train_set.z).mean())
-    distance = float(metrics.energy_distance(against, held_out.z))
     print(f"{name:16}{recognised(x, y):11.1%}{distance:17.3f}{float(spread(x, y)):11.2f}{near:9.2f}")
 
 
 print(f"{'':16} recognised  energy distance  diversity  nearest")
-table_row("real, held out", held_out.z, held_out.y, train_set.z)
+table_row("real, held out", held_out.z, held_out.y, to_held_out(train_set.z))
 for name, grids in both.items():
     for w, x in grids.items():
-        table_row(f"{name}, w = {w:g}", x, labels, x)
+        table_row(f"{name}, w = {w:g}", x, labels, to_held_out(x))
+fig, (ax,) = plots.figure(width=6, height=2.8)
+plot_measure(to_held_out, to_held_out(train_set.z), both, ax, "energy distance to held-out images")
+plots.describe(
+    "The energy distance against the guidance scale. Both curves fall to a lowest point between w "
+    "= 1 and 2 and rise steeply from there; the U-Net's is below the MLP's everywhere."
+)
 
 # %% [markdown]
-# **How far you are.** These are the exercises whose checks have passed, and their points. Before you hand the notebook
-# in, save it and run `lab6.submission()` in a new cell: it runs the saved file from top to bottom in a fresh process,
-# and lists what is still open.
+# **How far you are.** Before you hand the notebook in, save it and run `lab6.submission()` in a new cell: it runs the
+# saved file from top to bottom in a fresh process, and lists what is still open.
 
 # %%
 lab6.progress()
@@ -1007,22 +989,22 @@ lab6.progress()
 # ## 8 · From here to large image models
 #
 # Large image generators consist of the parts of this lab: a path from noise to data, a U-Net or a transformer that gets
-# time and request, labels (or sentences) that are dropped in about one of ten cases, and a guidance scale. Four terms
-# that you will meet in papers on them:
+# time and request, requests that are dropped in about one of ten cases, and a guidance scale. Papers on them use four
+# terms more:
 #
-# - **$w = 7.5$** is the usual scale of Stable Diffusion, which draws from a sentence. Its formula is
-#   $\varepsilon_\theta(x \mid \varnothing) + w\,\bigl(\varepsilon_\theta(x \mid y) - \varepsilon_\theta(x \mid
-#   \varnothing)\bigr)$ for predicted noise, and the empty sentence is its $\varnothing$: this is our convention, in which
-#   1 is unguided. Scales cannot be carried over from one model to another, as our digits at 7.5 showed.
-# - **FID**, the *Fréchet inception distance*, is used where we used the energy distance. A classifier of photographs,
-#   Inception, computes features of real and of generated images; each set of features is summarised by its mean $\mu$
-#   and its covariance $C$; and $\text{FID} = \lVert \mu - \mu' \rVert^2 + \operatorname{tr}\bigl(C + C' - 2\,(C
-#   C')^{1/2}\bigr)$. Smaller is better.
-# - **CLIP** is used where we used the classifier: two networks, trained on pictures with their captions, turn a picture
-#   and a sentence into vectors. The cosine of the angle between them, the *CLIP score*, is larger if the picture shows
-#   what the sentence asks for. Papers plot FID against CLIP score for many $w$: this is our trade.
+# - **$w = 7.5$** is the usual scale of Stable Diffusion 1, which draws what a sentence asks for. It mixes predictions of
+#   noise, $\varepsilon_\theta(x \mid \varnothing) + w\,\bigl(\varepsilon_\theta(x \mid y) - \varepsilon_\theta(x \mid
+#   \varnothing)\bigr)$, where $\varnothing$ is the empty sentence: our convention, in which 1 is unguided. But scales
+#   cannot be carried over from model to model, as our digits at 7.5 show.
+# - **FID**, the *Fréchet inception distance*, takes the place of our energy distance. A classifier, Inception, computes
+#   features of real and of generated images, with means $\mu, \mu'$ and covariances $C, C'$, and $\text{FID} = \lVert \mu
+#   - \mu' \rVert^2 + \operatorname{tr}\bigl(C + C' - 2\,(C C')^{1/2}\bigr)$; smaller is better.
+# - **CLIP** takes the place of our classifier: two networks, trained on pictures with captions, turn a picture and a
+#   sentence into vectors. The cosine of their angle, the *CLIP score*, is large if the picture shows what the sentence
+#   says. Plots of FID against CLIP score for many $w$ show the trade of this lab.
 # - **Latents** are a few numbers from which a second network makes all pixels of an image. Stable Diffusion draws
-#   latents instead of pixels, and guides them as you guided digits. In lab 7 you build such a model.
+#   latents, and guides them as you guided digits. In lab 7 you build such a model.
 #
-# With `DATA = "glyphs"` at the top, this notebook draws letters, in a few minutes. With `"mnist"` it draws larger
-# digits, with larger networks; that takes many minutes, or a GPU, which it uses where there is one.
+# With `DATA = "glyphs"` at the top, this notebook draws letters, in about five minutes; the numbers in the text are
+# those of the digits. With `"mnist"` it draws larger digits, with larger networks; that takes many minutes, or a GPU,
+# which it uses where there is one.
