@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Rows, at_most, targets
-from fmlab import latent_widgets, map_widgets, token_widgets
+from fmlab import guidance_widgets, latent_widgets, map_widgets, token_widgets
 from fmlab import widgets as explorers
 from fmlab.datasets import Moons, Word
 from fmlab.distributions import GaussianMixture
@@ -26,6 +26,7 @@ EXPLORERS = {
     "guidance_scale": lambda: explorers.guidance_scale(CLASSES),
     "noise_to_data": lambda: explorers.noise_to_data(Word("flow").sample(4000)),
     "water_level": lambda: latent_widgets.water_level(torch.logspace(2, -3, 1024)),
+    "drawn_images": lambda: guidance_widgets.drawn_images({"MLP": {w: torch.rand(10, 1, 8, 8) for w in (0.0, 1.0)}}),
     "lifting_masks": token_widgets.lifting_masks,
     "board_in_steps": token_widgets.board_in_steps,
     "chord_on_a_line": lambda: map_widgets.chord_on_a_line(GaussianMixture([[-1.2], [0.9]], [0.06, 0.12])),

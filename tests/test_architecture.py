@@ -20,7 +20,7 @@ FLOORS = [
     {"unmasking"},
     {"plots"},
     {"widgets"},
-    {"latent_widgets", "map_widgets", "token_widgets"},
+    {"guidance_widgets", "latent_widgets", "map_widgets", "token_widgets"},
     {"checks"},
     {"exercises"},
     {"__main__"},

@@ -1,34 +1,41 @@
 # %% [markdown]
 # # Lab 6 · Guided image generation
 #
-# So far our models drew whatever the data contain. Now we ask for something: *draw a 7*. By the end of this lab you
-# will have trained one network that draws handwritten digits with and without being told which, mixed its two answers
-# so that the request counts for more (**classifier-free guidance**), built a small U-Net for images, and measured what
-# guidance buys, what it costs, and whether your model invents its digits or remembers them.
+# So far our models drew whatever the data contain. Now we ask for something: *draw a 7*. You will train one network
+# that draws handwritten digits with or without being told which, and mix its two answers so that the request counts
+# for more: [classifier-free guidance](../words.md#guidance), which most large image generators use. Then you
+# build a small U-Net, measure what guidance improves and what it costs, and test whether your model invents its digits
+# or copies them.
 #
-# **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
-# your code, run the cell, then run the check below it. A figure follows. It uses your function once its check has
-# passed, and fmlab's until then, so you can always read on. Three cells train a network: they take about 5 seconds, 15
-# seconds and half a minute. Stuck? `lab6.hint("guided_vector_field")` gives up to three hints, one at a time.
+# **How to work.** Replace the line `raise NotImplementedError` by your code, run the cell, then run the check below it.
+# The figure after it uses your function once its check has passed, and fmlab's until then, so you can always read on.
+# Exercises marked *further* can be left out: nothing else needs them. Three cells train a network, for about 15
+# seconds, 3 seconds and half a minute. Stuck? `lab6.hint("guided_vector_field")` gives up to three hints.
 #
-# **Notation.** As before, $t = 0$ is noise, $t = 1$ is data, $z$ a data point, $\varepsilon$ standard normal noise, and
-# the path is the straight one, $x_t = t z + (1 - t)\,\varepsilon$. Images are states of shape
-# $(n, 1, \text{height}, \text{width})$ with pixels from −1 (black) to 1 (white). New is the **label** $y$: a whole
-# number, one for each image. *Notes* means [An Introduction to Flow Matching and Diffusion
-# Models](https://diffusion.csail.mit.edu/), *course labs* the labs of the same course. The lab is worth {points:all} points, {points:code}
-# of them for code.
+# | letter | meaning | section |
+# |---|---|---|
+# | $t$, $\varepsilon$ | time (0 is noise, 1 is data) and standard normal noise | all |
+# | $z$, $y$ | an image with pixels from −1 (black) to 1 (white), of shape $(1, \text{height}, \text{width})$, and its **label**, a whole number; $\varnothing$ (in code `null`) is the label that says "no label" | all |
+# | $x_t$ | a state between noise and data, $x_t = t z + (1 - t)\,\varepsilon$ | all |
+# | $u_t(x \mid y)$, $\tilde u_t(x \mid y)$ | the field of a label, and the guided field | 1–3 |
+# | $w$ | the guidance scale: 0 is without label, 1 is unguided, above 1 is guided | all |
+# | $q$ | the probability that a label is dropped in training | 2 |
+# | $h$, $\bar x$ | a step of time, and the state half a step ahead | 3 |
+# | $e(t)$, $c$ | the time as $2m$ waves, and the embedding of time and label | U-Net |
+# | $d(x)$, $z_i$ | the distance of an image from the nearest of the training images $z_i$ | memory |
+#
+# *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
+# worth {points:all} points, {points:code} of them for code.
 
 # %%
 import math
-import time
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, silu
 
-from fmlab import distributions, guidance, metrics, models, paths, plots, samplers, training
-from fmlab import threads, widgets
+from fmlab import distributions, guidance, guidance_widgets, metrics, models, paths, plots
+from fmlab import samplers, threads, training, widgets
 from fmlab.checks import lab6
 from fmlab.glyphs import Glyphs
 from fmlab.schedules import coefficient
@@ -43,35 +50,33 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## 1 · Asking for something
 #
-# The data are now pairs $(z, y)$, and we want to draw from the distribution of $z$ *given* the label, for any label we
-# like:
+# An image generator is useful if we can say what it should draw. So the data are now pairs $(z, y)$, and we sample $z$
+# *given* the label:
 #
 # $$z \sim p_{\text{data}}(\cdot \mid y). \tag{notes, key idea 4}$$
 #
-# Nothing in the theory has to change. Each label has data of its own, so it has a probability path $p_t(x \mid y)$ and
-# a vector field $u_t(x \mid y)$ of its own; follow that field from noise, and you draw from
-# $p_{\text{data}}(\cdot \mid y)$. Beside these there is the field of all data together, which we write
-# $u_t(x \mid \varnothing)$: the label is "no label".
+# The theory does not change. The data of each label have a [probability path](../words.md#probability-path)
+# $p_t(x \mid y)$ and a [vector field](../words.md#vector-field) $u_t(x \mid y)$ of their own; follow that field from
+# noise, and you sample $p_{\text{data}}(\cdot \mid y)$. The field of all data together is $u_t(x \mid \varnothing)$.
 #
-# In practice images drawn this way often show their label less plainly than one would wish. **Classifier-free
-# guidance** mixes the two fields, and goes *beyond* the field of the label:
+# Images sampled in this way often show their label less clearly than one would like. **Classifier-free guidance** mixes
+# the two fields, and goes *beyond* the field of the label:
 #
 # <a id="eq-guided"></a>
-# $$\tilde u_t(x \mid y) = (1 - w)\, u_t(x \mid \varnothing) + w\, u_t(x \mid y). \tag{course labs}$$
+# $$\tilde u_t(x \mid y) = (1 - w)\, u_t(x \mid \varnothing) + w\, u_t(x \mid y).$$
 #
-# The number $w$ is the **guidance scale**. $w = 0$ ignores the label, $w = 1$ is the field of the label, without
-# guidance, and $w > 1$ exaggerates what the label changes.
+# The number $w$ is the [guidance scale](../words.md#guidance-scale). $w = 0$ ignores the label. $w = 1$ is the field of
+# the label: we call it *unguided*. $w > 1$ exaggerates what the label changes.
 #
-# > **A trap.** Many papers and programs write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0 means no
-# > guidance, and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
+# > **Two conventions.** Some papers write $(1 + w)\, u_t(x \mid y) - w\, u_t(x \mid \varnothing)$. There 0 is unguided,
+# > and their scale 2 is our 3. Before you copy a scale, ask which convention it belongs to.
 #
 # ### Exercise {exercise:guided_vector_field} · The guided field ({points:guided_vector_field} points)
 #
-# Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`. Here
-# `u(x, t, y)` knows all the fields: called with a label it is $u_t(x \mid y)$, and with the label `null` it is
-# $u_t(x \mid \varnothing)$. As in every lab a field takes `t` as a number, a 0-dimensional tensor, or one of shape
-# `(n,)`, a time for each row of `x`; so do networks, and so should yours. Labels are whole numbers: one for all rows, or
-# a tensor of shape `(n,)`.
+# Write `guided_vector_field(u, y, w, null)`, which returns [the guided field](#eq-guided) *as a function* of `(x, t)`.
+# The given `u(x, t, y)` is $u_t(x \mid y)$ if `y` is a label, and $u_t(x \mid \varnothing)$ if it is `null`. As always,
+# `t` is a number, a 0-dimensional tensor, or has the shape `(n,)`, a time for each row of `x`. Labels are whole numbers:
+# one for all rows, or of shape `(n,)`.
 #
 # <details><summary>Hint</summary>
 # Define a function inside your function and return it, or return a <code>lambda x, t: …</code>. It calls <code>u</code>
@@ -93,11 +98,14 @@ def guided_vector_field(u, y, w, null):
 # %% check="guided_vector_field" points=5
 
 # %% [markdown]
-# **Guidance without a network.** Three labels in the plane, each a mixture of two Gaussians, so that all fields are
-# known exactly. We ask for label 0, the blue circles. At $w = 0$ the samples are of all labels; at $w = 1$ they have
-# exactly the law of label 0. At $w = 3$ they keep clear of the other labels, and pay for it: the right half of label 0,
-# which has yellow neighbours, is nearly given up, and the left half is pushed away from all the others, to where there
-# are hardly any data.
+# **Guidance without a network.** Here are three labels in the plane. The data of each are a
+# [mixture](../words.md#mixture) of two Gaussians, so that all fields are known exactly. We ask for label 0: it has a
+# group on the left, and one on the right, close to the data of label 1.
+#
+# **Predict.** At $w = 3$, which of its two groups gets fewer samples?
+
+# %%
+fewer = ...  # your guess: "left" or "right"
 
 # %%
 classes = [
@@ -115,37 +123,46 @@ def exact_field(x, t, y):
     return fields[torch.as_tensor(y).expand(len(x)), torch.arange(len(x))]
 
 
+# %% figure="samples guided to label 0, by exact fields"
 guided = lab6.answer_or("guided_vector_field")
 x0, fresh = torch.randn(1000, 2), [classes[0].sample(1000) for _ in range(2)]
 colors = plots.BLUE, plots.ORANGE, plots.GREEN
 fig, axes = plots.figure(columns=3)
 for ax, w in zip(axes, (0.0, 1.0, 3.0), strict=True):
-    for p, marker, color in zip(classes, "osD", colors, strict=True):
-        plots.plot_samples(p.sample(150), ax, marker=marker, ms=3, alpha=0.4, color=color)
+    for k, (p, marker, color) in enumerate(zip(classes, "osD", colors, strict=True)):
+        label = f"data, label {k}"
+        plots.plot_samples(p.sample(150), ax, marker=marker, ms=4, alpha=0.4, color=color, label=label)
     x1 = samplers.sample_flow(guided(exact_field, 0, w, 3), x0, steps=20)
-    plots.plot_samples(x1[:400], ax, color=plots.BLACK, ms=3, alpha=0.8)
-    ax.set(title=f"$w$ = {w:g}", xlim=(-3, 3), ylim=(-3, 3))
+    plots.plot_samples(x1[:400], ax, color=plots.BLACK, ms=3, alpha=0.8, label="samples")
+    ax.set(title=f"$w$ = {w:g}", xlim=(-3.4, 3.4), ylim=(-3, 3))
     distance = metrics.energy_distance(x1, fresh[0])
     print(f"w = {w:g}: energy distance to label 0 is {distance:.4f}")
 print(f"two fresh sets of label 0:             {metrics.energy_distance(*fresh):.4f}")
+_ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+on_the_right = float((x1[:, 0] > -0.5).double().mean())
+lab6.compare("the group with fewer samples at w = 3", fewer, "right" if on_the_right < 0.5 else "left")
 plots.describe(
     "Black points, guided to label 0, among the data of three labels. At w = 0 they cover all "
-    "three, at w = 1 just the two blobs of label 0, and at w = 3 nearly all of them crowd in its "
-    "left blob, away from the other labels."
+    "three labels, at w = 1 only the two groups of label 0. At w = 3 most of them are in its left "
+    "group, and all are farther from the other labels."
 )
 
 # %% [markdown]
-# **Why the difference of the two fields?** A field is its score, rescaled (lab 4), and by Bayes' rule the two scores
-# differ by the gradient of $\log p_t(y \mid x)$. So the guided field is
+# At $w = 0$ the samples (black) have all labels. At $w = 1$ they have the distribution of label 0 (blue circles): their
+# [energy distance](../words.md#energy-distance) to it, which compares two distributions by samples, is about that of two
+# fresh sets. At $w = 3$ the right group, close to label 1 (orange squares), has lost most of its samples. Those of the
+# left group are pushed outwards, where there are hardly any data.
 #
-# $$\tilde u_t(x \mid y) = u_t(x \mid \varnothing) + w\,\kappa_t\,\nabla_x \log p_t(y \mid x), \qquad
-# \kappa_t = \beta_t^2\,\frac{\dot\alpha_t}{\alpha_t} - \beta_t \dot\beta_t ,$$
+# **Why the difference of the two fields?** A field is an affine function of its [score](../words.md#score) (lab 4). By
+# Bayes' rule the two scores differ by $\nabla_x \log p_t(y \mid x)$. So for our straight path the guided field is
 #
-# the unguided field and a push of strength $w$ towards places that a perfect classifier of noisy images would take for
-# $y$. Nobody had to train that classifier: hence *classifier-free*.
+# $$\tilde u_t(x \mid y) = u_t(x \mid \varnothing) + w\,\frac{1 - t}{t}\, \nabla_x \log p_t(y \mid x):$$
 #
-# **Try it.** From which $w$ on has label 0 lost its right half? Which label keeps both halves, and what has it that the
-# others have not? (In a notebook that has just been opened this is a still picture: run the cell to get the sliders.)
+# the field without label, and a push of strength $w$ towards states that a perfect classifier would recognise as $y$. No
+# such classifier has to be trained: hence *classifier-free*.
+#
+# **Try it.** From which $w$ on has label 0 lost its right group? Which label keeps both its groups? What is different
+# about it?
 
 # %%
 widgets.guidance_scale(classes)
@@ -153,119 +170,115 @@ widgets.guidance_scale(classes)
 # %% [markdown]
 # ## 2 · One network, with and without the label
 #
-# For images nobody hands us the fields. We learn them, and we want both, $u_t(x \mid y)$ and $u_t(x \mid \varnothing)$,
-# from one network $u_\theta(x, t \mid y)$. The images are real ones: 1797 handwritten digits of 8 × 8 pixels, which
-# come with scikit-learn. A fifth of them is held out: no network sees them, and we judge by them.
+# For images the fields are not known. We learn both, $u_t(x \mid y)$ and $u_t(x \mid \varnothing)$, with one network
+# $u_\theta(x, t \mid y)$: two would cost twice as much. The images are 1797 handwritten digits of 8 × 8 pixels, which
+# come with scikit-learn. A fifth of them is held out: no network is trained on them; they are there to judge by.
 
 # %%
 if DATA == "mnist":
-    try:
-        data = [distributions.mnist(train=train) for train in (True, False)]
-    except RuntimeError as error:  # which says what to do about it
-        print(f"{error}\nUntil then this notebook goes on with the small digits.")
-        DATA = "digits"
-if DATA == "digits":
-    data = [distributions.Digits(train=train) for train in (True, False)]
-if DATA == "glyphs":  # the letters A … J take the place of the digits
+    data = [distributions.mnist(train=train) for train in (True, False)]
+elif DATA == "glyphs":  # the letters A … J take the place of the digits
     data = [distributions.Labelled(*Glyphs(size=16).sample_labelled(n)[:2]) for n in (5000, 1000)]
+else:
+    data = [distributions.Digits(train=train) for train in (True, False)]
 train_set, held_out = (distributions.Labelled(d.z.to(DEVICE), d.y.to(DEVICE)) for d in data)
+KIND, NAMES = ("letters", "ABCDEFGHIJ") if DATA == "glyphs" else ("digits", "0123456789")
 
 SETTINGS = {
-    "digits": {"width": 256, "channels": 16, "steps": 1500, "unet_steps": 800, "unet_batch": 64, "smooth": 4},
-    "glyphs": {"width": 512, "channels": 16, "steps": 3000, "unet_steps": 2000, "unet_batch": 64, "smooth": 2},
-    "mnist": {"width": 1024, "channels": 32, "steps": 10_000, "unet_steps": 10_000, "unet_batch": 256, "smooth": 1},
+    "digits": {"width": 256, "depth": 3, "steps": 1500, "lr": 3e-3, "unet": (16, 800, 64), "smooth": 8},
+    "glyphs": {"width": 1024, "depth": 2, "steps": 1200, "lr": 5e-4, "unet": (16, 2000, 64), "smooth": 4},
+    "mnist": {"width": 1024, "depth": 3, "steps": 10_000, "lr": 3e-3, "unet": (32, 10_000, 256), "smooth": 2},
 }[DATA]
 SHAPE, PIXELS = train_set.z.shape[1:], train_set.z[0].numel()
-NULL = 10  # the labels are the digits 0 … 9; this one says "no label"
+NULL = 10  # the labels are 0 … 9; this one says "no label"
 
-
+# %% figure="images to learn from, a column for each label"
 def show_images(x, ax, columns=10):
-    """Images in rows, smoothed for the eye: the networks see pixels."""
+    """Images in rows, enlarged smoothly for the eye: the networks see pixels."""
     return plots.plot_images(x, ax, columns=columns, smooth=SETTINGS["smooth"])
 
 
 def rows_of_digits(z, y, rows):
-    """Images in rows from 0 to 9."""
+    """Images in rows, of the labels 0 to 9."""
     return torch.stack([z[y == digit][:rows] for digit in range(10)], dim=1).flatten(0, 1)
 
 
-fig, (ax,) = plots.figure(width=5.5, height=2.5)
-show_images(rows_of_digits(train_set.z, train_set.y, rows=4), ax)
+fig, (ax,) = plots.figure(width=8.2, height=2.75)
+show_images(rows_of_digits(train_set.z, train_set.y, rows=3), ax)
 ax.set_title(f"{len(train_set.z)} images to learn from, {len(held_out.z)} to judge by")
 plots.describe(
-    "Four rows of the handwritten digits 0 to 9, white on black. They are legible, and each "
-    "writer's differ."
+    f"Three rows of the {KIND} {NAMES[0]} to {NAMES[-1]}, white on black. They are legible, and no "
+    "two of a column are alike."
 )
 
 # %% [markdown]
-# How does one network learn the field without label too? While it is trained, we hide the label of a few images, about
-# one in ten, chosen anew each time: it is replaced by a label of its own, `null`. For these images the network can only
-# learn what is true of all digits.
+# How does one network learn the field without label too? In each batch about one label in ten is *dropped*: `null`
+# replaces it. For these images the network can only learn what is true of all digits.
 #
 # ### Exercise {exercise:drop_labels} · Dropping labels ({points:drop_labels} points)
 #
 # Each label, independently of the others, becomes
 #
 # <a id="eq-drop"></a>
-# $$y \leftarrow \varnothing \quad \text{with probability } p.$$
+# $$y \leftarrow \varnothing \quad \text{with probability } q.$$
 #
-# Write `drop_labels(y, p, null, uniform)`, [this replacement](#eq-drop) by `null`. `uniform` holds one random number for
-# each label, uniform on $[0, 1)$, already drawn for you: a label is dropped where its number is **below** $p$.
+# Write `drop_labels(y, q, null, uniform)`, [this replacement](#eq-drop) by `null`. `uniform` holds one random number for
+# each label, uniform on $[0, 1)$, already drawn for you: a label is dropped where its number is **below** $q$.
 #
 # <details><summary>Hint</summary>
-# <code>torch.where</code> chooses between two values, element by element. Think which way round the comparison goes:
-# with <code>p = 0.1</code> most labels stay. (A published solution to a lab like this one has it the wrong way round,
-# and trains on one label in ten.)
+# <code>torch.where</code> chooses between two values, element by element. Check the direction of your comparison: with
+# <code>q = 0.1</code> nine of ten labels stay.
 # </details>
 
 # %% exercise="drop_labels"
-def drop_labels(y, p, null, uniform):
+def drop_labels(y, q, null, uniform):
     """Labels, some of them dropped.
 
-    y: (n,) whole numbers, of any integer dtype. p: the probability of dropping a label. null: what stands for it then.
-    uniform: (n,) random numbers; a label is dropped where its number is below p.
+    y: (n,) whole numbers, of any integer dtype. q: the probability of dropping a label. null: what replaces it then.
+    uniform: (n,) random numbers; a label is dropped where its number is below q.
     Returns (n,) labels in the dtype of y; y stays as it is.
     """
     ### BEGIN SOLUTION
-    return torch.where(uniform < p, null, y)
+    return torch.where(uniform < q, null, y)
     ### END SOLUTION
 
 
 # %% check="drop_labels" points=3
 
 # %% [markdown]
-# **Who has lost a label?** About a tenth of each digit, and they all meet under the null label.
+# **Which labels were dropped?** About a tenth of each digit's; these images have the null label now.
 
-# %%
+# %% figure="how many images have each label, before and after"
 dropped = lab6.answer_or("drop_labels")
 y = train_set.y.cpu()
 after = dropped(y, 0.1, NULL, torch.rand(len(y)))
 fig, (ax,) = plots.figure(width=6.5, height=2.6)
-names = [*map(str, range(10)), "∅"]
-ax.bar(names, y.bincount(minlength=11), color=plots.SKY, label="before")
-ax.bar(names, after.bincount(minlength=11), color=plots.BLUE, width=0.45, label="after")
-ax.set(xlabel="label", ylabel="images", ylim=(0, 200))
+names = [*NAMES, "∅"]
+counts = y.bincount(minlength=11)
+ax.bar(names, counts, color=plots.SKY, label="before (wide bars)")
+ax.bar(names, after.bincount(minlength=11), color=plots.BLUE, width=0.45, label="after (narrow bars)")
+ax.set(xlabel="label", ylabel="images", ylim=(0, 1.35 * int(counts.max())))
 ax.legend(loc="upper center", ncols=2)
 plots.describe(
     "For each of the ten labels the bar after dropping is about a tenth lower than before. The "
-    "images without a label have gathered in an eleventh bar of the same height."
+    "images whose labels were dropped are in an eleventh bar of about the same height."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:guided_flow_matching_loss} · Guided flow matching ({points:guided_flow_matching_loss} points)
 #
-# The loss is that of lab 3, for a network that is told the label as well:
+# The loss is that of lab 3, for a network that gets the label as well:
 #
 # <a id="eq-loss"></a>
 # $$L(\theta) = \mathbb E\,\bigl\| u_\theta(x_t, t \mid y) - (z - \varepsilon) \bigr\|^2, \qquad
 # x_t = t z + (1 - t)\,\varepsilon. \tag{notes, eq. 31}$$
 #
-# $\|\cdot\|^2$ is the sum over the pixels of an image, and $\mathbb E$ the mean over the batch. Each image has a time
-# of its own: $t$ has the shape $(n,)$, and must be given the shape $(n, 1, 1, 1)$ before it multiplies images.
-# `coefficient(t, z)`, imported above, does that for any shape of $z$.
+# $\|\cdot\|^2$ is the sum over the pixels of an image, and $\mathbb E$ the mean over the batch. Each image has its own
+# time: $t$ has the shape $(n,)$, and needs the shape $(n, 1, 1, 1)$ before it multiplies images. `coefficient(t, z)`,
+# imported above, gives it that for any shape of $z$.
 #
-# Write `guided_flow_matching_loss(u, z, y, t, noise)`, the loss of [notes, eq. 31](#eq-loss). Some labels in `y` may have been dropped already; that is not
-# your concern here.
+# Write `guided_flow_matching_loss(u, z, y, t, noise)`, [this loss](#eq-loss). Some labels in `y` may have been dropped
+# before; your function need not do it.
 #
 # <details><summary>Hint</summary>
 # Three lines: the state $x_t$; the error of the network there; the mean of the squared norms. The network gets the
@@ -274,7 +287,7 @@ plots.describe(
 
 # %% exercise="guided_flow_matching_loss"
 def guided_flow_matching_loss(u, z, y, t, noise):
-    """The flow matching loss of a network that is told the label.
+    """The flow matching loss of a network that gets the label, too.
 
     u: function u(x, t, y), a network. z, noise: (n, *shape). y: (n,) labels. t: (n,) times in [0, 1].
     Returns a scalar tensor, whose gradient reaches the network.
@@ -289,10 +302,9 @@ def guided_flow_matching_loss(u, z, y, t, noise):
 # %% check="guided_flow_matching_loss" points=5
 
 # %% [markdown]
-# **Training.** The first network is a plain one, `models.MLP`: it takes an image as a list of 64 numbers and knows
-# nothing of neighbours. The label enters as a vector of learned numbers (one for each digit, and one for $\varnothing$)
-# that is added to the first layer together with the time. The cell below trains it on your loss with your dropped
-# labels, in about 15 seconds.
+# **Training.** The first network is a plain one, `models.MLP`, for which an image is a list of 64 numbers: which pixels
+# are neighbours plays no role. The label enters as a vector of learned numbers, one vector for each digit and one for
+# $\varnothing$, which is added to the first layer together with the time. Training takes about 15 seconds.
 
 # %%
 flow_loss = lab6.answer_or("guided_flow_matching_loss")
@@ -310,44 +322,38 @@ def loss_on(batch):
 
 
 _ = torch.manual_seed(0)
-begin = time.process_time()
-mlp = models.MLP(PIXELS, width=SETTINGS["width"], depth=3, labels=10).to(DEVICE)
-_ = training.train(mlp, loss_on(256), steps=SETTINGS["steps"], lr=3e-3)
-print("trained within a minute of CPU time:", time.process_time() - begin < 60)
+mlp = models.MLP(PIXELS, width=SETTINGS["width"], depth=SETTINGS["depth"], labels=10).to(DEVICE)
+_ = training.train(mlp, loss_on(256), steps=SETTINGS["steps"], lr=SETTINGS["lr"])
 
-
-def plot_history(model, ax, **line):
-    """The loss while training, averaged over 50 steps."""
-    history = torch.tensor(model.history).unfold(0, 50, 10).mean(dim=1)
-    ax.plot(50 + 10 * torch.arange(len(history)), history, **line)
-    ax.set(xlabel="training step", ylabel="loss (mean of 50 steps)")
+# %% figure="the loss of the MLP during training"
+def size_of(model):
+    return f"{sum(weight.numel() for weight in model.parameters()):,} weights"
 
 
 fig, (ax,) = plots.figure(width=6, height=2.6)
-plot_history(mlp, ax, label=f"MLP, {sum(w.numel() for w in mlp.parameters()):,} weights")
+plots.plot_history(mlp.history, ax, label=f"MLP, {size_of(mlp)}")
 ax.legend()
 plots.describe(
-    "The loss falls steeply in the first 300 training steps, from 80 to about 40, and slowly from "
-    "then on, to about 33."
+    "The loss falls steeply at first and slowly from then on. For digits it is about 33 at the end, not 0."
 )
 
 # %% [markdown]
-# The loss falls, but not to 0: many pairs $(z, \varepsilon)$ pass through the same $x_t$, and the network can only
-# learn the average of their velocities (lab 3). What remains is their variance.
+# The loss falls, but not to 0. Many pairs $(z, \varepsilon)$ lead to the same $x_t$, and the network can only learn the
+# average of their velocities $z - \varepsilon$ (lab 3). The variance of these velocities remains.
 #
 # ## 3 · Drawing digits
 #
 # ### Exercise {exercise:sample_guided} · Sampling with guidance ({points:sample_guided} points)
 #
-# Everything is in place: a field for every label, and a way to mix them. To draw, start from noise and follow the
-# guided field from $t = 0$ to $t = 1$ in equal steps of size $h$ with the **midpoint rule**. It looks twice per step,
-# and moves with the velocity half a step ahead:
+# You have a field for every label and a way to mix fields, which is all one needs to draw on request. Follow the guided
+# field from noise at $t = 0$ to $t = 1$ in equal steps of size $h$ with the [midpoint rule](../words.md#midpoint-rule).
+# It evaluates the field twice per step, and moves with the velocity half a step ahead:
 #
 # <a id="eq-midpoint"></a>
-# $$x' = x + \tfrac h2\, \tilde u_t(x \mid y), \qquad x \leftarrow x + h\, \tilde u_{t + h/2}(x' \mid y).$$
+# $$\bar x = x + \tfrac h2\, \tilde u_t(x \mid y), \qquad x \leftarrow x + h\, \tilde u_{t + h/2}(\bar x \mid y).$$
 #
-# Write `sample_guided(u, y, w, null, noise, steps)`, with [these steps](#eq-midpoint). You may use your `guided_vector_field` in it; if that is still
-# open, `guidance.guided_vector_field` of fmlab takes the same arguments.
+# Write `sample_guided(u, y, w, null, noise, steps)`, with [these steps](#eq-midpoint). You may use your
+# `guided_vector_field` in it, or `guidance.guided_vector_field` of fmlab, which takes the same arguments.
 #
 # <details><summary>Hint</summary>
 # $h$ is 1 over the number of steps, and step $k = 0, 1, \dots$ starts at $t = k h$. Do not change <code>noise</code>
@@ -374,54 +380,82 @@ def sample_guided(u, y, w, null, noise, steps):
 # %% check="sample_guided" points=5
 
 # %% [markdown]
-# **Digits on request.** The columns ask for 0, 1, …, 9. All four pictures start from the same noise and differ in $w$
-# alone. At $w = 0$ the request is ignored. At $w = 1$ nearly every digit is the one asked for, though some are smudged
-# or odd. At $w = 2$ they are plain and clean. At $w = 5$ they are garish, and the digits of a column look alike.
+# **Ask for something.** A year, a phone number, anything made of digits. Change the request, or $w$ with `draw("2811",
+# w=5)`, and run the cell again: each row of images starts from new noise, so the handwriting is new, too.
 
 # %%
 sampler = lab6.answer_or("sample_guided")
+
+
+@torch.no_grad()
+def draw(request, w=2.0, model=mlp, tries=2):
+    """The digits (or letters) of a request in large images, each row from new noise."""
+    y = torch.tensor([NAMES.index(name) for name in request if name in NAMES], device=DEVICE)
+    if not len(y):
+        raise ValueError(f"nothing to draw in {request!r}: ask for {KIND}, {NAMES}")
+    start = torch.randn(tries * len(y), *SHAPE, device=DEVICE)
+    side = min(1.4, 9 / len(y))
+    _, (ax,) = plots.figure(width=side * len(y), height=side * tries)
+    show_images(sampler(model, y.repeat(tries), w, NULL, start, 10), ax, columns=len(y))
+    return plots.describe(f"{tries} rows of images for {request}, by {type(model).__name__} at w = {w:g}.")
+
+
+draw("CABBAGE" if DATA == "glyphs" else "2811")
+
+# %% [markdown]
+# **From no guidance to much.** The columns ask for 0, 1, …, 9. The four pictures start from the same noise and differ
+# only in $w$. At $w = 0$ the request is ignored. At $w = 1$ nearly every digit is the one asked for, though some are
+# blurred. At $w = 2$ they are clear. At $w = 5$ the contrast is too strong, and the digits of a column look alike.
+
+# %%
 labels = (torch.arange(500) % 10).to(DEVICE)
 noise = torch.randn(500, *SHAPE, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
 
 @torch.no_grad()
-def draw(model, w):
-    """Fifty images of each digit, from the same noise for all models and scales."""
+def draw_all(model, w):
+    """Fifty images of each label, from the same noise for all models and scales."""
     return sampler(model, labels, w, NULL, noise, 10).clamp(-1, 1)  # no darker than black
 
 
-def show_grids(grids, rows=4):
-    """Pictures side by side, the columns asking for 0 … 9. grids: title → images."""
-    fig, axes = plots.figure(columns=2, rows=len(grids) // 2, width=4.6, height=0.45 * rows + 0.35)
-    fig.get_layout_engine().set(wspace=0.06)
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+from_mlp = {w: draw_all(mlp, w) for w in SCALES}
+
+# %% figure="digits from the MLP at four guidance scales"
+def show_grids(grids, rows=3):
+    """Pictures below each other, the columns asking for the labels 0 … 9. grids: title → images."""
+    _, axes = plots.figure(rows=len(grids), width=8.2, height=0.81 * rows + 0.3)
     for ax, (title, images) in zip(axes, grids.items(), strict=True):
         show_images(images[: 10 * rows], ax).set_title(title)
 
 
-SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
-from_mlp = {w: draw(mlp, w) for w in SCALES}
 show_grids({f"MLP, $w$ = {w:g}": from_mlp[w] for w in (0.0, 1.0, 2.0, 5.0)})
 plots.describe(
-    "Four grids whose columns ask for 0 to 9. At w = 0 the columns mix all digits, at w = 1 "
-    "nearly all show what was asked for, and at w = 2 and 5 the digits of a column look more and "
-    "more alike."
+    f"Four grids whose columns ask for {NAMES[0]} to {NAMES[-1]}. At w = 0 the columns mix all "
+    "labels, at w = 1 nearly all images show what was asked for, and at w = 2 and 5 the images of "
+    "a column look more and more alike."
+)
+
+# %% [markdown]
+# **Move the slider.** Each digit keeps its noise as $w$ grows. From which $w$ on is it the digit asked for? What happens
+# at 7.5, the usual scale of a well-known large generator?
+
+# %%
+guidance_widgets.drawn_images(
+    {"MLP": from_mlp | {7.5: draw_all(mlp, 7.5)}}, NAMES, smooth=SETTINGS["smooth"]
 )
 
 # %% [markdown]
 # ## 4 · What guidance buys, and what it costs
 #
-# Looking is good, counting is better. To count how many digits are what we asked for we need somebody to read them: a
-# classifier, trained on the real images with their labels. It has never seen a generated image, and the generating
-# network never sees the classifier. It returns a **logit** for each digit, the larger the likelier.
+# To choose $w$ we need numbers, not only pictures. How many images show the digit asked for is counted by a
+# **classifier**, a network trained on the real images and their labels, and on nothing else. For each image it returns
+# a [logit](../words.md#logit) for each digit: the larger the logit, the more probable the digit.
 
 # %%
 _ = torch.manual_seed(0)
-classifier = nn.Sequential(
-    nn.Flatten(),
-    nn.Linear(PIXELS, 256), nn.ReLU(),
-    nn.Linear(256, 256), nn.ReLU(),
-    nn.Linear(256, 10),
-).to(DEVICE)  # fmt: skip
+hidden = [nn.Linear(PIXELS, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+classifier = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10)).to(DEVICE)
 
 
 def classifier_loss(network):
@@ -434,7 +468,8 @@ _ = training.train(classifier, classifier_loss, steps=1000, lr=3e-3)
 # %% [markdown]
 # ### Exercise {exercise:fidelity} · Fidelity ({points:fidelity} points)
 #
-# **Fidelity** is the share of the images whose largest logit is the label's:
+# **Fidelity** is the [accuracy](../words.md#accuracy) of the classifier on drawn images: the share of images whose
+# largest logit is that of the label asked for,
 #
 # <a id="eq-fidelity"></a>
 # $$\text{fidelity} = \frac{\text{number of images recognised as their label}}{\text{number of images}}.$$
@@ -456,9 +491,14 @@ def fidelity(logits, y):
 # %% check="fidelity" points=3
 
 # %% [markdown]
-# **Are the digits what we asked for?** The classifier errs too, so its score on real digits that it has not seen stands
-# beside. At $w = 1$ the model is about as legible as people are; with a little guidance it is *more* legible than real
-# handwriting. That should make you suspicious.
+# **Are the digits what we asked for?** The classifier errs too, so its accuracy on held-out real digits is shown as a
+# reference line.
+#
+# **Predict.** At which of our scales, 0, 0.5, 1, 1.5, 2, 3 and 5, is the accuracy highest (the smallest one, if there
+# are several)? And is it higher there than on real digits?
+
+# %%
+best_scale = ...  # your guess, one of the scales
 
 # %%
 share_recognised = lab6.answer_or("fidelity")
@@ -470,20 +510,25 @@ def recognised(x, y):
 
 
 real = recognised(held_out.z, held_out.y)
-print(f"real digits, held out: {real:6.1%} recognised")
-for w in (0.0, 1.0, 2.0):
-    print(f"MLP at w = {w:g}:          {recognised(from_mlp[w], labels):6.1%}")
+accuracy = {w: recognised(from_mlp[w], labels) for w in SCALES}
+print(f"real {KIND}, held out: {real:.1%} recognised; MLP at w = 1: {accuracy[1.0]:.1%}")
+lab6.compare("the scale with the highest accuracy", best_scale, max(SCALES, key=accuracy.get))
+
+# %% figure="the share recognised at each guidance scale"
 fig, (ax,) = plots.figure(width=6, height=2.8)
-ax.plot(SCALES, [recognised(from_mlp[w], labels) for w in SCALES], marker="o", label="MLP")
-ax.axhline(real, color=plots.BLACK, ls=":", label="real digits, held out")
-ax.set(xlabel="guidance scale $w$", ylabel="share recognised")
+ax.plot(SCALES, [*accuracy.values()], marker="o", label="MLP")
+ax.axhline(real, color=plots.BLACK, ls=":", label=f"real {KIND}, held out")
+ax.set(xlabel="guidance scale $w$", ylabel="share recognised", ylim=(0, 1.05))
 ax.legend(loc="lower right")
 plots.describe(
-    "The share recognised rises from 0.1 at w = 0 to about 1 at w = 1, where real digits are, and "
+    "The share recognised rises from 0.1 at w = 0 to about 1 at w = 1, where real images are, and "
     "stays there."
 )
 
 # %% [markdown]
+# Unguided, the MLP's digits are nearly as legible as real ones. With a little guidance they are *more* legible, which
+# should make you suspicious.
+#
 # ### Exercise {exercise:diversity} · Diversity ({points:diversity} points)
 #
 # A model that always drew the same perfect 7 would be recognised every time. So we also measure how much the images of
@@ -517,12 +562,14 @@ def diversity(x, y):
 # %% check="diversity" points=4
 
 # %% [markdown]
-# **The trade.** Up to $w = 2$ diversity falls, while fidelity rises. Beyond that the plain network fails in another
-# way: the distances grow again, and not because its digits become more varied. The guided field is a *difference* of
-# two predictions, multiplied, and their errors are multiplied with it. You saw them in the last picture: speckles and
-# hard edges that no real digit has.
+# **The trade.** From $w = 0$ to $w = 2$ the MLP's diversity falls, while its fidelity rises.
+#
+# **Predict.** And from $w = 2$ to $w = 5$?
 
 # %%
+from_2_to_5 = ...  # your guess: "falls" or "rises"
+
+# %% figure="diversity at each guidance scale"
 spread = lab6.answer_or("diversity")
 
 
@@ -531,13 +578,15 @@ def plot_measure(measure, real, grids_of, ax, label):
     for (name, grids), marker in zip(grids_of.items(), "os"):
         values = [float(measure(x, labels)) for x in grids.values()]
         ax.plot(grids.keys(), values, marker=marker, label=name)
-    ax.axhline(float(real), color=plots.BLACK, ls=":", label="real digits, held out")
+    ax.axhline(float(real), color=plots.BLACK, ls=":", label=f"real {KIND}, held out")
     ax.set(xlabel="guidance scale $w$", ylabel=label)
     ax.margins(y=0.15)
     ax.legend()
 
 
 real_spread = spread(held_out.z, held_out.y)
+rises = spread(from_mlp[5.0], labels) > spread(from_mlp[2.0], labels)
+lab6.compare("diversity from w = 2 to w = 5", from_2_to_5, "rises" if rises else "falls")
 fig, (ax,) = plots.figure(width=6, height=2.8)
 plot_measure(spread, real_spread, {"MLP": from_mlp}, ax, "diversity")
 plots.describe(
@@ -548,20 +597,23 @@ plots.describe(
 # %% [markdown]
 # ## 5 · A network made for images
 #
-# The MLP has to learn for every pixel separately what its neighbours mean. A **convolution** does the same thing at
-# every place, and a **U-Net** stacks convolutions at two sizes of the image, so that it sees both strokes and the
-# whole. You will write the two parts that tell it the time and the label.
+# Why did the MLP's diversity rise again? Guidance multiplies the *difference* of two predictions by $w$, and with it
+# their errors: they become speckles and hard edges that no real digit has. A better network has smaller errors.
+#
+# An MLP learns for every pixel separately how it depends on its neighbours. A **convolution** applies the same weights
+# at every place, and a **U-Net** uses convolutions at two sizes of the image: strokes are visible at the full size,
+# whole digits at half of it. You will write the two parts that bring in time and label.
 #
 # ### Exercise {exercise:time_embedding} · Time as waves ({points:time_embedding} points)
 #
-# A single number $t$ is a poor input: the network should behave differently at different times, and a layer that
-# multiplies $t$ by a weight can do little with it. So $t$ is spread over a few waves, slow ones and faster ones:
+# The network should behave differently at different times, but all that a layer can do with the number $t$ is multiply
+# it by a weight. So it gets $2m$ numbers instead, slow and fast waves of $t$:
 #
 # <a id="eq-waves"></a>
 # $$e(t) = (\cos \pi t,\ \cos 2\pi t,\ \dots,\ \cos m\pi t,\ \ \sin \pi t,\ \sin 2\pi t,\ \dots,\ \sin m\pi t),
 # \qquad m = \text{size}/2.$$
 #
-# Write `time_embedding(t, size)`, the waves of [$e(t)$](#eq-waves).
+# Write `time_embedding(t, size)`: [these waves](#eq-waves) for each time.
 #
 # <details><summary>Hint</summary>
 # A column of times <code>t[:, None]</code> times a row of frequencies is a table of angles.
@@ -582,53 +634,52 @@ def time_embedding(t, size):
 # %% check="time_embedding" points=4
 
 # %% [markdown]
-# **What the network sees.** Left, the first waves. Right, how alike the embeddings of two times $s$ and $t$ are, by
-# their scalar product. It depends on $t - s$ alone (why?), it is large for times close by and small for all others:
-# each time has a fingerprint, and neighbours have similar ones.
+# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of two times $r$ and $t$.
+# It depends only on $t - r$ (why?), and is large only where the times are close. So different times have different
+# embeddings, and nearly equal times similar ones.
 
-# %%
+# %% figure="waves of the time, and products of embeddings"
 embed = lab6.answer_or("time_embedding")
 ts = torch.linspace(0, 1, 201)
-fig, (left, right) = plots.figure(columns=2, width=4.6, height=2.8)
+fig, (left, right) = plots.figure(columns=2, width=4.6, height=3)
 waves = embed(ts, 16)
-for k in (0, 1, 2):
-    color, width = (plots.BLACK, plots.BLUE, plots.ORANGE)[k], 1.2
-    left.plot(ts, waves[:, k], color=color, ls="-", lw=width, label=f"k = {k + 1}")
-    left.plot(ts, waves[:, 8 + k], color=color, ls="--", lw=width)
-left.set(xlabel="time $t$", ylabel=r"$e_k(t)$: cos solid, sin dashed", ylim=(-1.1, 1.6))
+for k, color in enumerate((plots.BLACK, plots.BLUE, plots.ORANGE)):
+    left.plot(ts, waves[:, k], color=color, ls="-", lw=1.2, label=f"k = {k + 1}")
+    left.plot(ts, waves[:, 8 + k], color=color, ls="--", lw=1.2)
+left.set(xlabel="time $t$", ylabel=r"cos $k\pi t$ (solid), sin $k\pi t$ (dashed)", ylim=(-1.1, 1.6))
 left.legend(loc="upper center", ncols=3)
-for s in (20, 100, 160):
-    right.plot(ts, waves @ waves[s], label=f"s = {float(ts[s]):g}")
-right.set(xlabel="time $t$", ylabel=r"$e(s) \cdot e(t)$", ylim=(-3, 12))
+for r in (20, 100, 160):
+    right.plot(ts, waves @ waves[r], label=f"r = {float(ts[r]):g}")
+right.set(xlabel="time $t$", ylabel=r"$e(r) \cdot e(t)$", ylim=(-3, 12))
 right.legend(loc="upper center", ncols=3)
 plots.describe(
-    "Left: waves of three frequencies. Right: the product of two embeddings peaks where their "
-    "times are equal and is small elsewhere, so the network can tell times apart."
+    "Left: waves of three frequencies. Right: the product of two embeddings is largest where their "
+    "times are equal and small elsewhere, so the network can distinguish times."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:residual_block} · The residual block ({points:residual_block} points)
 #
-# The U-Net is built of one kind of block. It computes a *correction* to its input and adds it, so that a block which
-# has nothing to say can leave the image as it is. In the middle the embedding $c$ of time and label comes in: a linear
-# layer turns it into one number for each channel, and that number is added to the channel, at all pixels alike:
+# The U-Net consists of blocks of one kind. A block computes a *correction* to its input and adds it, so that it can
+# easily leave the input as it is. Between its two convolutions, a linear layer turns the embedding $c$ of time and label
+# into one number for each channel, which is added to the channel at all pixels:
 #
 # <a id="eq-block"></a>
-# $$\text{block}(x, c) = x + f_2\bigl(\text{silu}(f_1(\text{silu}(x)) + s(c))\bigr), \qquad
+# $$\text{block}(x, c) = x + f_2\bigl(\text{silu}(f_1(\text{silu}(x)) + \text{shift}(c))\bigr), \qquad
 # \text{silu}(a) = \frac{a}{1 + e^{-a}}.$$
 #
-# $f_1$ and $f_2$ are convolutions, here the functions `first` and `second`, and $s$ is the linear layer, here `shift`.
+# $f_1$ and $f_2$ are convolutions, here the functions `first` and `second`.
 #
 # Write `residual_block(x, c, first, shift, second)`, [this block](#eq-block). `silu` is imported.
 #
 # <details><summary>Hint</summary>
-# <code>shift(c)</code> has the shape <code>(n, channels)</code>, and the features have <code>(n, channels, height,
-# width)</code>. Give the shift two more axes at the end.
+# <code>shift(c)</code> has the shape <code>(n, channels)</code>, and what <code>first</code> returns has <code>(n,
+# channels, height, width)</code>. Give the shift two more axes at the end.
 # </details>
 
 # %% exercise="residual_block"
 def residual_block(x, c, first, shift, second):
-    """A residual block that is told time and label.
+    """A residual block that gets time and label.
 
     x: (n, channels, height, width). c: (n, size), the embedding of time and label.
     first, second: layers, from and to (n, channels, height, width).
@@ -636,17 +687,17 @@ def residual_block(x, c, first, shift, second):
     Returns (n, channels, height, width), in the dtype of x; its gradient reaches x, c and all layers.
     """
     ### BEGIN SOLUTION
-    h = first(silu(x)) + shift(c)[:, :, None, None]
-    return x + second(silu(h))
+    inner = first(silu(x)) + shift(c)[:, :, None, None]
+    return x + second(silu(inner))
     ### END SOLUTION
 
 
 # %% check="residual_block" points=5
 
 # %% [markdown]
-# **The whole U-Net.** Here it is, around your two functions: in, a block; down to half the size, with twice the
-# channels, and two blocks; up again, joined with what was there before (the horizontal bar of the U), a block; out.
-# Each of `first` and `second` normalises its channels before it convolves, which keeps training steady.
+# **The whole U-Net** around your two functions: a block; then half the size with twice the channels, and two blocks;
+# then the full size again, joined with the earlier result of that size (the bar across the U); and a last block.
+# `first` and `second` normalise the channels before they convolve, which makes training stable.
 
 # %%
 own_block = lab6.answer_or("residual_block")
@@ -695,73 +746,86 @@ class DigitUNet(nn.Module):
 
 
 # %% [markdown]
-# **Training it** takes about half a minute. It has about a third of the MLP's weights and half as many steps, and yet
-# its loss ends much lower.
+# **Training it** takes about half a minute. With a third of the MLP's weights and half as many steps, its loss ends
+# much lower.
 
 # %%
 _ = torch.manual_seed(0)
-unet = DigitUNet(SETTINGS["channels"]).to(DEVICE)
-_ = training.train(unet, loss_on(SETTINGS["unet_batch"]), steps=SETTINGS["unet_steps"], lr=6e-3)
+channels, steps, batch = SETTINGS["unet"]
+unet = DigitUNet(channels).to(DEVICE)
+_ = training.train(unet, loss_on(batch), steps=steps, lr=6e-3)
+
+# %% figure="the losses of MLP and U-Net during training"
 fig, (ax,) = plots.figure(width=6, height=2.6)
 for name, model in {"MLP": mlp, "U-Net": unet}.items():
-    plot_history(model, ax, label=f"{name}, {sum(w.numel() for w in model.parameters()):,} weights")
-ax.set(ylim=(20, 60))
+    plots.plot_history(model.history, ax, label=f"{name}, {size_of(model)}")
+last = torch.tensor(mlp.history[-50:]).mean()
+ax.set_ylim(0.6 * last, 1.8 * last)
 ax.legend()
 plots.describe(
-    "Both losses fall and level off. The U-Net's is lower all along and ends at about 26, against "
-    "33 for the MLP, with a third of the weights and half as many steps."
+    "Both losses fall and become flat. The U-Net's is lower from the first steps on; for digits it "
+    "ends at about 26, and the MLP's at about 33."
 )
 
 # %% [markdown]
-# **Side by side.** From the same noise. The U-Net's unguided digits have crisper strokes and blacker backgrounds, and
-# they vary like handwriting, unreadable scrawls included. With guidance both are plain.
+# **Ask again**, now the U-Net.
 
 # %%
-from_unet = {w: draw(unet, w) for w in SCALES}
-show_grids(
-    {
-        "MLP, $w$ = 1": from_mlp[1.0],
-        "U-Net, $w$ = 1": from_unet[1.0],
-        "MLP, $w$ = 2": from_mlp[2.0],
-        "U-Net, $w$ = 2": from_unet[2.0],
-    }
-)
-plots.describe(
-    "At w = 1 the U-Net's digits have crisper strokes and more variety than the MLP's. At w = 2 "
-    "both are plain and look much alike within a column."
-)
+draw("BADGE" if DATA == "glyphs" else "2811", model=unet)
 
 # %% [markdown]
-# **The trade, again.** For the better network it is a clean one: each step of $w$ lowers diversity. At $w = 1$ it is
-# close to real handwriting in *both* respects, and every larger $w$ moves away from it.
+# **Both networks, from the same noise.** An evaluation of a U-Net is expensive: this cell takes nearly as long as the
+# training. Unguided, the U-Net's digits have sharper strokes and blacker backgrounds than the MLP's, and vary like
+# handwriting, unreadable ones included. With guidance the digits of both are clear.
 
 # %%
+from_unet = {}
+with training.progress_bar("drawing", len(SCALES)) as bar:
+    for w in SCALES:
+        from_unet[w] = draw_all(unet, w)
+        bar.update()
 both = {"MLP": from_mlp, "U-Net": from_unet}
-fig, axes = plots.figure(columns=2, width=4.6, height=2.8)
+
+# %% figure="digits from MLP and U-Net, unguided and guided"
+show_grids({f"{name}, $w$ = {w:g}": both[name][w] for w in (1.0, 2.0) for name in both}, rows=2)
+plots.describe(
+    "At w = 1 the U-Net's images have sharper strokes and more variety than the MLP's. At w = 2 "
+    "both are clear and look much alike within a column."
+)
+
+# %%
+guidance_widgets.drawn_images({"U-Net": from_unet, "MLP": from_mlp}, NAMES, smooth=SETTINGS["smooth"])
+
+# %% [markdown]
+# **The trade, again.** The better network's diversity falls with every step of $w$. At $w = 1$ it is close to real
+# handwriting in *both* respects. Larger $w$ raise the accuracy a little and lower diversity further and further.
+
+# %% figure="share recognised and diversity of both networks"
+fig, axes = plots.figure(columns=2, width=4.6, height=3)
 plot_measure(recognised, real, both, axes[0], "share recognised")
 plot_measure(spread, real_spread, both, axes[1], "diversity")
 plots.describe(
-    "Left: both networks come near the level of real digits at w = 1. Right: the U-Net's diversity "
-    "falls steadily with w and crosses the line of real digits just below w = 1; the MLP's falls "
-    "and rises again."
+    "Left: both networks come near the level of real images at w = 1. Right: the U-Net's diversity "
+    "falls steadily with w and is below that of real digits from w = 1 on; the MLP's falls and "
+    "rises again."
 )
 
 # %% [markdown]
 # ## 6 · Inventing or remembering?
 #
-# Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on. So we ask of
-# each generated image how far its nearest neighbour among the training images is. By itself this number says little.
-# But we have a yardstick: the *held-out* images are real, new handwriting, and they too are at some distance
+# Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on, and copies may
+# harm those whom the data belong to. So for each generated image we measure the distance
 #
 # <a id="eq-nearest"></a>
 # $$d(x) = \min_i\, \lVert x - z_i \rVert$$
 #
-# from their nearest neighbours among the training images $z_i$.
+# to its nearest neighbour among the training images $z_i$. By itself this number says little. But the *held-out* images
+# are real, new handwriting, and their distances show what to expect of new images.
 #
 # ### Exercise {exercise:nearest_neighbour_distance} · The nearest neighbour ({points:nearest_neighbour_distance} points)
 #
-# Write `nearest_neighbour_distance(x, data)`: for each image of `x` the Euclidean distance [$d(x)$](#eq-nearest) to the
-# nearest image of `data`.
+# Write `nearest_neighbour_distance(x, data)`: for each image of `x` [the Euclidean distance](#eq-nearest) to the nearest
+# image of `data`.
 #
 # <details><summary>Hint</summary>
 # <code>torch.cdist</code> makes the table of all distances between the rows of two matrices.
@@ -781,77 +845,98 @@ def nearest_neighbour_distance(x, data):
 # %% check="nearest_neighbour_distance" points=4
 
 # %% [markdown]
-# **A model that does memorise.** What would the *perfect* minimiser of our training loss be? The training set is
-# finite, so its marginal field is known exactly: a weighted average over the training images (lab 2). We can follow it
-# without any network. Every path ends on a training image. A network that fitted the loss perfectly would be a copying
-# machine; it generalises because it does not.
+# **The perfect minimiser.** The training set is finite, so the field that minimises our training loss is known exactly:
+# it is a weighted average over the training images (lab 2). We can follow it without any network.
+#
+# **Predict.** How far from the nearest training image do its trajectories end, on average? (Held-out real digits are
+# about 2 away.)
+
+# %%
+distance_of_perfect = ...  # your guess, a number
 
 # %%
 nearest = lab6.answer_or("nearest_neighbour_distance")
-copyist = paths.GaussianPath().marginal(distributions.Empirical(train_set.z[:2000])).vector_field
+perfect = paths.GaussianPath().marginal(distributions.Empirical(train_set.z[:2000])).vector_field
 sources = {
-    "real, held out": held_out.z,
+    f"real {KIND}, held out": held_out.z,
     "U-Net, w = 1": from_unet[1.0][:400],
     "U-Net, w = 2": from_unet[2.0][:400],
-    "perfect minimiser": samplers.sample_flow(copyist, noise[:400], steps=20),
+    "perfect minimiser": samplers.sample_flow(perfect, noise[:400], steps=20),
 }
-fig, (ax,) = plots.figure(width=6.5, height=3)
-lines = zip((plots.BLACK, plots.BLUE, plots.RED, plots.ORANGE), ("-", "--", "-.", "-"), strict=True)
-for (name, x), (color, style) in zip(sources.items(), lines, strict=True):
-    distances = plots.array(nearest(x, train_set.z).sort().values)
-    label = f"{name}: mean {distances.mean():.2f}"
-    ax.ecdf(distances, color=color, ls=style, lw=1.8, label=label)
+distances = {name: nearest(x, train_set.z) for name, x in sources.items()}
+found = float(distances["perfect minimiser"].mean())
+lab6.compare("the mean distance with the perfect minimiser", distance_of_perfect, round(found, 2))
+
+# %% figure="distances to the nearest training image"
+fig, (ax,) = plots.figure(width=8.4, height=3)
+lines = zip((plots.BLACK, plots.BLUE, plots.RED, plots.ORANGE), ("-", "--", "-.", ":"), strict=True)
+for (name, d), (color, style) in zip(distances.items(), lines, strict=True):
+    label = f"{name}: mean {float(d.mean()):.2f}"
+    ax.ecdf(plots.array(d), color=color, ls=style, lw=2, label=label)
 ax.set(xlabel="distance $d$ to the nearest training image", ylabel="share nearer than $d$")
-ax.set_xlim(-0.2, 1.7 * ax.get_xlim()[1])
-ax.legend(loc="center right")
+ax.set_xlim(left=-0.2)
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.describe(
-    "Four rising curves. Those of real digits and of the U-Net run close together, between "
-    "distances 1 and 4; that of the perfect minimiser is a vertical line at 0, since all its "
-    "images are copies."
+    "Four rising curves. Those of real images and of the U-Net are close together. That of the "
+    "perfect minimiser is a vertical line at 0, since all its images are copies."
 )
 
 # %% [markdown]
-# **Look at the pairs.** In each upper row images, below them the training images that are nearest to them. Would you
-# have said from the right picture alone that the model copies? Then look at the left one: those are real digits, and
-# new.
+# Every trajectory of that field ends on a training image. A network that minimised the loss perfectly would only copy;
+# ours draws new digits because it does not.
+#
+# **Compare the pairs.** Each lower row shows the training images that are nearest to the upper row. From the U-Net's
+# picture alone, would you have said that it copies? Then look at the other one: its digits are real and new.
 
-# %%
-search = NearestNeighbors(n_neighbors=1).fit(plots.array(train_set.z.flatten(1)))
-fig, axes = plots.figure(columns=2, width=4.6, height=1.3)
-fig.get_layout_engine().set(wspace=0.06)
+# %% figure="images above, their nearest training images below"
 new_digits = rows_of_digits(held_out.z, held_out.y, rows=1)
-pairs = {"real, held out": new_digits, "U-Net, $w$ = 2": from_unet[2.0][:10]}
-for ax, (name, x) in zip(axes, pairs.items(), strict=True):
-    found = search.kneighbors(plots.array(x.flatten(1)), return_distance=False)[:, 0]
-    show_images(torch.cat([x, train_set.z[found]]), ax).set_title(name)
+pairs = {f"real {KIND}, held out": new_digits, "U-Net, $w$ = 2": from_unet[2.0][:10]}
+# one image after the other, the place of the smallest distance
+which = lambda x: [int(nearest(train_set.z, image[None]).argmin()) for image in x]
+show_grids({name: torch.cat([x, train_set.z[which(x)]]) for name, x in pairs.items()}, rows=2)
 plots.describe(
-    "Digits above, their nearest training images below. They resemble each other, for held-out "
-    "digits as for generated ones, and no pair is identical."
+    "Images above, their nearest training images below. They resemble each other, for held-out "
+    "images as for generated ones, and no pair is identical."
 )
 
 # %% [markdown]
-# **All in one table.** The energy distance (lab 1) compares whole distributions, here with the held-out images; for
-# real digits it is that of the training images. The smaller it is, the more the samples are like the data *as a whole*,
-# and here the U-Net wins at every scale. Which scale would you choose, and for what?
+# **All in one table.** The [energy distance](../words.md#energy-distance) (lab 3, exercise
+# {exercise:lab3.energy_distance}) to the held-out images says how much samples differ from the data *as a whole*. (The
+# row of real digits compares the training images with them.) The U-Net's is smaller than the MLP's at every scale. Which
+# scale would you choose, and for what?
 
-# %%
-def table_row(name, x, y, against):
+# %% figure="energy distance to real images, and all measures in a table"
+def to_held_out(x):
+    return float(metrics.energy_distance(x, held_out.z))
+
+
+def table_row(name, x, y, distance):
     """Fidelity, energy distance, diversity and mean distance to the nearest training image."""
     near = float(nearest(x[:400], train_set.z).mean())
-    distance = float(metrics.energy_distance(against, held_out.z))
     print(f"{name:16}{recognised(x, y):11.1%}{distance:17.3f}{float(spread(x, y)):11.2f}{near:9.2f}")
 
 
 print(f"{'':16} recognised  energy distance  diversity  nearest")
-table_row("real, held out", held_out.z, held_out.y, train_set.z)
-for name, grids in both.items():
+real_distance = to_held_out(train_set.z)
+table_row("real, held out", held_out.z, held_out.y, real_distance)
+fig, (ax,) = plots.figure(width=6, height=2.8)
+for (name, grids), marker in zip(both.items(), "os"):
+    drawn_distances = {w: to_held_out(x) for w, x in grids.items()}
     for w, x in grids.items():
-        table_row(f"{name}, w = {w:g}", x, labels, x)
+        table_row(f"{name}, w = {w:g}", x, labels, drawn_distances[w])
+    ax.plot(drawn_distances.keys(), drawn_distances.values(), marker=marker, label=name)
+ax.axhline(real_distance, color=plots.BLACK, ls=":", label="real, training images")
+ax.set(xlabel="guidance scale $w$", ylabel="energy distance")
+ax.legend()
+plots.describe(
+    "The energy distance to held-out images against the guidance scale. Both curves fall to a "
+    "lowest point between w = 1 and 2 and rise steeply from there; the U-Net's is below the MLP's "
+    "everywhere."
+)
 
 # %% [markdown]
-# **How far you are.** The checks that passed since this notebook was started, and their points. Before you hand the
-# notebook in, save it and run `lab6.submission()` in a new cell: it runs the saved file from top to bottom in a fresh
-# process, and lists what is still open.
+# **How far you are.** Before you hand the notebook in, save it and run `lab6.submission()` in a new cell: it runs the
+# saved file from top to bottom in a fresh process, and lists what is still open.
 
 # %%
 lab6.progress()
@@ -864,8 +949,8 @@ lab6.progress()
 # ### Question {exercise:what_guidance_trades} · What guidance trades ({points:what_guidance_trades} points)
 #
 # What becomes better as $w$ grows, what becomes worse, and which numbers and pictures of this lab show it? And why are
-# the samples at $w > 1$ not samples of $p(x \mid y)$, even when both fields are exact, as they were in section 1? What
-# do they avoid, and what do they lose?
+# the samples at $w > 1$ not samples of $p(x \mid y)$, even when both fields are exact, as they were in section 1? Which
+# regions do they avoid, and what do they lose?
 
 # %% [markdown] answer="what_guidance_trades" points=6
 # ### BEGIN SOLUTION
@@ -876,9 +961,9 @@ lab6.progress()
 # are multiplied.
 #
 # Only at $w = 1$ is the field that of the path $p_t(x \mid y)$, so only there does the flow end at $p(x \mid y)$. For
-# $w > 1$ the extra push $(w - 1)\,\kappa_t \nabla \log p_t(y \mid x)$ moves all samples towards places where the label
-# is certain. They avoid the regions that the label shares with others, although $p(x \mid y)$ has mass there: in
-# section 1 half of label 0 is lost, and the rest is pushed beyond the data. Nor are they samples of
+# $w > 1$ the extra push $(w - 1)\,\frac{1 - t}{t} \nabla \log p_t(y \mid x)$ moves all samples towards places where the
+# label is certain. They avoid the regions that the label shares with others, although $p(x \mid y)$ has mass there: in
+# section 1 the right group of label 0 is nearly lost, and the rest is pushed beyond the data. Nor are they samples of
 # $p(x)^{1 - w} p(x \mid y)^w$, as one might think: at each $t$ the guided field belongs to the score of such a product,
 # but the products at different times do not form the path of one distribution.
 # ### END SOLUTION
@@ -888,7 +973,7 @@ lab6.progress()
 #
 # Does your U-Net copy its training images? Say what you compare with what, and why the held-out images are needed for
 # it. Why are guided samples nearer to the training images than unguided ones, and is that a sign of copying? And what
-# would happen if the network fitted the training loss perfectly?
+# would happen if the network minimised the training loss perfectly?
 
 # %% [markdown] answer="does_it_memorise" points=6
 # ### BEGIN SOLUTION
@@ -902,15 +987,31 @@ lab6.progress()
 # training images without being one of them. The distances must be compared with those of images just as typical.
 #
 # The minimiser of the loss on a finite training set is the marginal field of that set, and its flow ends on training
-# images. A network that fitted perfectly would only copy. That it generalises is owed to its limits: its size, the
-# smoothness of what it can represent, and the length of training. With more weights, more steps or fewer images it
+# images. A network that minimised it perfectly would only copy. That ours generalises is due to its limits: its size,
+# the smoothness of what it can represent, and the length of training. With more weights, more steps or fewer images it
 # would begin to copy, and the distances would show it.
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 8 · From here
+# ## 8 · From here to large image models
 #
-# Large image models are made of the parts of this lab: a path from noise to data, a U-Net or a transformer that is told
-# time and request, labels (or sentences) dropped one time in ten, and a guidance scale that somebody chose by looking
-# at curves like yours. With `DATA = "glyphs"` at the top this notebook learns letters, and with `"mnist"` larger digits,
-# with larger networks; that takes many minutes, or a GPU, which it uses where there is one.
+# Large image generators consist of the parts of this lab: a path from noise to data, a U-Net or a transformer that gets
+# time and request, requests that are dropped in about one of ten cases, and a guidance scale. Papers on them use four
+# terms more:
+#
+# - **$w = 7.5$** is the usual scale of Stable Diffusion 1, which draws what a sentence asks for. It mixes predictions of
+#   noise, $\varepsilon_\theta(x \mid \varnothing) + w\,\bigl(\varepsilon_\theta(x \mid y) - \varepsilon_\theta(x \mid
+#   \varnothing)\bigr)$, where $\varnothing$ is the empty sentence: our convention, in which 1 is unguided. But scales
+#   cannot be carried over from model to model, as our digits at 7.5 show.
+# - **FID**, the *Fréchet inception distance*, takes the place of our energy distance. A classifier, Inception, computes
+#   features of real and of generated images, with means $\mu, \mu'$ and covariances $C, C'$, and $\text{FID} = \lVert \mu
+#   - \mu' \rVert^2 + \operatorname{tr}\bigl(C + C' - 2\,(C C')^{1/2}\bigr)$; smaller is better.
+# - **CLIP** takes the place of our classifier: two networks, trained on pictures with captions, turn a picture and a
+#   sentence into vectors. The cosine of their angle, the *CLIP score*, is large if the picture shows what the sentence
+#   says. Plots of FID against CLIP score for many $w$ show the trade of this lab.
+# - **Latents** are a few numbers from which a second network makes all pixels of an image. Stable Diffusion draws
+#   latents, and guides them as you guided digits. In lab 7 you build such a model.
+#
+# With `DATA = "glyphs"` at the top, this notebook draws letters, in about five minutes; the numbers in the text are
+# those of the digits. With `"mnist"` it draws larger digits, with larger networks; that takes many minutes, or a GPU,
+# which it uses where there is one.

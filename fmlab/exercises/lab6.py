@@ -66,8 +66,8 @@ def mixed(weights=lambda w: (1 - w, w), null=lambda null: null, label=lambda y: 
 
 
 @lab.exercise(
-    reread=("eq-guided", "the guided field (course labs); w = 1 is no guidance"),
-    passed="from ∅ through y, and beyond",
+    reread=("eq-guided", "the guided field, above the exercise; w = 1 is unguided"),
+    passed="the field without label, plus w times what the label changes",
     hints=(
         "What does the result have to be at w = 0, and what at w = 1?",
         "It is a weighted sum of two calls of u, one with the label and one with null; the weights add up to 1.",
@@ -121,17 +121,17 @@ def replaced(answer, case):
     yield Look(case.what, found, case.expected)
 
 
-def dropped(where=lambda r, p: r < p, then=lambda y, null: null):
-    """Other labels are dropped, of numbers r and the share p, or something else is put in their place."""
-    return lambda y, p, null, uniform: torch.where(where(uniform, p), then(y, null), y)
+def dropped(where=lambda r, q: r < q, then=lambda y, null: null):
+    """Other labels are dropped, of numbers r and the share q, or something else is put in their place."""
+    return lambda y, q, null, uniform: torch.where(where(uniform, q), then(y, null), y)
 
 
 @lab.exercise(
-    reread=("eq-drop", "the text above the exercise: a label whose number is below p is dropped"),
-    passed="a few labels forgotten, most kept",
+    reread=("eq-drop", "the replacement, above the exercise: a label whose number is below q is dropped"),
+    passed="each label is dropped with probability q",
     hints=(
-        "Each label has a random number of its own. For which share of uniform numbers should the label be forgotten?",
-        "A uniform number is below p with probability p.",
+        "Each label has a random number of its own. For which of the uniform numbers is the label dropped?",
+        "A uniform number is below q with probability q.",
         "torch.where(condition, value where true, value where false) makes a new tensor and leaves y as it is.",
     ),
     withhold=("losses.drop_labels",),
@@ -139,15 +139,15 @@ def dropped(where=lambda r, p: r < p, then=lambda y, null: null):
     judge=replaced,
     visible=[(12, 0.3, 7), (30, 0.65, 12, torch.int32, DOUBLE), (20, 0.07, 23), (1, 0.9, 5), (6, 0.0, 11), (5, 1.0, 9)],
     mistakes={
-        "it keeps a share p of the labels, those below p, and drops the others": dropped(lambda r, p: r >= p),
-        "it keeps a share p of the labels: 1 − p stands where p should": dropped(lambda r, p: r < 1 - p),
-        "labels with numbers above 1 − p were dropped, not those below p": dropped(lambda r, p: r >= 1 - p),
-        "0.1 is written in where p should be used": dropped(lambda r, p: r < 0.1),
-        "one number decided for all labels; each has its own": dropped(lambda r, p: r[0] < p),
-        "nothing was dropped": dropped(lambda r, p: r < 0),
-        "everything was dropped": dropped(lambda r, p: r >= 0),
-        "p n labels were dropped, those with the smallest numbers; it is chance how many are below p": dropped(
-            lambda r, p: r.argsort().argsort() < round(p * len(r))
+        "it keeps a share q of the labels, those below q, and drops the others": dropped(lambda r, q: r >= q),
+        "it keeps a share q of the labels: 1 − q stands where q should": dropped(lambda r, q: r < 1 - q),
+        "labels with numbers above 1 − q were dropped, not those below q": dropped(lambda r, q: r >= 1 - q),
+        "0.1 is written in where q should be used": dropped(lambda r, q: r < 0.1),
+        "one number decided for all labels; each has its own": dropped(lambda r, q: r[0] < q),
+        "nothing was dropped": dropped(lambda r, q: r < 0),
+        "everything was dropped": dropped(lambda r, q: r >= 0),
+        "q n labels were dropped, those with the smallest numbers; it is chance how many are below q": dropped(
+            lambda r, q: r.argsort().argsort() < round(q * len(r))
         ),
         "dropped labels became 0, which is a digit; the null label says `no label`": dropped(then=lambda y, null: 0),
         "dropped labels became −1 instead of the null label": dropped(then=lambda y, null: -1),
@@ -158,11 +158,11 @@ def dropped(where=lambda r, p: r < p, then=lambda y, null: null):
         "the null label is off by one: it is null, not null − 1": dropped(then=lambda y, null: null - 1),
     },
 )
-def drop_labels(n, p, null, kind=torch.int64, dtype=torch.float32):
+def drop_labels(n, q, null, kind=torch.int64, dtype=torch.float32):
     y = (torch.arange(n) * 3 + 2).remainder(7).to(kind)
     uniform = torch.rand(n, generator=torch.Generator().manual_seed(n + 1), dtype=dtype)
-    kept = [null if number < p else label for number, label in zip(uniform.tolist(), y.tolist())]
-    return Case(f"the tensor of labels for p = {p:g}", (y, p, null, uniform), torch.tensor(kept, dtype=kind))
+    kept = [null if number < q else label for number, label in zip(uniform.tolist(), y.tolist())]
+    return Case(f"the tensor of labels for q = {q:g}", (y, q, null, uniform), torch.tensor(kept, dtype=kind))
 
 
 def squares(error: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def misread(
 
 
 @lab.exercise(
-    reread=("eq-loss", "notes, eq. 31 (the loss)"),
+    reread=("eq-loss", "the loss, above the exercise"),
     passed="flow matching, with the label as an input",
     hints=(
         "It is the flow matching loss of lab 3, for a network that takes one argument more.",
@@ -243,12 +243,12 @@ def guided_flow_matching_loss(shape, t, y, dtype=torch.float32):
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def looks(ahead=0.5, later=0.5, moves=1.0):
-    """A step with two looks at the field, the second ahead and later by these parts of a step."""
+def evaluations(ahead=0.5, later=0.5, moves=1.0):
+    """A step with two evaluations of the field, the second ahead and later by these parts of a step."""
     return lambda u, x, t, h: x + moves * h * u(x + ahead * h * u(x, t), t + later * h)
 
 
-def walk(step=looks(), field=mixed(), times=lambda n: [k / n for k in range(n)], count=lambda n: n):
+def walk(step=evaluations(), field=mixed(), times=lambda n: [k / n for k in range(n)], count=lambda n: n):
     """Sampling by another step, with another field, or with steps at other times. count: 1/h, of `steps`."""
 
     def sample_guided(u, y, w, null, noise, steps):
@@ -271,10 +271,10 @@ def last_state(answer, case):
 
 @lab.exercise(
     reread=("eq-midpoint", "the midpoint rule, above the exercise"),
-    passed="from noise to the label asked for",
+    passed="noise becomes images of the label asked for",
     hints=(
         "It is a simulation as in lab 1, with the guided field as the vector field and noise as the start.",
-        "With h = 1/steps, step k starts at t = k h; one look at the field leads half a step ahead, another moves.",
+        "Step k starts at t = k h with h = 1/steps. One evaluation of the field leads half a step ahead, one moves.",
         "In a loop: half = x + h/2 · field(x, t), then x becomes x + h · field(half, t + h/2), in a new tensor.",
     ),
     withhold=("samplers.sample_flow",),
@@ -289,17 +289,21 @@ def last_state(answer, case):
         ((2, 1, 3, 2), 2, 0.35, 1, 1),
     ],
     mistakes={
-        "these are Euler's steps; the midpoint rule looks twice, half a step ahead": walk(looks(ahead=0.0, later=0.0)),
+        "these are Euler's steps; the midpoint rule evaluates the field twice, the second time half a step ahead": walk(
+            evaluations(ahead=0.0, later=0.0)
+        ),
         "these are Heun's steps; the midpoint rule uses the slope in the middle alone": walk(
             lambda u, x, t, h: x + h / 2 * (u(x, t) + u(x + h * u(x, t), t + h))
         ),
-        "the second look is at the time t instead of t + h/2": walk(looks(later=0.0)),
-        "the second look is at the time t + h instead of t + h/2": walk(looks(later=1.0)),
-        "the second look is at x; it should be at x', half a step ahead": walk(looks(ahead=0.0)),
-        "x' is a whole step ahead; the second look is half a step ahead": walk(looks(ahead=1.0)),
-        "x is moved by half a step; the second look moves it by h": walk(looks(moves=0.5)),
-        "the steps have the wrong sign": walk(looks(ahead=-0.5, moves=-1.0)),
-        "the step was made from x'; it starts from x": walk(lambda u, x, t, h: looks()(u, x, t, h) + h / 2 * u(x, t)),
+        "the second evaluation is at the time t instead of t + h/2": walk(evaluations(later=0.0)),
+        "the second evaluation is at the time t + h instead of t + h/2": walk(evaluations(later=1.0)),
+        "the second evaluation is at x; it should be at x̄, half a step ahead": walk(evaluations(ahead=0.0)),
+        "x̄ is a whole step ahead; the second evaluation is half a step ahead": walk(evaluations(ahead=1.0)),
+        "x is moved by half a step; the second evaluation moves it by h": walk(evaluations(moves=0.5)),
+        "the steps have the wrong sign": walk(evaluations(ahead=-0.5, moves=-1.0)),
+        "the step was made from x̄; it starts from x": walk(
+            lambda u, x, t, h: evaluations()(u, x, t, h) + h / 2 * u(x, t)
+        ),
         "the first step starts at t = h instead of 0": walk(times=lambda n: [(k + 1) / n for k in range(n)]),
         "the steps were counted 0, 1, 2, … where the field needs times": walk(times=range),
         "all steps start at t = 0": walk(times=lambda n: n * [0.0]),
@@ -317,7 +321,7 @@ def last_state(answer, case):
         "the weights w and 1 − w are exchanged": walk(field=mixed(lambda w: (w, 1 - w))),
         "label 0 was taken for the null label": walk(field=mixed(null=lambda null: 0)),
         "the flow was run from t = 1 to 0": walk(
-            looks(-0.5, -0.5, -1.0), times=lambda n: [1 - k / n for k in range(n)]
+            evaluations(-0.5, -0.5, -1.0), times=lambda n: [1 - k / n for k in range(n)]
         ),
     },
 )
@@ -458,7 +462,7 @@ def embedded(answer, case):
 
 @lab.exercise(
     reread=("eq-waves", "the waves e(t), above the exercise"),
-    passed="one number spread over a few smooth waves",
+    passed="one number becomes slow and fast waves",
     hints=(
         "Make a table of angles first, a row for each time and a column for each k.",
         "torch.arange(1, size // 2 + 1) holds the k; t[:, None] makes a column of the times.",
@@ -510,7 +514,7 @@ def block(formula=lambda x, s, f, g: x + g(silu(f(silu(x)) + s)), spread=lambda 
 
 @lab.exercise(
     reread=("eq-block", "the block, above the exercise"),
-    passed="the image, and a correction that knows time and label",
+    passed="the input, plus a correction that depends on time and label",
     hints=(
         "Follow the formula from the inside out. Where does the embedding come in?",
         "shift(c) is one number for each image and channel; the features have height and width as well.",
@@ -574,7 +578,7 @@ def measured(measure):
 
 @lab.exercise(
     reread=("eq-nearest", "the distance d(x), above the exercise"),
-    passed="how far each image is from what was learned",
+    passed="how far each image is from the nearest training image",
     hints=(
         "Imagine a table with the distance of every image of x from every image of the data. What is wanted of a row?",
         "torch.cdist makes that table from two sets of flattened images.",
