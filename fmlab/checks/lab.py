@@ -6,7 +6,7 @@ import importlib
 import linecache
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -97,9 +97,7 @@ class Lab:
         """
         shown = _shown(value, digits)
         if guess is ... or guess is None:
-            print(
-                f"{what}: {shown}. (You made no prediction; one typed above, before this cell is run, is compared here.)"
-            )
+            print(f"{what}: {shown}. (You have typed no prediction above.)")
             return
         print(f"{what}: you predicted {_shown(guess, digits)}; it is {shown}.")
         memory.note_prediction(self.name, what, _shown(guess, digits), shown)
