@@ -139,6 +139,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "vector_field_from_score": {
         **_replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), s"), ("beta(t), x", "beta(t), s")),
+        **_replaced(
+            "return coefficient(schedule.alpha_dot(t), x) * data + coefficient(schedule.beta_dot(t), x) * noise",
+            _SHAPE,
+            ("alpha_dot(t), x", "alpha_dot(t), s"),
+            ("beta_dot(t), x", "beta_dot(t), s"),
+        ),
     },
     "loss_constant": _replaced(
         "x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise",

@@ -1,34 +1,32 @@
-# %% [markdown]
+# %% [markdown] writes="denoising losses, score ↔ field, a sampler with any noise, reverse SDEs, the DDPM chain and its bound" needs="labs 1 to 3"
 # # Lab 4 · Score matching and diffusion
 #
 # A flow model learns how to *move*: a vector field. A diffusion model learns where data are *likely*: the
 # [score](../words.md#score) $s_t(x) = \nabla \log p_t(x)$, the direction in which the density of the states grows
-# fastest. Most image generators that you can download are diffusion models, and their code speaks of scores and noise.
-# In this lab you train scores, first with a loss that fails and then with one that works. You turn a vector field into
-# a score and back, sample one network with any amount of noise, and generate data by running a diffusion backwards in
+# fastest. Most image generators that you can download are diffusion models. In this lab you train scores, turn a
+# vector field into a score and back, sample one network with any amount of noise, and run a diffusion backwards in
 # time. All of these turn out to be one object in different coordinates.
 #
 # **How to work.** Replace each line `raise NotImplementedError` by your code, run the cell, then run the check below
-# it. A figure follows most exercises. It uses your function once its check has passed, and fmlab's until then. Stuck?
-# `lab4.hint("denoising_score_matching_loss")` gives up to three hints, one at a time. A cell that begins with your
-# guess is not graded: type a number before you look. The exercises of section 5 are marked *further*: leave them out
-# if time is short, nothing else needs them.
+# it. Figures use your function once its check has passed, and fmlab's until then. Stuck?
+# `lab4.hint("denoising_score_matching_loss")` gives up to three hints. Guesses are never graded: type one before you
+# look. What is marked *further* can be left out; nothing else needs it.
 #
 # | letter | meaning | section |
 # |---|---|---|
 # | $t$ | time: 0 is noise, 1 is data | all |
 # | $z$, $\varepsilon$ | data; noise from $\mathcal N(0, I)$ | all |
-# | $x$ | a state, $x = \alpha_t z + \beta_t \varepsilon$; points have the shape `(n, 2)`, images `(n, 1, 8, 8)`; we write `(n, *shape)` for both | all |
-# | $\alpha_t$, $\beta_t$, $\dot\alpha_t$, $\dot\beta_t$ | the [schedule](../words.md#schedule) and its time derivatives: `schedule.alpha(t)`, `schedule.beta(t)`, `schedule.alpha_dot(t)`, `schedule.beta_dot(t)` | all |
+# | $x$ | a state, $x = \alpha_t z + \beta_t \varepsilon$, of shape `(n, *shape)`: points `(n, 2)`, images `(n, 1, 8, 8)` | all |
+# | $\alpha_t$, $\beta_t$ | the [schedule](../words.md#schedule): `schedule.alpha(t)`, `schedule.beta(t)`; with a dot its time derivatives: `schedule.alpha_dot(t)`, `schedule.beta_dot(t)` | all |
 # | $p_t$, $s_t$, $u_t$ | density, score and vector field of the path at time $t$ | all |
-# | $s_\theta$, $\varepsilon_\theta$ | a network that learns the score, or the noise; $\theta$ are its weights | 1 |
-# | $\delta$ | the clip: times are drawn between 0 and $1 - \delta$ | 1 |
+# | $s_\theta$, $\varepsilon_\theta$ | networks with weights $\theta$ that learn the score, the noise | 1 |
+# | $\delta$ | the clip: times are below $1 - \delta$ | 1 |
 # | $C$ | the loss of the best possible network | 1 |
-# | $\sigma_t$, $c$ | amount of noise in a sampler; its size in $\sigma_t = c\,\beta_t$ | 3, 4 |
-# | $\tau$ | $1 - t$, the clock of the diffusion that turns data into noise | 4, 5 |
-# | $f$, $g$, $b$ | drift rate, diffusion coefficient and noise rate of that diffusion | 4 |
+# | $\sigma_t$, $c$ | amount of noise in a sampler; $\sigma_t = c\,\beta_t$ | 3, 4 |
+# | $\tau$ | $1 - t$, the clock of a diffusion: 0 is data | 4 |
+# | $f$, $g$, $b$ | drift rate, diffusion coefficient, noise rate of that diffusion | 4 |
 # | $k$, $K$ | a step of DDPM's chain; the number of steps | 5 |
-# | $\alpha_k$, $\beta_k$, $\bar\alpha_k$ | (with the index $k$) numbers of that chain, not of the schedule | 5 |
+# | $\alpha_k$, $\beta_k$, $\bar\alpha_k$ | numbers of that chain, *not* of the schedule | 5 |
 #
 # *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
 # worth {points:all} points, {points:code} of them for code.
@@ -46,8 +44,8 @@ threads.use_idle_cores()  # a second thread if a processor core is idle
 _ = torch.manual_seed(0)
 
 # %% [markdown]
-# **The data of this lab** are a mixture of three Gaussians in the plane. For a mixture the density, the score and the
-# vector field of the whole path are known in closed form. So everything that we learn can be compared with the truth.
+# **The data of this lab** are a mixture of three Gaussians in the plane. Its density, score and vector field are known in
+# closed form at every time, so everything that we learn can be compared with the truth.
 
 # %%
 mixture = distributions.GaussianMixture(
@@ -72,12 +70,10 @@ plots.describe(
 # %% [markdown]
 # ## 1 · Learning a score
 #
-# With the score one can sample (section 3), and compute the vector field (section 2). We would like to fit a network
-# $s_\theta$ to $\nabla \log p_t(x)$, but for real data nobody knows it. The solution is that of flow matching: fit the
-# network to the *conditional* score $\nabla \log p_t(x \mid z)$, which we know. The network then learns the average
-# of the conditional scores over all $z$ that fit $x$, and that average is the marginal score.
-#
-# For a Gaussian path the conditional score points from $x$ back to $\alpha_t z$, that is, against the noise:
+# Whoever has the score can compute the field (section 2) and sample (section 3). But for real data the score is not
+# known, so no network can be fitted to it. The solution is that of flow matching: fit $s_\theta$ to the *conditional*
+# score $\nabla \log p_t(x \mid z)$, which is known. The network then learns its average over all $z$ that fit $x$, and
+# that is the marginal score. For a Gaussian path the conditional score points against the noise:
 #
 # $$\nabla \log p_t(x \mid z) = -\frac{x - \alpha_t z}{\beta_t^2} = -\frac{\varepsilon}{\beta_t}.$$
 #
@@ -92,10 +88,9 @@ plots.describe(
 # ### Exercise {exercise:denoising_score_matching_loss} · Denoising score matching ({points:denoising_score_matching_loss} points)
 #
 # Write `denoising_score_matching_loss(s, z, t, noise, schedule)`, [the denoising score matching loss](#eq-dsm) of one
-# batch whose times and noise are already drawn. There is one time per point: $\alpha_t$ has shape `(n,)` and `z` has
-# shape `(n, *shape)`. The given helper `coefficient(value, x)` brings such a value into the shape that multiplies `x`.
-# A network `s(x, t)`, like every field in this lab, takes the time as it is: a number, a tensor of shape `()`, or one
-# of shape `(n,)`, a time for each row of `x`.
+# batch whose times and noise are already drawn. There is one time per point, so $\alpha_t$ has shape `(n,)`. The helper
+# `coefficient(value, x)` brings it into the shape that multiplies `x`. A network `s(x, t)`, like every field in this
+# lab, takes the time as it is: a number, a tensor of shape `()`, or `(n,)`, a time for each row of `x`.
 #
 # <details><summary>Hint</summary>
 # First the noised state, then the network's answer there, then the squared distance from the target: a sum over all
@@ -139,11 +134,10 @@ found = {delta: batch_losses(dsm_loss, exact.score, delta) for delta in (0.1, 0.
 lab4.compare("the loss of the exact score", loss_of_the_exact_score, float(found[0.1].mean()))
 
 # %% [markdown]
-# **A loss that does not settle.** The loss is not 0, since the target $-\varepsilon/\beta_t$ is random even where the
-# state is known. Its variance is up to $1/\beta_t^2$ per coordinate, without bound as $t \to 1$. So one keeps away from
-# $t = 1$, by a **clip** $\delta$. The figure shows batches of 500 points, with times uniform on $[0, 1 - \delta)$. The
-# smaller the clip, the more the few points near $t = 1$ dominate the average. At $\delta = 0$ the expected loss is
-# infinite.
+# **A loss that does not settle.** The loss is not 0, since the target $-\varepsilon/\beta_t$ is random even if the
+# state is known, and its variance grows like $1/\beta_t^2$ as $t \to 1$. So one keeps away from $t = 1$, by a **clip**
+# $\delta$: times are uniform on $[0, 1 - \delta)$. The smaller the clip, the more the few points near $t = 1$ dominate
+# the average of a batch. At $\delta = 0$ the expected loss is infinite.
 
 # %% figure="losses of the exact score, batch by batch"
 fig, (ax,) = plots.figure(width=7.5)
@@ -163,17 +157,15 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:noise_prediction_loss} · Predict the noise instead ({points:noise_prediction_loss} points)
 #
-# The remedy is a change of variables. Let the network output the *noise* instead of the score. The two are related as
-# the targets are:
+# The remedy is a change of variables. Let the network output the *noise* instead of the score. They are related as their
+# targets are:
 #
 # <a id="eq-noise"></a>
 # $$s_\theta(x, t) = -\frac{\varepsilon_\theta(x, t)}{\beta_t}.$$
 #
-# Then multiply the squared error of [denoising score matching](#eq-dsm) by $\beta_t^2$ at each time. At each time the
-# best network stays the same; what changes is how much each time counts.
-#
-# Insert this and simplify, on paper. Write `noise_prediction_loss(eps, z, t, noise, schedule)`: the loss that you get,
-# with no division left in it. (`eps` is $\varepsilon_\theta$.)
+# Then multiply the squared error of [denoising score matching](#eq-dsm) by $\beta_t^2$. At each time the best network
+# stays the same; what changes is how much each time counts. Simplify on paper, and write
+# `noise_prediction_loss(eps, z, t, noise, schedule)`: the loss that you get, with no division left in it.
 #
 # <details><summary>Hint</summary>
 # Take the factor $\beta_t$ into the norm. Which target remains?
@@ -197,9 +189,8 @@ def noise_prediction_loss(eps, z, t, noise, schedule):
 # %% [markdown]
 # This is the loss of DDPM [Ho et al. 2020], with which diffusion models began to draw good images.
 #
-# **Predict.** The *spread* of a loss is the standard deviation of a batch's loss, divided by its mean. Make the clip a
-# hundred times smaller, 0.001 in place of 0.1. By which factor does the spread grow, for score matching and for noise
-# prediction?
+# **Predict.** Call *spread* the standard deviation of a batch's loss, divided by its mean. If the clip is 0.001 in place
+# of 0.1, by which factor does the spread grow, for each of the two losses?
 
 # %%
 growth_of_score_matching = ...  # your guess, a number
@@ -238,11 +229,11 @@ plots.describe(
 )
 
 # %% [markdown]
-# The spread of score matching is proportional to $\delta^{-1/2}$: with a clip four times smaller it needs four times as
-# many points for the same precision. That of noise prediction does not depend on the clip.
+# For small clips the spread of score matching is proportional to $\delta^{-1/2}$: with a clip four times smaller it needs
+# four times as many points for the same precision. That of noise prediction does not depend on the clip.
 #
-# **Two networks.** The first learns the score by score matching, with times up to 0.99, the second learns the noise.
-# They have the same size and take the same number of steps, a few seconds each.
+# **Two networks** of the same size, trained for a few seconds each: the first by score matching, with times up to 0.99,
+# the second by noise prediction.
 
 # %%
 pool = mixture.sample(20_000)
@@ -272,19 +263,18 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 # %% [markdown]
 # ### Exercise {exercise:loss_constant} · How good is a loss of 0.8? ({points:loss_constant} points)
 #
-# The loss of the noise network falls to about 0.8 and stays there. Is that good? The theorem of lab 3 answers it: the
-# loss that we compute differs by a constant from the one that we care about. With $\varepsilon^\star(x, t)$ for the best
-# prediction, the average of the noise in all samples that pass through $x$,
+# The loss of the noise network falls to about 0.8 and stays there. Is that good? A theorem of lab 3 answers it: this loss
+# differs by a constant from the one that we care about. With $\varepsilon^\star(x, t)$ for the best prediction, the
+# average of the noise over all samples that pass through $x$,
 #
 # <a id="eq-constant"></a>
 # $$\mathbb E \big\| \varepsilon_\theta - \varepsilon \big\|^2
 # = \mathbb E \big\| \varepsilon_\theta - \varepsilon^\star \big\|^2 + C, \tag{notes, thm. 12}$$
 #
-# and $C$ is the same for *every* network. (The notes say it of the vector field. The proof is the same.) Here we know
-# $\varepsilon^\star$ and can estimate $C$. On the left and on the right take the *same* points: their chance errors
-# largely cancel in the difference. Let $d_i$ be the difference of the two squared distances for point $i$. The estimate
-# of $C$ is the mean of the $d_i$. Its **standard error**, the typical distance of such an estimate from the truth, is
-# their standard deviation divided by $\sqrt n$.
+# and $C$ is the same for *every* network. (The notes say it of the vector field. The proof is the same.) Here
+# $\varepsilon^\star$ is known, so $C$ can be estimated. Take both squared distances at the *same* points, and let $d_i$ be
+# their difference for point $i$. The estimate of $C$ is the mean of the $d_i$. Its **standard error**, the typical distance
+# of the estimate from the truth, is the standard deviation of the $d_i$ divided by $\sqrt n$.
 #
 # Write `loss_constant(eps, best, z, t, noise, schedule)`: the pair of the estimate of [C](#eq-constant) and its
 # standard error, where `best` is the function $\varepsilon^\star(x, t)$.
@@ -314,8 +304,8 @@ def loss_constant(eps, best, z, t, noise, schedule):
 # %% check="loss_constant" points=4
 
 # %% [markdown]
-# **Predict.** The noise network's loss is about 0.8. How much of it could a better network remove? The table shows four
-# made-up networks, then the two that you trained, all on the same 50 000 points.
+# **Predict.** How much of its loss of about 0.8 could a better noise network remove? The table shows four made-up
+# networks and your two, all on the same 100 000 points.
 
 # %%
 removable = ...  # your guess, a number
@@ -330,7 +320,7 @@ networks = {
     "score network": lambda x, t: -coefficient(ot.beta(t), x) * score_net(x, t),
     "noise network": noise_net,
 }
-data = mixture.sample(50_000), torch.rand(50_000), torch.randn(50_000, 2)
+data = mixture.sample(100_000), torch.rand(100_000), torch.randn(100_000, 2)
 of_all = {name: constant(network, exact_noise, *data, ot) for name, network in networks.items()}
 print("network           loss   estimate of C   standard error   loss − C")
 for name, (estimate, error) in of_all.items():
@@ -355,13 +345,12 @@ plots.describe(
 )
 
 # %% [markdown]
-# Six very different networks, one constant. And nearly all of the loss of 0.8 is the constant: the training curve, which
-# is noisy, cannot show the small rest, but the difference on the same points does. Whenever you compare two models,
-# compare them on the same points.
+# Six very different networks, one constant, and it is nearly all of the loss. The training curve is too noisy to show the
+# rest; the difference on the same points shows it. Compare models on the same points.
 #
 # **Where each loss is accurate.** The relative errors of the two learned scores, by time. Score matching gives the
-# largest weight to times near 1, and is inaccurate elsewhere. Noise prediction is accurate at most times, but near
-# $t = 1$ its small errors are divided by a small $\beta_t$.
+# largest weight to times near 1; at most others its error is several times larger than that of noise prediction. But
+# near $t = 1$ the small errors of the predicted noise are divided by a small $\beta_t$.
 
 # %%
 def noise_net_score(x, t):
@@ -383,9 +372,9 @@ for name, network in {"score network": score_net, "noise network": noise_net_sco
 # %% [markdown]
 # ## 2 · The field contains the score
 #
-# In lab 3 you trained vector fields. Can a flow model be used where a score is asked for, without new training? Yes.
-# Write $\bar z$ and $\bar\varepsilon$ for the averages of data and noise over all samples that pass through $x$. Averages
-# of the state, of its velocity and of the conditional score give three equations:
+# Can a flow model be used where a score is needed, without new training? Yes. Write $\bar z$ and $\bar\varepsilon$ for the
+# averages of data and noise over all samples that pass through $x$. The averages of their states, velocities and
+# conditional scores are
 #
 # <a id="eq-two"></a>
 # $$x = \alpha_t\, \bar z + \beta_t\, \bar\varepsilon, \qquad
@@ -396,10 +385,10 @@ for name, network in {"score network": score_net, "noise network": noise_net_sco
 #
 # ### Exercise {exercise:score_from_vector_field} · From vector field to score ({points:score_from_vector_field} points)
 #
-# Given $u$ and $x$, the first two equations are two linear equations for $\bar z$ and $\bar\varepsilon$. Solve them on
-# paper, and write `score_from_vector_field(u, x, t, schedule)`: the score that follows from
-# [the three equations](#eq-two). The conversions work on *values*: `u` holds the numbers $u_t(x)$. `t` is one time for
-# all points, a number or a tensor of shape `()`, or one for each, `(n,)`; `coefficient` takes them all.
+# Given $u$ and $x$, the first two equations are linear equations for $\bar z$ and $\bar\varepsilon$. Solve them on paper,
+# and write `score_from_vector_field(u, x, t, schedule)`: the score that follows from [the three equations](#eq-two).
+# `u` holds the values $u_t(x)$. `t` is one time for all points, a number or a tensor of shape `()`, or one for each,
+# `(n,)`; `coefficient` takes them all.
 #
 # <details><summary>Hint</summary>
 # Multiply the first equation by $\dot\alpha_t$ and the second by $\alpha_t$, and subtract. A test: for $\alpha_t = t$,
@@ -425,9 +414,9 @@ def score_from_vector_field(u, x, t, schedule):
 # %% check="score_from_vector_field" points=5
 
 # %% [markdown]
-# **Learned and converted.** A third network learns the vector field, by flow matching. The figure compares the exact
-# score, the score learned by noise prediction, and the score converted from the field. The shading is the density at
-# that time. The numbers in the titles are relative errors.
+# **Learned and converted.** A third network learns the vector field, by flow matching. The figure shows the exact score,
+# the one learned by noise prediction, and the one converted from the field, with their relative errors. The shading is
+# the density.
 
 # %%
 path = paths.GaussianPath(ot)
@@ -466,8 +455,8 @@ plots.describe(
 # ### Exercise {exercise:vector_field_from_score} · From score to vector field ({points:vector_field_from_score} points)
 #
 # The other direction makes a flow model of a published score network. Write
-# `vector_field_from_score(s, x, t, schedule)`: the field that follows from [the same three equations](#eq-two), where
-# `s` holds the values $s_t(x)$.
+# `vector_field_from_score(s, x, t, schedule)`: the field by [the same equations](#eq-two), where `s` holds the values
+# $s_t(x)$.
 #
 # <details><summary>Hint</summary>
 # The last equation gives $\bar\varepsilon$, then the first one $\bar z$. Your two conversions undo each other: a good
@@ -492,10 +481,10 @@ def vector_field_from_score(s, x, t, schedule):
 # %% check="vector_field_from_score" points=4
 
 # %% [markdown]
-# **Both ends.** The three networks, first all read as scores and then all as vector fields. A conversion multiplies the
-# network's error by a coefficient, and each direction has its own singular end: towards the score it is $t = 1$, where
-# $\beta_t = 0$; towards the field it is $t = 0$, where $\alpha_t = 0$. A sampler that runs on a score or noise network of
-# this schedule must therefore start a little after $t = 0$. No network is the best everywhere.
+# **Both ends.** The three networks, all read as scores and then all as vector fields. A conversion multiplies the
+# network's error by a coefficient, and each direction has its singular end: towards the score $t = 1$, where
+# $\beta_t = 0$; towards the field $t = 0$, where $\alpha_t = 0$. So a sampler that uses a score or noise network of this
+# schedule must start a little after $t = 0$. No network is the best everywhere.
 
 # %%
 s_to_u = lab4.answer_or("vector_field_from_score")
@@ -521,7 +510,7 @@ for ax, members, truth, title in (
     for (name, network), style in zip(members.items(), ("o-", "s--", "^:"), strict=True):
         errors = [relative_error(network, truth, t) for t in times]
         ax.plot(times, errors, style, ms=3.5, label=name)
-    ax.set(xscale="logit", yscale="log", xlabel="time $t$", title=title, ylim=(0.01, 50))
+    ax.set(xscale="logit", yscale="log", xlabel="time $t$", title=title, ylim=(2e-3, 300))
     ax.set_xticks([0.01, 0.1, 0.5, 0.9, 0.99], ["0.01", "0.1", "0.5", "0.9", "0.99"])
     ax.minorticks_off()
 axes[0].set_ylabel("relative error")
@@ -534,15 +523,15 @@ plots.describe(
 # %% [markdown]
 # ## 3 · One network, any amount of noise
 #
-# A flow is not the only sampler that a network allows. Lab 2 showed that one may add noise to the motion without changing
-# the distribution at any time, if a drift along the score compensates the noise:
+# A flow is not the only sampler that a network allows, nor always the best. Lab 2 showed that one may add noise without
+# changing the distribution at any time, if a drift along the score compensates it:
 #
 # <a id="eq-extension"></a>
 # $$dX_t = \Big( u_t(X_t) + \tfrac12 \sigma_t^2\, s_t(X_t) \Big) dt + \sigma_t\, dW_t
 # \quad\Rightarrow\quad X_t \sim p_t, \tag{lab 2}$$
 #
-# for every $\sigma_t \ge 0$. Since $u_t$ gives $s_t$, one network is enough, and $\sigma_t$ is chosen after training.
-# $\sigma_t = 0$ is the flow model.
+# for every $\sigma_t \ge 0$. Since $u_t$ gives $s_t$, one network is enough, and $\sigma_t$ is chosen after training;
+# 0 is the flow model.
 #
 # ### Exercise {exercise:sample_diffusion} · Sampling with any σ ({points:sample_diffusion} points)
 #
@@ -575,9 +564,9 @@ def sample_diffusion(u, s, sigma, start, ts, noises):
 # %% check="sample_diffusion" points=5
 
 # %% [markdown]
-# **Every σ, one probability path.** Samples of the field network, with the score converted from it, at four times and
-# for $\sigma_t = c\,\beta_t$ with three values of $c$. All rows begin with the same states. Single particles move very
-# differently (five are marked by larger dots); the clouds agree with each other and with the exact density behind them.
+# **Every σ, one probability path.** Samples of the field network, with the score converted from it, for
+# $\sigma_t = c\,\beta_t$ with three values of $c$. All rows start from the same states. Single particles (five are larger
+# dots) move very differently; the clouds agree with each other and with the exact density behind them.
 
 # %%
 sampler = lab4.answer_or("sample_diffusion")
@@ -605,9 +594,9 @@ plots.describe(
 )
 
 # %% [markdown]
-# **What σ trades.** If all distributions agree, why care? Because steps are finite and networks are wrong. We measure
-# both with the [energy distance](../words.md#energy-distance) to fresh data, which is near 0 if two sets of samples have
-# the same distribution: for the exact field and for a network whose training was stopped early, in 8 steps and in 60.
+# **What σ changes.** If all distributions agree, why care? Because steps are finite and networks are wrong. The
+# [energy distance](../words.md#energy-distance) to fresh data, near 0 for samples of the same distribution, measures
+# both: for the exact field and for a network whose training was stopped early, in 8 and in 60 steps.
 #
 # **Predict.** With the exact field and 8 steps, which $c$ in $\sigma_t = c\,\beta_t$ is the best: 0, 0.5, 1, 2, 3, 4
 # or 6?
@@ -672,17 +661,15 @@ plots.describe(
 # %% [markdown]
 # The same random numbers are used for all $c$. Differences below the grey line are chance.
 #
-# * *Simulation error.* In few steps some noise helps: the drift along the score repairs part of what a coarse step did
-#   wrong.
-# * *Model error.* The drift that compensates the noise uses the *learned* score, with the factor
-#   $\tfrac12\sigma_t^2$. The larger $\sigma_t$, the more its errors count. Compare the dotted curves at $c = 1$: with the
-#   exact field this noise is harmless.
-# * *Stability.* Near the data the score is large, and a step is stable only while $h\,\sigma_t^2$ is small against
-#   $\beta_t^2$ and the variance of the data. A constant $\sigma$ breaks this rule as $t \to 1$; $\sigma_t \propto
-#   \beta_t$ satisfies it much longer. If the rule is broken, samples move far away.
+# * *Simulation error.* In few steps some noise helps: the drift along the score repairs part of the error of a step.
+# * *Model error.* That drift uses the *learned* score: the larger $\sigma_t$, the more its errors count. Compare the dotted
+#   curves at $c = 1$: with the exact field this noise is harmless.
+# * *Stability.* Near the data the score is large, and a step $h$ is stable only while $h\,\sigma_t^2$ is small compared
+#   with $\beta_t^2$ plus the variance of the data. With constant $\sigma_t$ this fails as $t \to 1$, and samples move far
+#   away; with $\sigma_t = c\,\beta_t$ it holds up to a much larger $c$.
 #
-# **Try it.** The exact field and score, $\sigma_t = c\,\beta_t$, and the first coordinate of the samples. With how
-# few steps can you still match the density? Does the best $c$ depend on the number of steps?
+# **Try it.** The exact field and score, $\sigma_t = c\,\beta_t$, the first coordinate of the samples. How few steps are
+# enough? Does the best $c$ depend on the number of steps?
 
 # %%
 widgets.diffusion_sigma()
@@ -690,23 +677,22 @@ widgets.diffusion_sigma()
 # %% [markdown]
 # ## 4 · The same model, starting from the data
 #
-# Papers on diffusion models, and their code, go the other way: take data and *add* noise, slowly, by an SDE; then
-# learn to run it backwards in time. To read them you need a translation. The noising process has its own clock, which
-# starts at the data. We write it $\tau = 1 - t$: $\tau = 0$ is data and $\tau = 1$ is noise. The best known process is
-# **variance preserving** (VP), with a noise rate $b(\tau)$ that grows linearly:
+# Papers on diffusion models, and their code, start from the data: *add* noise, slowly, by an SDE; then learn to run it
+# backwards in time. To read them you need a translation. Their clock is $\tau = 1 - t$: 0 is data and 1 is noise. The
+# best known process is **variance preserving** (VP), with a noise rate $b(\tau)$ that grows linearly:
 #
 # $$dX_\tau = -\tfrac12\, b(\tau)\, X_\tau\, d\tau + \sqrt{b(\tau)}\, dW_\tau, \qquad
 # b(\tau) = b_{\min} + (b_{\max} - b_{\min})\, \tau. \tag{Song et al. 2021}$$
 #
-# (Many texts write $\beta(\tau)$ for this rate. It is not our $\beta_t$.) The equation is linear, like the
-# Ornstein–Uhlenbeck process of lab 1 but with a rate that changes with time. So, given the start, the state is Gaussian:
+# (Many texts write $\beta(\tau)$ for this rate. It is not our $\beta_t$.) Like the Ornstein–Uhlenbeck process of lab 1,
+# the equation is linear, so given its start the state is Gaussian:
 #
 # <a id="eq-vp"></a>
 # $$X_\tau \mid X_0 = z \;\sim\; \mathcal N\big(a(\tau)\, z,\; \mathrm{std}(\tau)^2 I\big), \qquad
 # a(\tau) = e^{-\frac12 \int_0^\tau b(r)\,dr}, \qquad \mathrm{std}(\tau)^2 = 1 - a(\tau)^2.$$
 #
-# Read at $t = 1 - \tau$, this is a Gaussian path with $\alpha_t = a(1 - t)$ and $\beta_t = \mathrm{std}(1 - t)$. It is
-# only another schedule, in fmlab `schedules.LinearVP(b_min, b_max)`.
+# So this is only another schedule, $\alpha_t = a(1 - t)$ and $\beta_t = \mathrm{std}(1 - t)$, in fmlab
+# `schedules.LinearVP(b_min, b_max)`.
 #
 # ### Exercise {exercise:forward_marginal} · The marginals of the VP diffusion ({points:forward_marginal} points)
 #
@@ -736,9 +722,8 @@ def forward_marginal(tau, b_min, b_max):
 # %% check="forward_marginal" points=3
 
 # %% [markdown]
-# **Data fade, noise grows.** Left: the two coefficients; for the usual rates 0.1 and 20 nothing is left of the data at
-# $\tau = 1$. Right: trajectories of the SDE from the point $z = 2$, simulated by Euler–Maruyama. Your formula gives
-# the line of their mean and the band around it.
+# **Data fade, noise grows.** Left: the two coefficients; for the usual rates 0.1 and 20 almost nothing is left of the
+# data at $\tau = 1$. Right: trajectories of the SDE from $z = 2$, and their mean and a band by your formula.
 
 # %%
 vp = schedules.LinearVP(0.1, 20.0)
@@ -768,7 +753,7 @@ axes[0].set(xlabel=r"time of the diffusion $\tau$", ylim=(0, 1.05))
 axes[0].legend(loc="center right")
 plots.plot_paths(taus, noising, axes[1], color=plots.BLUE, ls="-", alpha=0.5)
 plots.plot_band(taus, 2 * a, std, axes[1], label="mean, your formula")
-axes[1].set(xlabel=r"time of the diffusion $\tau$", ylabel=r"state $X_\tau$", ylim=(-4.5, 3.5))
+axes[1].set(xlabel=r"time of the diffusion $\tau$", ylabel=r"state $X_\tau$", ylim=(-5, 4.5))
 axes[1].legend(loc="lower left")
 plots.describe(
     "Left: the coefficient of the mean falls from 1 to 0 while the standard deviation rises from "
@@ -779,23 +764,22 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:reverse_sde_drift} · Back in time, with any amount of noise ({points:reverse_sde_drift} points)
 #
-# A diffusion $dX_\tau = f(\tau) X_\tau\,d\tau + g(\tau)\,dW_\tau$ that runs backwards is again a diffusion, and its
-# drift needs the score. Texts that keep the clock $\tau$ and let it run *down* from 1 to 0 write
+# A diffusion $dX_\tau = f(\tau) X_\tau\,d\tau + g(\tau)\,dW_\tau$ run backwards is again a diffusion, whose drift needs
+# the score. Papers let the clock $\tau$ run *down* from 1 to 0 and write
 #
 # <a id="eq-reverse"></a>
 # $$dX_\tau = \big( f(\tau)\, X_\tau - g(\tau)^2\, \nabla \log p(X_\tau) \big)\, d\tau + g(\tau)\, d\bar W_\tau,
 # \qquad d\tau < 0. \tag{Anderson 1982}$$
 #
-# We want it in our clock, and with any amount of noise $\sigma_t$ in place of $g$. Two steps, on paper:
+# We want it in our clock, and with any noise $\sigma_t$ in place of $g$. Two steps, on paper:
 #
-# 1. *The clock.* Ours runs up, $t = 1 - \tau$ and $dt = -d\tau$. What happens to the drift? What to the noise, which
-#    has no direction? (A wrong sign here is the classical bug of home-made diffusion samplers.)
-# 2. *The noise.* The result is [the SDE of section 3](#eq-extension) for the special amount of noise
-#    $\sigma_t = g(1 - t)$. Its drift is $u_t + \frac12 \sigma_t^2 s_t$. So what is $u_t$, in terms of $f$, $g$ and the
-#    score? And what is the drift for another $\sigma_t$?
+# 1. *The clock.* Ours runs up, $dt = -d\tau$. What happens to the drift, and what to the noise, which has no direction?
+#    (A wrong sign here is the classical bug of diffusion samplers.)
+# 2. *The noise.* The result is [the SDE of section 3](#eq-extension) with the special noise $\sigma_t = g(1 - t)$. So what
+#    is $u_t$, in terms of $f$, $g$ and the score? And what is the drift for another $\sigma_t$?
 #
-# Write `reverse_sde_drift(score, x, t, f, g, sigma)`: this drift at our time $t$. The functions `f(tau)` and `g(tau)` use
-# the diffusion's time, `score(x, t)` uses ours, and `sigma` is the value $\sigma_t \ge 0$.
+# Write `reverse_sde_drift(score, x, t, f, g, sigma)`: the drift at our time $t$ for the noise `sigma`, the value
+# $\sigma_t \ge 0$. `f` and `g` are functions of $\tau$; `score(x, t)` uses our time.
 #
 # <details><summary>Hint</summary>
 # Far from the data the drift must point back to them: for VP, $-f$ is positive and pushes outward, and the score pulls
@@ -821,12 +805,12 @@ def reverse_sde_drift(score, x, t, f, g, sigma):
 # %% check="reverse_sde_drift" points=5
 
 # %% [markdown]
-# With $\sigma_t = g(1 - t)$ this is the **reverse SDE**; with $\sigma_t = 0$ it is the vector field of the same path, the
-# one that flow matching learns. Papers on diffusion call that flow the **probability flow** [Song et al. 2021].
+# With $\sigma_t = g(1 - t)$ this is the **reverse SDE**; with $\sigma_t = 0$ it is the vector field that flow matching
+# learns. Papers call that flow the **probability flow** [Song et al. 2021].
 #
-# **There and back.** One-dimensional data with three peaks, so that time fits on an axis. Top left, the diffusion takes
-# data to noise; its clock $\tau$ runs to the right. The other panels start from one set of noise, with the exact score: the
-# reverse SDE, and the probability flow. The shading is the exact $p_t$.
+# **There and back.** One-dimensional data with three peaks. Top left, the diffusion takes data to noise; its clock $\tau$
+# runs to the right. The reverse SDE and the probability flow start from one set of noise, with the exact score. The
+# shading is the exact $p_t$.
 
 # %%
 peaks = distributions.GaussianMixture([[-1.6], [0.2], [1.5]], [0.03, 0.02, 0.06], [0.4, 0.25, 0.35])
@@ -843,16 +827,16 @@ sampled = simulators.simulate(reverse, start, ts, record=True)
 flowed = simulators.simulate(flow, start, ts, simulators.Midpoint(), record=True)
 
 # %% figure="forward diffusion, reverse SDE and probability flow"
-fig, axes = plots.figure(columns=2, rows=2, width=4.6, height=3)
+fig, axes = plots.figure(columns=2, rows=2, width=4.6, height=3.2)
 for ax, states, title in (
     (axes[0], noising, "forward: data to noise"),
     (axes[1], sampled[:, :10], "reverse SDE: noise to data"),
     (axes[2], flowed[:, :10], "probability flow: noise to data"),
 ):
     density = (lambda x, tau: line.log_prob(x, 1 - tau)) if states is noising else line.log_prob
-    plots.plot_density_in_time(density, ax)
+    plots.plot_density_in_time(density, ax, extent=4)
     plots.plot_paths(ts, states, ax, color=plots.BLUE if states is noising else plots.RED, ls="-")
-    ax.set(title=title, ylim=(-3, 3))
+    ax.set(title=title, ylim=(-4, 4))
 axes[0].set(xlabel=r"time of the diffusion $\tau$", ylabel=r"state $X_\tau$")
 bins, density = torch.linspace(-2.5, 2.5, 61).tolist(), lambda x: peaks.log_prob(x[:, None]).exp()
 plots.plot_histogram(flowed[-1], axes[3], density, bins, label="probability flow")
@@ -867,22 +851,22 @@ plots.describe(
 )
 
 # %% [markdown]
-# ## 5 · *Further*: DDPM, diffusion in K steps
+# ## 5 · DDPM: diffusion in K steps · *further*
 #
-# Most published code and checkpoints go back to DDPM [Ho et al. 2020], which uses no SDE: a chain of $K$ steps that each
-# add a little noise. In this section you run such a chain backwards, and compute what it gives in addition: a lower
-# bound on the likelihood of data, by which models can be compared without looking at samples.
+# Much published code goes back to DDPM [Ho et al. 2020], which uses no SDE but a chain of $K$ steps that each add a
+# little noise. It gives something in addition: a lower bound on the likelihood of data, by which models can be compared
+# without looking at samples.
 #
 # ### Exercise {exercise:ddpm_posterior} · The posterior of one step ({points:ddpm_posterior} points)
 #
-# The chain counts its steps from $k = 0$ (data) to $k = K$ (noise), and $\beta_k$ is the variance added in step $k$, once
-# more a different $\beta$. With $\alpha_k = 1 - \beta_k$ and $\bar\alpha_k = \alpha_1 \cdots \alpha_k$,
+# The steps are counted from $k = 0$ (data) to $k = K$ (noise). $\beta_k$ is the variance added in step $k$, once more a
+# different $\beta$. With $\alpha_k = 1 - \beta_k$ and $\bar\alpha_k = \alpha_1 \cdots \alpha_k$,
 #
 # $$x_k = \sqrt{\alpha_k}\, x_{k-1} + \sqrt{\beta_k}\, \varepsilon_k, \qquad
 # x_k \mid z \sim \mathcal N\big( \sqrt{\bar\alpha_k}\, z,\; (1 - \bar\alpha_k) I \big). \tag{Ho et al. 2020}$$
 #
-# (Their $x_0$ is our data point $z$.) To go back we need $x_{k-1}$ given $x_k$. Without the data its distribution is not
-# known. But if $z$ is given as well, its density is a product of two Gaussian densities, and so it is a Gaussian:
+# (Their $x_0$ is our data point $z$.) To go back we need $x_{k-1}$ given $x_k$. If $z$ is given as well, its density is a
+# product of two Gaussian densities, and so a Gaussian:
 #
 # <a id="eq-posterior"></a>
 # $$q(x_{k-1} \mid x_k, z) = \mathcal N(\tilde\mu_k, \tilde\beta_k I), \qquad
@@ -917,12 +901,11 @@ def ddpm_posterior(x, z, k, betas):
 
 # %% [markdown]
 # **The chain is the VP diffusion.** With $\beta_k = b(k/K)/K$ a step of the chain is a step of Euler–Maruyama for the VP
-# diffusion, up to terms of order $1/K^2$. So $\sqrt{\bar\alpha_k}$ tends to your $a(k/K)$: the largest difference
-# halves as $K$ doubles. Below we choose the $\beta_k$ for which $\bar\alpha_k = a(k/K)^2$ exactly, for every $K$.
+# diffusion, up to terms of order $1/K^2$. So $\sqrt{\bar\alpha_k}$ tends to your $a(k/K)$. (From here on we take the
+# $\beta_k$ for which the two are equal.)
 #
-# The figure shows what the chain allows for $x_{k-1}$ if only the data point $z = 1$ is known, and if $x_k = -0.5$ is
-# known too. Near the data ($k = 5$) both count; near the noise ($k = 50$) the step is so small compared with the noise
-# that only $x_k$ counts.
+# The figure shows the density of $x_{k-1}$ if only the data point $z = 1$ is known, and if $x_k = -0.5$ is known too. Near
+# the data ($k = 5$) both count; nearer the noise ($k = 50$) the noise hides $z$, and almost only $x_k$ counts.
 
 # %%
 print("largest difference between the chain and the diffusion")
@@ -997,13 +980,12 @@ def ancestral_step(x, eps, k, betas, noise):
 # %% check="ancestral_step" points=4 further=true
 
 # %% [markdown]
-# **A diffusion model that generates.** Which network predicts the noise of this chain? We have trained none on the VP
-# schedule, and need none. Dividing a state by $\alpha_t + \beta_t$ turns it into a state $t' z + (1 - t')\,\varepsilon$
-# of our first schedule, at the time $t' = \alpha_t/(\alpha_t + \beta_t)$ and with the same $\varepsilon$. So the noise
-# network of section 1 can be used there. (Lab 5 shows that any schedule can be exchanged for any other.)
+# **A diffusion model that generates.** No network was trained on the VP schedule, and none is needed. Divided by
+# $\alpha_t + \beta_t$, a state is a state $t' z + (1 - t')\,\varepsilon$ of our first schedule with the same
+# $\varepsilon$, at the time $t' = \alpha_t/(\alpha_t + \beta_t)$, and the noise network of section 1 can be used there.
 #
-# **Predict.** How many steps does the chain need until its samples cannot be told from data? Choose one of 3, 5, 10,
-# 30, 100 and 300: the first whose energy distance is below twice that of two sets of fresh data.
+# **Predict.** Which of 3, 5, 10, 30, 100 and 300 steps is the first with an energy distance below twice that of two sets
+# of fresh data?
 
 # %%
 steps_needed = ...  # your guess, a number
@@ -1054,11 +1036,10 @@ plots.describe(
 # %% [markdown]
 # ### Exercise {exercise:elbo_terms} · A bound on the likelihood ({points:elbo_terms} points)
 #
-# How likely is a data point under such a model? The likelihood itself cannot be computed, but a lower bound can, the
-# [ELBO](../words.md#elbo) (evidence lower bound). It is a sum over the chain. Each term says how well a step back
-# agrees with the posterior, in terms of the [Kullback–Leibler divergence](../words.md#kl-divergence)
-# $\mathrm{KL}(q \,\|\, p) = \mathbb E_q \log (q/p)$, a measure of the difference of two distributions that is 0 only if
-# they are equal. Its unit is the *nat*.
+# How likely is a data point under such a model? A lower bound can be computed, the [ELBO](../words.md#elbo) (evidence
+# lower bound). It is a sum over the chain: how much each step back differs from the posterior, measured in *nats* by the
+# [Kullback–Leibler divergence](../words.md#kl-divergence) $\mathrm{KL}(q \,\|\, p) = \mathbb E_q \log (q/p)$, which is 0
+# only if the two distributions are equal.
 #
 # <a id="eq-elbo"></a>
 # $$\log p(z) \ge \mathbb E \log p(z \mid x_1)
@@ -1116,12 +1097,12 @@ def elbo_terms(z, eps, betas, noises):
 # %% check="elbo_terms" points=5 further=true
 
 # %% [markdown]
-# **How tight is the bound?** For 10 000 data points we know $\log p(z)$ of the data. The next cell prints how far the
-# bound lies below it with the best possible noise prediction, and how much further with the network: differences on the
-# same points and the same noise, with their standard errors, as in exercise {exercise:loss_constant}.
+# **How tight is the bound?** For 10 000 data points the next cell prints how far the bound lies below the true
+# $\log p(z)$ with the best possible noise prediction, and how much further with the network: differences on the same
+# points and noise, with standard errors as in exercise {exercise:loss_constant}.
 #
-# **Predict.** With $K = 100$ steps, which share of what the network loses, in per cent, is lost in the ten steps nearest
-# the data?
+# **Predict.** The network loses about 0.03 nats. With $K = 100$, how many per cent of them in the ten steps nearest the
+# data?
 
 # %%
 share_near_the_data = ...  # your guess, in per cent
@@ -1158,13 +1139,11 @@ lab4.compare("the share lost in the ten steps nearest the data, in %", share_nea
 
 # %% [markdown]
 # The gap of the best prediction is due to the steps alone. A true step back is not exactly Gaussian; the shorter the
-# steps, the closer to Gaussian, and the smaller the gap. (For large $K$ it is not much larger than its standard error.)
+# steps, the closer to Gaussian, and the smaller the gap.
 #
 # **Where the nats go.** Left: the KL of each step with the best prediction. It cannot be 0: even the best prediction does
-# not know $z$. Middle: what the network loses in addition, by tens of steps. Right: the weight $w_k$ that the bound gives
-# to the error of step $k$, while exercise {exercise:noise_prediction_loss} gives all steps the same. The bound gives the
-# largest weight to the last steps before the data, which decide the finest details, and that is where the network loses
-# most.
+# not know $z$. Middle: what the network loses in addition. Right: the weight $w_k$ of the error of step $k$. It is largest
+# near the data, where the finest details are decided, and there the network loses most.
 
 # %% figure="the bound, step by step"
 ks = torch.arange(1, K + 1)
@@ -1177,7 +1156,7 @@ weights = torch.tensor([chain.noise_mse_weight(int(k)) for k in ks])
 axes[2].semilogy(ks, weights, ls="-", label="in the bound, $w_k$")
 axes[2].axhline(1, color=plots.RED, ls="--", label="in noise prediction")
 axes[2].set(title=r"weight of $\|\varepsilon - \hat\varepsilon\|^2$")
-axes[2].legend(loc="upper right")
+axes[2].legend(loc="center right")
 for ax in axes:
     ax.set(xlabel="step $k$ (data left, noise right)")
 plots.describe(
@@ -1188,8 +1167,7 @@ plots.describe(
 
 # %% [markdown]
 # **How far you are.** The checks that have passed, and their points. Before you hand the notebook in, save it and run
-# `lab4.submission()` in a new cell: it runs the saved file from top to bottom in a fresh process, and lists what is
-# still open.
+# `lab4.submission()` in a new cell: it runs the saved file from top to bottom and lists what is still open.
 
 # %%
 lab4.progress()
@@ -1244,7 +1222,6 @@ lab4.progress()
 # %% [markdown]
 # ## 7 · One object, many coordinates
 #
-# Score, noise, vector field: three outputs of one model. Flow, SDE with any noise, reverse SDE, DDPM: samplers of one
-# probability path that differ in how much noise they add and in their steps. Which output should a network have, which
-# schedule, which weight over time? Lab 5 describes all of them by one number, the signal-to-noise ratio, and shows how
-# few choices are left.
+# Score, noise, vector field: three outputs of one model. Flow, reverse SDE, DDPM: samplers of one probability path that
+# differ in their noise and their steps. Which output should a network have, which schedule, which weight over time? Lab 5
+# describes all of them by one number, the signal-to-noise ratio, and shows how few choices are left.
