@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | grade | report | export: the instructor's commands.
+"""python -m course new | build | verify | pace | handout | grade | report | export: the instructor's commands.
 
 `python -m course grade --help` says more of one.
 """
@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
     command.add_argument("--run", action="store_true", help="run the solutions, and print seconds")
     command.set_defaults(command=_pace)
+
+    command = commands.add_parser("handout", help="one zip for students: labs, library, exact versions")
+    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    command.add_argument("--out", type=Path, default=ROOT / "build" / "fmlab-labs.zip", help="(default: %(default)s)")
+    command.set_defaults(command=_handout)
 
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
     command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
@@ -123,6 +128,14 @@ def _verify(args: argparse.Namespace) -> int:
     if problems:
         print("Edit course/sources/ only, then run: python -m course build", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _handout(args: argparse.Namespace) -> int:
+    from course import build, handout
+
+    handout.write(build.sources(args.labs), args.out)
+    print(f"{args.out}: for students; unpacked, `python start.py` sets up and opens the labs")
+    return 0
 
 
 def _grade(args: argparse.Namespace) -> int:
