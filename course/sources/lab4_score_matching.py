@@ -26,7 +26,7 @@
 # | $\tau$ | $1 - t$, the clock of a diffusion: 0 is data | 4 |
 # | $f$, $g$, $b$ | drift rate, diffusion coefficient, noise rate of that diffusion | 4 |
 # | $k$, $K$ | a step of DDPM's chain; the number of steps | 5 |
-# | $\alpha_k$, $\beta_k$, $\bar\alpha_k$ | numbers of that chain, *not* of the schedule | 5 |
+# | $\alpha_k$, $\beta_k$, $\bar\alpha_k$, $w_k$ | numbers of that chain, *not* of the schedule | 5 |
 #
 # *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
 # worth {points:all} points, {points:code} of them for code.
@@ -70,7 +70,7 @@ plots.describe(
 # %% [markdown]
 # ## 1 · Learning a score
 #
-# Whoever has the score can compute the field (section 2) and sample (section 3). But for real data the score is not
+# The score gives the field (section 2), and samples with any amount of noise (section 3). But for real data it is not
 # known, so no network can be fitted to it. The solution is that of flow matching: fit $s_\theta$ to the *conditional*
 # score $\nabla \log p_t(x \mid z)$, which is known. The network then learns its average over all $z$ that fit $x$, and
 # that is the marginal score. For a Gaussian path the conditional score points against the noise:
@@ -272,15 +272,15 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 # = \mathbb E \big\| \varepsilon_\theta - \varepsilon^\star \big\|^2 + C, \tag{notes, thm. 12}$$
 #
 # and $C$ is the same for *every* network. (The notes say it of the vector field. The proof is the same.) Here
-# $\varepsilon^\star$ is known, so $C$ can be estimated. Take both squared distances at the *same* points, and let $d_i$ be
-# their difference for point $i$. The estimate of $C$ is the mean of the $d_i$. Its **standard error**, the typical distance
-# of the estimate from the truth, is the standard deviation of the $d_i$ divided by $\sqrt n$.
+# $\varepsilon^\star$ is known, so $C$ can be estimated. Take both squared distances at the *same* points, and let $y_i$ be
+# their difference for point $i$. The estimate of $C$ is the mean of the $y_i$. Its **standard error**, the typical distance
+# of the estimate from the truth, is the standard deviation of the $y_i$ divided by $\sqrt n$.
 #
-# Write `loss_constant(eps, best, z, t, noise, schedule)`: the pair of the estimate of [C](#eq-constant) and its
-# standard error, where `best` is the function $\varepsilon^\star(x, t)$.
+# Write `loss_constant(eps, best, z, t, noise, schedule)`: the pair of the estimate of [the constant C](#eq-constant) and
+# its standard error, where `best` is the function $\varepsilon^\star(x, t)$.
 #
 # <details><summary>Hint</summary>
-# One number $d_i$ per point, of shape <code>(n,)</code>, before any mean. PyTorch's <code>.std()</code> is the standard
+# One number $y_i$ per point, of shape <code>(n,)</code>, before any mean. PyTorch's <code>.std()</code> is the standard
 # deviation that is meant.
 # </details>
 
@@ -349,8 +349,8 @@ plots.describe(
 # rest; the difference on the same points shows it. Compare models on the same points.
 #
 # **Where each loss is accurate.** The relative errors of the two learned scores, by time. Score matching gives the
-# largest weight to times near 1; at most others its error is several times larger than that of noise prediction. But
-# near $t = 1$ the small errors of the predicted noise are divided by a small $\beta_t$.
+# largest weight to times near 1; up to $t = 0.7$ its error is two to six times that of noise prediction. But near $t = 1$
+# the small errors of the predicted noise are divided by a small $\beta_t$.
 
 # %%
 def noise_net_score(x, t):
@@ -510,7 +510,7 @@ for ax, members, truth, title in (
     for (name, network), style in zip(members.items(), ("o-", "s--", "^:"), strict=True):
         errors = [relative_error(network, truth, t) for t in times]
         ax.plot(times, errors, style, ms=3.5, label=name)
-    ax.set(xscale="logit", yscale="log", xlabel="time $t$", title=title, ylim=(2e-3, 300))
+    ax.set(xscale="logit", yscale="log", xlabel="time $t$", title=title, ylim=(5e-5, 300))
     ax.set_xticks([0.01, 0.1, 0.5, 0.9, 0.99], ["0.01", "0.1", "0.5", "0.9", "0.99"])
     ax.minorticks_off()
 axes[0].set_ylabel("relative error")
@@ -536,11 +536,11 @@ plots.describe(
 # ### Exercise {exercise:sample_diffusion} · Sampling with any σ ({points:sample_diffusion} points)
 #
 # Write `sample_diffusion(u, s, sigma, start, ts, noises)`, which simulates [this SDE](#eq-extension) by Euler–Maruyama
-# along the times `ts` and returns the states at the last time. Step number $k$ uses `noises[k]`.
+# along the times `ts` and returns the states at the last time. Step number $i$ uses `noises[i]`.
 #
 # <details><summary>Hint</summary>
-# The loop and the step of lab 1, with the new drift. Between <code>ts[k]</code> and <code>ts[k + 1]</code> everything
-# is evaluated at <code>ts[k]</code>.
+# The loop and the step of lab 1, with the new drift. Between <code>ts[i]</code> and <code>ts[i + 1]</code> everything
+# is evaluated at <code>ts[i]</code>.
 # </details>
 
 # %% exercise="sample_diffusion"
@@ -654,8 +654,9 @@ for ax, (title, curves) in zip(axes, measured.items(), strict=True):
 axes[0].set_ylabel("energy distance")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
-    "With noise in proportion to β and 60 steps the distance stays near 0.002 for every c. With 8 "
-    "steps some noise helps and much harms; with constant noise the distance explodes."
+    "With the exact field and 60 steps, noise in proportion to β keeps the distance below 0.003. In "
+    "8 steps some noise halves it, and c = 6 makes it thirty times larger. Constant noise makes it "
+    "leave the frame. With the network that was stopped early no amount of noise improves 60 steps."
 )
 
 # %% [markdown]
@@ -666,7 +667,7 @@ plots.describe(
 #   curves at $c = 1$: with the exact field this noise is harmless.
 # * *Stability.* Near the data the score is large, and a step $h$ is stable only while $h\,\sigma_t^2$ is small compared
 #   with $\beta_t^2$ plus the variance of the data. With constant $\sigma_t$ this fails as $t \to 1$, and samples move far
-#   away; with $\sigma_t = c\,\beta_t$ it holds up to a much larger $c$.
+#   away (the dotted curves leave the frame); with $\sigma_t = c\,\beta_t$ it holds up to a much larger $c$.
 #
 # **Try it.** The exact field and score, $\sigma_t = c\,\beta_t$, the first coordinate of the samples. How few steps are
 # enough? Does the best $c$ depend on the number of steps?
@@ -1142,7 +1143,8 @@ lab4.compare("the share lost in the ten steps nearest the data, in %", share_nea
 # steps, the closer to Gaussian, and the smaller the gap.
 #
 # **Where the nats go.** Left: the KL of each step with the best prediction. It cannot be 0: even the best prediction does
-# not know $z$. Middle: what the network loses in addition. Right: the weight $w_k$ of the error of step $k$. It is largest
+# not know $z$. Middle: what the network loses in addition; by [the theorem](#eq-constant) it is the mean of
+# $w_k \|\hat\varepsilon - \varepsilon^\star\|^2$. Right: the weight $w_k$ of the error of step $k$. It is largest
 # near the data, where the finest details are decided, and there the network loses most.
 
 # %% figure="the bound, step by step"

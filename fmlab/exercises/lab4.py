@@ -267,8 +267,8 @@ def asked_at_the_states(answer, case):
     passed="one constant for every network, and how well it is known",
     hints=(
         "Both sides are means over points. Make the state x once, and ask both functions there.",
-        "d_i is the squared distance of eps(x, t) from the noise minus that from best(x, t), summed over coordinates.",
-        "Return d.mean() and d.std() / len(d) ** 0.5, where d has the shape (n,).",
+        "y_i is the squared distance of eps(x, t) from the noise minus that from best(x, t), summed over coordinates.",
+        "Return y.mean() and y.std() / len(y) ** 0.5, where y has the shape (n,).",
     ),
     library=constant_by(),
     judge=asked_at_the_states,
@@ -366,7 +366,7 @@ def conversion(source: str, target: str, schedule, t, shape, dtype) -> Case:
 
 @lab.exercise(
     reread=("eq-two", "the three equations at the beginning of section 2"),
-    passed="whoever knows the field knows the score",
+    passed="the score that a field contains",
     hints=(
         "Data and noise are two unknowns, the state and the field two equations. Which unknown does the score need?",
         "α̇ times the first equation minus α times the second leaves the noise alone: α̇ x − α u = (α̇ β − α β̇) ε̄.",
