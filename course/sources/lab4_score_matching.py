@@ -798,8 +798,8 @@ def reverse_sde_drift(score, x, t, f, g, sigma):
     Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
-    rate, noise, sigma = (coefficient(value, x) for value in (f(1 - t), g(1 - t), sigma))
-    return -rate * x + 0.5 * (noise**2 + sigma**2) * score(x, t)
+    rate, noise = coefficient(f(1 - t), x), coefficient(g(1 - t), x)
+    return -rate * x + 0.5 * (noise**2 + coefficient(sigma, x) ** 2) * score(x, t)
     ### END SOLUTION
 
 
