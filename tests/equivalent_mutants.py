@@ -129,16 +129,20 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         **_replaced("beta_dot = coefficient(schedule.beta_dot(t), x)", _SHAPE, ("(t), x", "(t), u")),
     },
     "vector_field_from_score": {
+        **_replaced(_ALPHA_BETA, _SHAPE, ("alpha(t), x", "alpha(t), s"), ("beta(t), x", "beta(t), s")),
         **_replaced(
-            "growth = coefficient(schedule.alpha_dot(t) / schedule.alpha(t), x)", _SHAPE, ("alpha(t), x", "alpha(t), s")
-        ),
-        **_replaced(
-            "beta, beta_dot = (coefficient(schedule.beta(t), x), coefficient(schedule.beta_dot(t), x))",
+            "return coefficient(schedule.alpha_dot(t), x) * data + coefficient(schedule.beta_dot(t), x) * noise",
             _SHAPE,
-            ("beta(t), x", "beta(t), s"),
+            ("alpha_dot(t), x", "alpha_dot(t), s"),
             ("beta_dot(t), x", "beta_dot(t), s"),
         ),
     },
+    "loss_constant": _replaced(
+        "x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise",
+        _SHAPE,
+        ("alpha(t), z", "alpha(t), noise"),
+        ("beta(t), z", "beta(t), noise"),
+    ),
     "sample_diffusion": {
         "for t, h, noise in zip(ts[:-1], ts.diff(), noises): → for t, h, noise in zip(ts, ts.diff(), noises):": (
             "zip ends with the shorter one"

@@ -98,14 +98,14 @@ def test_an_error_in_a_decorated_answer_is_told_with_its_line():
 
 
 def test_building_on_an_exercise_that_is_not_solved_says_which():
-    def score_from_noise(noise, t, schedule):
+    def ddpm_posterior(x, z, k, betas):
         raise NotImplementedError
 
     def ancestral_step(*args):
-        return score_from_noise(None, None, None)
+        return ddpm_posterior(None, None, None, None)
 
-    assert "it calls score_from_noise, which is not solved yet" in said(lab4.ancestral_step, ancestral_step)
-    assert "not solved yet; write your solution" in said(lab4.score_from_noise, score_from_noise)
+    assert "it calls ddpm_posterior, which is not solved yet" in said(lab4.ancestral_step, ancestral_step)
+    assert "not solved yet; write your solution" in said(lab4.ddpm_posterior, ddpm_posterior)
 
 
 def test_nan_is_spoken_of():

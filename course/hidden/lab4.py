@@ -20,11 +20,10 @@ noise_prediction_loss = [
     (Bent(), torch.tensor([0.44]), (1, 1, 3, 2)),
 ]
 
-score_from_noise = [
+loss_constant = [
     (CondOT(0.3), times(4), (4, 2)),
-    (Powers(), times(4, 0.2, 0.7, dtype=DOUBLE), (4, 2, 4, 3), DOUBLE),
-    (LinearVP(0.2, 8.0), 0.41, (1, 3)),
-    (Cosine(), torch.tensor([0.9985, 0.2]), (2, 3), DOUBLE),
+    (LinearVP(0.2, 8.0), times(4, dtype=DOUBLE), (4, 2, 4, 3)),
+    (Bent(), torch.tensor([0.44, 1.0]), (2, 1, 3, 2)),
 ]
 
 score_from_vector_field = [
@@ -53,10 +52,10 @@ forward_marginal = [
     (torch.tensor([[0.15, 0.95]], dtype=DOUBLE), 2, 3),
 ]
 
-reverse_sde_drift = probability_flow_field = [
-    (Swelling(), times(4), (4, 2)),
-    (LinearVP(0.2, 8.0), times(4), (4, 2, 4, 3), DOUBLE),
-    (Swelling(), 0.21, (2, 1, 3, 2)),
+reverse_sde_drift = [
+    (Swelling(), times(4), (4, 2), 0.6),
+    (LinearVP(0.2, 8.0), times(4), (4, 2, 4, 3), times(4, 1.2, 3.0), DOUBLE),
+    (Swelling(), 0.21, (2, 1, 3, 2), torch.tensor(1.8)),
 ]
 
 LONG = (0.02, 0.05, 0.03, 0.11, 0.2, 0.14, 0.27, 0.35, 0.31, 0.4, 0.38)

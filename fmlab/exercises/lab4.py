@@ -158,7 +158,7 @@ def noise_target(z, noise, a, b):
 
 
 @lab.exercise(
-    reread=("eq-dsm", "slides, denoising score matching (the loss above the exercise)"),
+    reread=("eq-dsm", "the loss above the exercise"),
     passed="the noise is the target, at the size of the score",
     hints=(
         "Noise the data first. Where does the conditional score of that state point, and how large is it?",
@@ -189,11 +189,11 @@ def denoising_score_matching_loss(schedule, t, shape):
 
 
 @lab.exercise(
-    reread=("eq-ddpm", "slides, DDPM trick (the loss above the exercise)"),
-    passed="a target of the same size at every time",
+    reread=("eq-noise", "how score and noise are related, above the exercise"),
+    passed="the mean of ‖ε_θ − ε‖²: a target of the same size at every time",
     hints=(
-        "The state is that of denoising_score_matching_loss. What does the network predict now?",
-        "Compare the network's answer at x = α z + β ε with ε itself, without any β.",
+        "Put s = −ε_θ/β into β² ‖s + ε/β‖². What happens to the two β?",
+        "What is left is ‖ε − ε_θ‖²: compare the network's answer at x = α z + β ε with ε itself, without any β.",
         "Square the differences, sum them over all dimensions but the first, and take the mean over the batch.",
     ),
     withhold=("losses.ddpm_loss",),
@@ -219,6 +219,114 @@ def noise_prediction_loss(schedule, t, shape):
     return regression_case(schedule, t, shape, lambda z, noise: noise)
 
 
+def constant_by(
+    each=lambda answer, best, noise: squares(answer - noise) - squares(answer - best),
+    error=lambda d: d.std() / len(d) ** 0.5,
+    estimate=lambda d: d.mean(),
+    state=lambda z, e, a, b: a * z + b * e,
+    asked=lambda x, z: x,
+    weights=lambda c, t, z: c.weights(t, z)[:2],
+):
+    """loss_constant as an answer, by the difference of each point. asked: where the best prediction is asked."""
+
+    def answer(eps, best, z, t, noise, schedule):
+        x = state(z, noise, *weights(schedule, t, z))
+        d = each(eps(x, t), best(asked(x, z), t), noise)
+        return estimate(d), error(d)
+
+    return answer
+
+
+def squares(errors: Tensor) -> Tensor:
+    """The squared norm of each point's error."""
+    return errors.square().flatten(1).sum(1)
+
+
+def apart(answer, best, noise):
+    """The standard error of two independent means."""
+    return ((squares(answer - noise).var() + squares(answer - best).var()) / len(noise)).sqrt()
+
+
+def unpaired(eps, best, z, t, noise, schedule):
+    a, b, _, _ = schedule.weights(t, z)
+    x = a * z + b * noise
+    return constant_by()(eps, best, z, t, noise, schedule)[0], apart(eps(x, t), best(x, t), noise)
+
+
+def asked_at_the_states(answer, case):
+    """What both functions are shown, and then the two numbers."""
+    eps, best, _, t, *_ = case.args
+    found = answer(*case.args)
+    yield from judges.shown(eps, case.state, t)
+    yield from judges.shown(best, case.state, t, "the state that the best prediction is shown")
+    yield from judges.parts(found, case)
+
+
+@lab.exercise(
+    reread=("eq-constant", "the theorem above the exercise"),
+    passed="one constant for every network, and how well it is known",
+    hints=(
+        "Both sides are means over points. Make the state x once, and ask both functions there.",
+        "y_i is the squared distance of eps(x, t) from the noise minus that from best(x, t), summed over coordinates.",
+        "Return y.mean() and y.std() / len(y) ** 0.5, where y has the shape (n,).",
+    ),
+    library=constant_by(),
+    judge=asked_at_the_states,
+    visible=[
+        (Bent(), times(6), (6, 3)),
+        (Powers(), times(3), (3, 1, 3, 2)),
+        (CondOT(0.2), torch.tensor([1.0, 0.0], dtype=DOUBLE), (2, 2, 2, 3)),
+        (VE(1.7), times(5, dtype=DOUBLE), (5, 4)),
+    ],
+    mistakes={
+        "the sign is reversed: C is the loss minus the distance from the best": constant_by(
+            lambda n, b, e: squares(n - b) - squares(n - e)
+        ),
+        "this is the loss; the distance from the best was not subtracted": constant_by(lambda n, b, e: squares(n - e)),
+        "this is the distance from the best prediction alone": constant_by(lambda n, b, e: squares(n - b)),
+        "this is the loss of the best prediction; the network was not used": constant_by(
+            lambda n, b, e: squares(b - e)
+        ),
+        "the two distances were added": constant_by(lambda n, b, e: squares(n - e) + squares(n - b)),
+        "means were taken over the coordinates too; sum over them": constant_by(
+            lambda n, b, e: (squares(n - e) - squares(n - b)) / e[0].numel()
+        ),
+        "squares were summed over dimension 1 alone; flatten first": constant_by(
+            lambda n, b, e: (n - e).square().sum(1) - (n - b).square().sum(1)
+        ),
+        "distances were taken without the square": constant_by(
+            lambda n, b, e: squares(n - e).sqrt() - squares(n - b).sqrt()
+        ),
+        "this is the standard deviation of the differences; divide it by √n": constant_by(error=lambda d: d.std()),
+        "the standard deviation was divided by n instead of √n": constant_by(error=lambda d: d.std() / len(d)),
+        "the variance was taken for the standard deviation": constant_by(error=lambda d: d.var() / len(d) ** 0.5),
+        "this is the squared standard error; take the root": constant_by(error=lambda d: d.var() / len(d)),
+        "the errors of the two means were added as if they were independent; take that of the differences": unpaired,
+        "the differences were summed over the batch instead of averaged": constant_by(estimate=lambda d: d.sum()),
+        "the network was shown the clean data z instead of the noised state x": constant_by(state=lambda z, *_: z),
+        "the best prediction was asked at the data z; ask it at x": constant_by(asked=lambda x, z: z),
+        "α and β are exchanged in the state": constant_by(state=lambda z, e, a, b: b * z + a * e),
+        "the state is t z + (1 − t) ε; use the schedule": constant_by(
+            weights=lambda c, t, z: CondOT().weights(t, z)[:2]
+        ),
+        FLAT: constant_by(weights=lambda c, t, z: (flat(c.alpha(t), z), flat(c.beta(t), z))),
+    },
+)
+def loss_constant(schedule, t, shape):
+    """‖ε_θ − ε‖² − ‖ε_θ − ε*‖² of each point is (2 ε_θ − ε − ε*)·(ε* − ε)."""
+    z, noise = states(19, *shape, dtype=t.dtype), states(20, *shape, dtype=t.dtype)
+    eps, best = Field(lambda x, t: (0.4 + t) * x.flip(-1) - 0.7), Field(lambda x, t: 0.6 * x - 0.3 * t**2)
+    a, b, _, _ = schedule.weights(t, z)
+    x = a * z + b * noise
+    star = best.value(x, t)
+    each = ((2 * eps.value(x, t) - noise - star) * (star - noise)).double().flatten(1).sum(1)
+    deviations = each - each.mean()
+    error = (deviations.square().sum() / (len(z) - 1) / len(z)).sqrt()
+    expected = {"the estimate": float(each.mean()), "the standard error": float(error)}
+    what = f"for shape {shape}"
+    return Case(what, (eps, best, z, t, noise, schedule), expected, state=x)
+
+
 # --- conversions ------------------------------------------------------------------------------------------------------
 
 
@@ -242,43 +350,6 @@ def formulas(right, of: dict) -> dict:
     }
 
 
-@lab.exercise(
-    reread=("eq-noise", "the equation above the exercise"),
-    passed="ε = −β s, solved for s",
-    hints=(
-        "Noise and score point in opposite directions. Which of the two is larger near the data?",
-        "Solve ε = −β s for s.",
-        "The time may be one for each point: shape β with coefficient before you divide.",
-    ),
-    withhold=("conversions.score_from_noise", "conversions.convert"),
-    library=lambda noise, t, schedule: conversions.score_from_noise(noise, noise, t, schedule),
-    visible=[
-        (Bent(), times(5), (5, 3)),
-        (Cosine(), times(3), (3, 1, 3, 2)),
-        (LinearVP(0.3, 7.0), torch.tensor(0.6), (2, 2, 2, 3)),
-        (Powers(), 0.37, (1, 4)),
-        (VE(2.5), 0.0, (3, 2)),
-        (CondOT(), torch.tensor([0.0, 0.42, 0.999]), (3, 2), DOUBLE),
-    ],
-    terms=lambda noise, t, schedule: (noise, noise, t, schedule),
-    mistakes=formulas(
-        lambda e, x, a, b, p, q: -e / b,
-        {
-            "the sign is missing: the score points against the noise": lambda e, x, a, b, p, q: e / b,
-            "the noise was multiplied by β instead of divided": lambda e, x, a, b, p, q: -b * e,
-            "the noise was divided by β²": lambda e, x, a, b, p, q: -e / b**2,
-            "the noise was divided by α instead of β": lambda e, x, a, b, p, q: -e / a,
-            "β is missing": lambda e, x, a, b, p, q: -e,
-            PRESERVING: lambda e, x, a, b, p, q: -e / (1 - a**2).sqrt(),
-            "β was computed as 1 − α; ask the schedule": lambda e, x, a, b, p, q: -e / (1 - a),
-        },
-    ),
-)
-def score_from_noise(schedule, t, shape, dtype=torch.float32):
-    z, noise, t = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype), cast(t, dtype)
-    return Case(f"the score {at(shape, t)}", (noise, t, schedule), conditional_score(schedule, t, z, noise))
-
-
 def below(a, b, p, q):
     """The denominator of the conversion to the score."""
     return b**2 * p - a * q * b
@@ -294,12 +365,12 @@ def conversion(source: str, target: str, schedule, t, shape, dtype) -> Case:
 
 
 @lab.exercise(
-    reread=("eq-score-from-field", "slides, conversion formula (above the exercise)"),
-    passed="whoever knows the field knows the score",
+    reread=("eq-two", "the three equations at the beginning of section 2"),
+    passed="the score that a field contains",
     hints=(
         "Data and noise are two unknowns, the state and the field two equations. Which unknown does the score need?",
-        "The numerator is α u − α̇ x, the denominator β² α̇ − α β̇ β.",
-        "Ask the schedule for its four functions at t, shape each with coefficient, and put them into the formula.",
+        "α̇ times the first equation minus α times the second leaves the noise alone: α̇ x − α u = (α̇ β − α β̇) ε̄.",
+        "Shape the four functions of the schedule with coefficient, compute ε̄, and return −ε̄/β.",
     ),
     withhold=("conversions.score_from_vector_field", "conversions.convert"),
     library=conversions.score_from_vector_field,
@@ -335,12 +406,12 @@ def score_from_vector_field(schedule, t, shape, dtype=torch.float32):
 
 
 @lab.exercise(
-    reread=("eq-field-from-score", "slides, proposition 1 (above the exercise)"),
+    reread=("eq-two", "the three equations at the beginning of section 2"),
     passed="a score network alone is a flow model",
     hints=(
         "Test it on what you know: score_from_vector_field, and then this conversion, should change nothing.",
-        "The field is a multiple of the score plus α̇/α times the state; the multiple is β² α̇/α − β̇ β.",
-        "Compute α̇/α once, shape all values with coefficient, and add the two terms.",
+        "The noise is ε̄ = −β s, and then the data are z̄ = (x − β ε̄)/α.",
+        "Shape the four functions of the schedule with coefficient, and return α̇ z̄ + β̇ ε̄.",
     ),
     withhold=("conversions.vector_field_from_score", "conversions.convert"),
     library=conversions.vector_field_from_score,
@@ -378,11 +449,11 @@ def vector_field_from_score(schedule, t, shape, dtype=torch.float32):
 # --- sampling ---------------------------------------------------------------------------------------------------------
 
 
-def library_steps(u, s, sigma, x0, ts, noises):
+def library_steps(u, s, sigma, start, ts, noises):
     """Euler–Maruyama by the library, with the noise that is given."""
-    x, process = x0, sde_extension(u, s, sigma)
-    for t, s, noise in zip(ts[:-1], ts[1:], noises):
-        x = EulerMaruyama().step(process, x, t, s, noise)
+    x, process = start, sde_extension(u, s, sigma)
+    for t, end, noise in zip(ts[:-1], ts[1:], noises):
+        x = EulerMaruyama().step(process, x, t, end, noise)
     return x
 
 
@@ -412,7 +483,7 @@ def evenly(ts):
     hints=(
         "It is lab 1's Euler–Maruyama method. What are the drift and the diffusion coefficient of this equation?",
         "The drift is u + ½ σ² s, the noise σ √h ε, and all of it is evaluated at the start of the step.",
-        "Loop over ts[:-1], ts.diff() and noises together; start from x0, make a new x in each step, return the last.",
+        "Loop over ts[:-1], ts.diff() and noises together; make a new x in each step, and return the last.",
     ),
     withhold=("samplers.sample_diffusion",),
     library=library_steps,
@@ -425,7 +496,7 @@ def evenly(ts):
     mistakes={
         "the factor ½ of the score is missing": walk(lambda u, s, g: u + g**2 * s),
         "σ is not squared in the drift": walk(lambda u, s, g: u + g / 2 * s),
-        "the score is missing: nothing pays for the noise": walk(lambda u, s, g: u),
+        "the score is missing: nothing compensates the noise": walk(lambda u, s, g: u),
         "the score has the wrong sign; it is added to the field": walk(lambda u, s, g: u - g**2 / 2 * s),
         "the vector field is missing in the drift": walk(lambda u, s, g: g**2 / 2 * s),
         "the field and the score are exchanged": walk(lambda u, s, g: s + g**2 / 2 * u),
@@ -443,37 +514,37 @@ def evenly(ts):
 )
 def sample_diffusion(ts, sigma, shape, dtype=torch.float32):
     u, s = Field(lambda x, t: t + 0.5 * x.flip(-1)), Field(lambda x, t: -(1 + t) * x - 0.3 * t**2)
-    ts, x0 = torch.tensor(ts, dtype=dtype), states(8, *shape, dtype=dtype)
+    ts, start = torch.tensor(ts, dtype=dtype), states(8, *shape, dtype=dtype)
     noises = states(9, len(ts) - 1, *shape, dtype=dtype)
     what = f"the last state for shape {shape} and {len(noises)} steps from t = {float(ts[0]):g}"
-    return Case(what, (u, s, sigma, x0, ts, noises), library_steps(u.value, s.value, sigma, x0, ts, noises))
+    return Case(what, (u, s, sigma, start, ts, noises), library_steps(u.value, s.value, sigma, start, ts, noises))
 
 
 # --- the diffusion's own time -----------------------------------------------------------------------------------------
 
 
-def area(s, low, high):
-    """The integral of the noise rate from 0 to s."""
-    return low * s + (high - low) * s**2 / 2
+def area(tau, low, high):
+    """The integral of the noise rate from 0 to τ."""
+    return low * tau + (high - low) * tau**2 / 2
 
 
-def vp(integral=area, std=lambda a: (1 - a**2).sqrt(), asked=lambda s: s):
-    """forward_marginal as an answer, by integral(s, b_min, b_max) and std(a)."""
+def vp(integral=area, std=lambda a: (1 - a**2).sqrt(), asked=lambda tau: tau):
+    """forward_marginal as an answer, by integral(τ, b_min, b_max) and std(a)."""
 
-    def answer(s, low, high):
-        a = torch.exp(-integral(asked(torch.as_tensor(s)), low, high) / 2)
+    def answer(tau, low, high):
+        a = torch.exp(-integral(asked(torch.as_tensor(tau)), low, high) / 2)
         return a, std(a)
 
     return answer
 
 
 @lab.exercise(
-    reread=("eq-vp", "the law above the exercise"),
+    reread=("eq-vp", "the Gaussian above the exercise"),
     passed="the diffusion is a Gaussian path",
     hints=(
-        "Everything follows from the integral of the noise rate from 0 to s. Can you draw its area?",
-        "The integral is b_min s + (b_max − b_min) s²/2, and a is e to the power of minus half of it.",
-        "The variance is 1 − a²; return a and its square root, of a tensor made with torch.as_tensor(s).",
+        "Everything follows from the integral of the noise rate from 0 to τ. Can you draw its area?",
+        "The integral is b_min τ + (b_max − b_min) τ²/2, and a is e to the power of minus half of it.",
+        "The variance is 1 − a²; return a and its square root, of a tensor made with torch.as_tensor(tau).",
     ),
     withhold=("schedules.LinearVP.alpha", "schedules.LinearVP.beta"),
     library=vp(),
@@ -487,50 +558,46 @@ def vp(integral=area, std=lambda a: (1 - a**2).sqrt(), asked=lambda s: s):
     mistakes={
         "the factor ½ in front of the integral is missing": vp(lambda s, b0, b1: 2 * area(s, b0, b1)),
         "the sign in the exponent is missing": vp(lambda s, b0, b1: -area(s, b0, b1)),
-        "the rate was not integrated, but multiplied by s": vp(lambda s, b0, b1: s * (b0 + (b1 - b0) * s)),
-        "the integral has s where s² belongs": vp(lambda s, b0, b1: b0 * s + (b1 - b0) * s / 2),
+        "the rate was not integrated, but multiplied by τ": vp(lambda s, b0, b1: s * (b0 + (b1 - b0) * s)),
+        "the integral has τ where τ² belongs": vp(lambda s, b0, b1: b0 * s + (b1 - b0) * s / 2),
         "the rectangle was left out: the rate begins at b_min": vp(lambda s, b0, b1: (b1 - b0) * s**2 / 2),
-        "the triangle was left out: the rate grows with s": vp(lambda s, b0, b1: b0 * s),
+        "the triangle was left out: the rate grows with τ": vp(lambda s, b0, b1: b0 * s),
         "the triangle has height b_max instead of b_max − b_min": vp(lambda s, b0, b1: b0 * s + b1 * s**2 / 2),
         "b_min and b_max are exchanged": vp(lambda s, b0, b1: area(s, b1, b0)),
         "the usual rates 0.1 and 20 are written in; use those that are given": vp(lambda s, *_: area(s, 0.1, 20.0)),
-        "time runs the wrong way: s = 0 is the data": vp(asked=lambda s: 1 - s),
+        "time runs the wrong way: τ = 0 is the data": vp(asked=lambda s: 1 - s),
         "the two results are exchanged: the mean coefficient comes first": lambda *args: vp()(*args)[::-1],
         "the variance was returned; take its root": vp(std=lambda a: 1 - a**2),
         "the standard deviation was computed as 1 − a": vp(std=lambda a: 1 - a),
         "a is not squared in 1 − a²": vp(std=lambda a: (1 - a).sqrt()),
     },
 )
-def forward_marginal(s, low, high):
+def forward_marginal(tau, low, high):
     diffusion = DiffusionSchedule(lambda r: -(low + (high - low) * r) / 2, lambda r: (low + (high - low) * r).sqrt())
-    now = 1 - torch.as_tensor(s).double()
+    now = 1 - torch.as_tensor(tau).double()
     pair = diffusion.alpha(now), diffusion.beta(now)
-    pair = [value.to(s.dtype) if isinstance(s, Tensor) else float(value) for value in pair]
-    what = f"at s = {float(s):g}" if not getattr(s, "ndim", 0) else f"for s of shape {tuple(s.shape)}"
-    return Case(what, (s, low, high), dict(zip(("the mean coefficient", "the standard deviation"), pair)))
+    pair = [value.to(tau.dtype) if isinstance(tau, Tensor) else float(value) for value in pair]
+    what = f"at τ = {float(tau):g}" if not getattr(tau, "ndim", 0) else f"for τ of shape {tuple(tau.shape)}"
+    return Case(what, (tau, low, high), dict(zip(("the mean coefficient", "the standard deviation"), pair)))
 
 
-def drift_with(of, clock=lambda t: 1 - t, asked=lambda t: t, shape=coefficient):
-    """A drift as an answer, by a formula of x, the score, f and g."""
+def drift_with(of, clock=lambda t: 1 - t, asked=lambda t: t, shape=coefficient, level=lambda sigma: sigma):
+    """A drift as an answer, by a formula of x, the score, f, g and σ."""
 
-    def answer(score, x, t, f, g):
-        return of(x, score(x, asked(t)), shape(f(clock(t)), x), shape(g(clock(t)), x))
+    def answer(score, x, t, f, g, sigma):
+        values = f(clock(t)), g(clock(t)), level(sigma)
+        return of(x, score(x, asked(t)), *(shape(value, x) for value in values))
 
     return answer
 
 
-def drifts(of: dict, right) -> dict:
-    """Mistaken formulas, and what else goes wrong with the right one."""
-    return {words: drift_with(mistaken) for words, mistaken in of.items()} | {
-        "f and g were asked at t; their time is s = 1 − t": drift_with(right, clock=lambda t: t),
-        "the score was asked at 1 − t; its time is ours": drift_with(right, asked=lambda t: 1 - t),
-        FLAT: drift_with(right, shape=flat),
-        FIRST: drift_with(right, clock=lambda t: 1 - first(t)),
-    }
+def back_in_time(x, s, f, g, sigma):
+    """The drift −f x + ½ (g² + σ²) s."""
+    return -f * x + (g**2 + sigma**2) / 2 * s
 
 
 class Swelling(Schedule):
-    """α = 2 − t, β = (1 − t)(2 − t): a diffusion that spreads states out, f = 1/(1 + s) > 0."""
+    """α = 2 − t, β = (1 − t)(2 − t): a diffusion that spreads states out, f = 1/(1 + τ) > 0."""
 
     def alpha(self, t):
         return 2 - time(t)
@@ -545,90 +612,76 @@ class Swelling(Schedule):
         return 2 * time(t) - 3
 
 
-DIFFUSIONS = [
-    (LinearVP(0.3, 7.0), times(5), (5, 3)),
-    (Swelling(), times(3), (3, 1, 3, 2)),
-    (VE(1.5), 0.37, (2, 2, 2, 3)),
-    (LinearVP(1.2, 4.0), torch.tensor(0.8), (1, 4)),
-    (Swelling(), torch.tensor([0.0, 1.0]), (2, 3), DOUBLE),
-]
+@lab.exercise(
+    reread=("eq-reverse", "the reverse SDE above the exercise"),
+    passed="one drift for the reverse SDE, the probability flow and all between them",
+    hints=(
+        "With dt = −dτ the drift changes its sign as a whole: −f x + g² score, with the noise g, at τ = 1 − t.",
+        "Section 3 says that this is u + ½ g² score. So the field is u = −f x + ½ g² score; now add ½ σ² score.",
+        "Shape f(1 − t), g(1 − t) and sigma with coefficient; the score is asked at our time t.",
+    ),
+    withhold=("processes.reverse_sde", "processes.probability_flow"),
+    library=drift_with(back_in_time),
+    visible=[
+        (LinearVP(0.3, 7.0), times(5), (5, 3), 1.3),
+        (Swelling(), times(3), (3, 1, 3, 2), times(3, 0.4, 2.2)),
+        (VE(1.5), 0.37, (2, 2, 2, 3), 0.0),
+        (LinearVP(1.2, 4.0), torch.tensor(0.8), (1, 4), torch.tensor(0.7)),
+        (Swelling(), torch.tensor([0.0, 1.0]), (2, 3), 2.4, DOUBLE),
+    ],
+    mistakes={
+        words: drift_with(mistaken)
+        for words, mistaken in {
+            "this is the drift of the forward diffusion": lambda x, s, f, g, c: f * x,
+            "this is for τ running down; our time runs up: all signs turn": lambda x, s, f, g, c: (
+                -back_in_time(x, s, f, g, c)
+            ),
+            "f did not turn its sign: our time runs backwards in τ": lambda x, s, f, g, c: back_in_time(x, s, -f, g, c),
+            "the score has the wrong sign: it pulls towards likely states": lambda x, s, f, g, c: back_in_time(
+                x, -s, f, g, c
+            ),
+            "this is the reverse SDE, whose noise is g; the noise that is asked for is σ": lambda x, s, f, g, c: (
+                -f * x + g**2 * s
+            ),
+            "this is the probability flow, without what σ adds": lambda x, s, f, g, c: -f * x + g**2 / 2 * s,
+            "½ σ² was added to the drift of the reverse SDE, not to the field": lambda x, s, f, g, c: (
+                -f * x + (g**2 + c**2 / 2) * s
+            ),
+            "σ stands in place of g everywhere": lambda x, s, f, g, c: -f * x + c**2 * s,
+            "the factor ½ is missing": lambda x, s, f, g, c: -f * x + (g**2 + c**2) * s,
+            "½ σ² was subtracted": lambda x, s, f, g, c: -f * x + (g**2 - c**2) / 2 * s,
+            "g is not squared": lambda x, s, f, g, c: -f * x + (g + c**2) / 2 * s,
+            "σ is not squared": lambda x, s, f, g, c: -f * x + (g**2 + c) / 2 * s,
+            "g and σ were added before they were squared": lambda x, s, f, g, c: -f * x + (g + c) ** 2 / 2 * s,
+            "f was not multiplied by x": lambda x, s, f, g, c: -f + (g**2 + c**2) / 2 * s,
+            "the score is missing": lambda x, s, f, g, c: -f * x,
+            "the term with f is missing": lambda x, s, f, g, c: (g**2 + c**2) / 2 * s,
+        }.items()
+    }
+    | {
+        "f and g were asked at t; their time is τ = 1 − t": drift_with(back_in_time, clock=lambda t: t),
+        "the score was asked at 1 − t; its time is ours": drift_with(back_in_time, asked=lambda t: 1 - t),
+        FLAT: drift_with(back_in_time, shape=flat),
+        FIRST: drift_with(back_in_time, clock=lambda t: 1 - first(t)),
+        "all points got the σ of the first; each may have its own": drift_with(back_in_time, level=first),
+    },
+)
+def reverse_sde_drift(schedule, t, shape, sigma, dtype=torch.float32):
+    """The path's vector field and ½ σ² times its score, for Gaussian data noised along a schedule."""
 
+    def f(tau):
+        return diffusion_coefficients(schedule, 1 - tau)[0]
 
-def drift_case(what: str, share: float, schedule, t, shape, dtype) -> Case:
-    """The path's vector field and `share` g² times its score, for Gaussian data noised along a schedule."""
+    def g(tau):
+        return diffusion_coefficients(schedule, 1 - tau)[1]
 
-    def f(s):
-        return diffusion_coefficients(schedule, 1 - s)[0]
-
-    def g(s):
-        return diffusion_coefficients(schedule, 1 - s)[1]
-
-    x, mean, t = states(10, *shape, dtype=dtype), states(11, *shape[1:], dtype=dtype), cast(t, dtype)
+    x, mean = states(10, *shape, dtype=dtype), states(11, *shape[1:], dtype=dtype)
+    t, sigma = cast(t, dtype), cast(sigma, dtype)
     exact = schedule, cast(t, DOUBLE), x.double(), mean.double()
-    pull = coefficient(g(1 - cast(t, DOUBLE)), x) ** 2 * score_of_gaussian_data(*exact)
     score = Field(lambda x, t: score_of_gaussian_data(schedule, t, x, mean.to(x)))
-    expected = field_of_gaussian_data(*exact) + share * pull
-    return Case(f"{what} {at(shape, t)}", (score, x, t, f, g), expected.to(dtype))
-
-
-@lab.exercise(
-    reread=("eq-reverse", "the SDE in our own clock, above the exercise"),
-    passed="both terms turn their sign with time",
-    hints=(
-        "In which direction does the diffusion's clock run when ours runs forward?",
-        "The drift is −f(s) x + g(s)² score at s = 1 − t; the score is asked at our time t.",
-        "Shape f(1 − t) and g(1 − t) with coefficient, and do not forget the square of g.",
-    ),
-    withhold=("processes.reverse_sde",),
-    library=drift_with(lambda x, s, f, g: -f * x + g**2 * s),
-    visible=DIFFUSIONS,
-    mistakes=drifts(
-        {
-            "this is the drift of the forward diffusion": lambda x, s, f, g: f * x,
-            "this is for s running down; our time runs up: both signs turn": lambda x, s, f, g: f * x - g**2 * s,
-            "f did not turn its sign: our time runs backwards in s": lambda x, s, f, g: f * x + g**2 * s,
-            "the score has the wrong sign: it pulls towards likely states": lambda x, s, f, g: -f * x - g**2 * s,
-            "this is the probability flow, with half of the score": lambda x, s, f, g: -f * x + g**2 / 2 * s,
-            "g is not squared": lambda x, s, f, g: -f * x + g * s,
-            "f was not multiplied by x": lambda x, s, f, g: -f + g**2 * s,
-            "the score is missing": lambda x, s, f, g: -f * x,
-            "the term with f is missing": lambda x, s, f, g: g**2 * s,
-        },
-        lambda x, s, f, g: -f * x + g**2 * s,
-    ),
-)
-def reverse_sde_drift(schedule, t, shape, dtype=torch.float32):
-    return drift_case("the drift", 0.5, schedule, t, shape, dtype)
-
-
-@lab.exercise(
-    reread=("eq-probability-flow", "intro, § 3.2 (the flow above the exercise)"),
-    passed="the same marginals without noise",
-    hints=(
-        "Half of the score in the reverse drift pays for the noise. What is left without noise?",
-        "It is the reverse drift with ½ g² in the place of g².",
-        "Copy your reverse drift and change one factor.",
-    ),
-    withhold=("processes.probability_flow",),
-    library=drift_with(lambda x, s, f, g: -f * x + g**2 / 2 * s),
-    visible=DIFFUSIONS,
-    mistakes=drifts(
-        {
-            "this is the reverse SDE; without noise half of the score is enough": lambda x, s, f, g: -f * x + g**2 * s,
-            "this is the flow from data to noise: in our time both signs turn": lambda x, s, f, g: f * x - g**2 / 2 * s,
-            "f did not turn its sign": lambda x, s, f, g: f * x + g**2 / 2 * s,
-            "the score has the wrong sign": lambda x, s, f, g: -f * x - g**2 / 2 * s,
-            "g is not squared": lambda x, s, f, g: -f * x + g / 2 * s,
-            "the half was squared with g": lambda x, s, f, g: -f * x + (g / 2) ** 2 * s,
-            "the half was put on f too": lambda x, s, f, g: (-f * x + g**2 * s) / 2,
-            "f was not multiplied by x": lambda x, s, f, g: -f + g**2 / 2 * s,
-            "the score is missing": lambda x, s, f, g: -f * x,
-        },
-        lambda x, s, f, g: -f * x + g**2 / 2 * s,
-    ),
-)
-def probability_flow_field(schedule, t, shape, dtype=torch.float32):
-    return drift_case("the field", 0.0, schedule, t, shape, dtype)
+    pull = coefficient(cast(sigma, DOUBLE), x) ** 2 * score_of_gaussian_data(*exact)
+    expected = field_of_gaussian_data(*exact) + pull / 2
+    return Case(f"the drift {at(shape, t)}", (score, x, t, f, g, sigma), expected.to(dtype))
 
 
 # --- the chain --------------------------------------------------------------------------------------------------------
@@ -647,13 +700,13 @@ def alpha_bars(betas: Tensor) -> list[float]:
     return bars
 
 
-def bayes(x: Tensor, x0: Tensor, k: int, betas: Tensor) -> tuple[Tensor, float]:
-    """Mean and variance of q(x_{k−1} | x_k, x_0) by Bayes' rule: precisions of prior and likelihood add up."""
+def bayes(x: Tensor, z: Tensor, k: int, betas: Tensor) -> tuple[Tensor, float]:
+    """Mean and variance of q(x_{k−1} | x_k, z) by Bayes' rule: precisions of prior and likelihood add up."""
     beta, bar = float(betas[k]), alpha_bars(betas)[k - 1]
     if k == 1:
-        return x0, 0.0
+        return z, 0.0
     variance = 1 / ((1 - beta) / beta + 1 / (1 - bar))
-    return variance * (math.sqrt(1 - beta) / beta * x + math.sqrt(bar) / (1 - bar) * x0), variance
+    return variance * (math.sqrt(1 - beta) / beta * x + math.sqrt(bar) / (1 - bar) * z), variance
 
 
 def guess(x: Tensor, eps: Tensor, bar: float) -> Tensor:
@@ -687,11 +740,11 @@ def posterior(
     shift=0,
     bars=product,
 ):
-    """ddpm_posterior as an answer: the weights of x_0 and x_k and the variance, of β_k, ᾱ_{k−1} and ᾱ_k."""
+    """ddpm_posterior as an answer: the weights of z and x_k and the variance, of β_k, ᾱ_{k−1} and ᾱ_k."""
 
-    def answer(x, x0, k, betas):
+    def answer(x, z, k, betas):
         values = levels(betas, k + shift, bars)
-        return data(*values) * x0 + state(*values) * x, variance(*values)
+        return data(*values) * z + state(*values) * x, variance(*values)
 
     return answer
 
@@ -703,22 +756,22 @@ def nearly_zero(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-posterior", "intro, § 4.4 (the posterior above the exercise)"),
+    reread=("eq-posterior", "the posterior above the exercise"),
     passed="Bayes' rule for one step of the chain",
     hints=(
         "Which of the tables does each symbol come from: β_k, α_k = 1 − β_k, or the product ᾱ_k?",
         "With bars = (1 − betas).cumprod(0), bars[k] is ᾱ_k and bars[k − 1] is ᾱ_{k−1}.",
-        "Write the weight of x_0, the weight of x_k and the variance, one line each; all have 1 − ᾱ_k below.",
+        "Write the weight of z, the weight of x_k and the variance, one line each; all have 1 − ᾱ_k below.",
     ),
     withhold=("ddpm.Chain.posterior_mean", "ddpm.Chain.posterior_variance"),
     library=posterior(),
     judge=nearly_zero,
     visible=STEPS,
     mistakes={
-        "the weights of x_0 and x_k are exchanged": lambda x, x0, k, betas: posterior()(x0, x, k, betas),
-        "√ᾱ_k stands in front of x_0 where √ᾱ_{k−1} belongs": posterior(lambda b, p, n: n.sqrt() * b / (1 - n)),
-        "the root of ᾱ_{k−1} is missing in front of x_0": posterior(lambda b, p, n: p * b / (1 - n)),
-        "β_k is missing in front of x_0": posterior(lambda b, p, n: p.sqrt() / (1 - n)),
+        "the weights of z and x_k are exchanged": lambda x, z, k, betas: posterior()(z, x, k, betas),
+        "√ᾱ_k stands in front of z where √ᾱ_{k−1} belongs": posterior(lambda b, p, n: n.sqrt() * b / (1 - n)),
+        "the root of ᾱ_{k−1} is missing in front of z": posterior(lambda b, p, n: p * b / (1 - n)),
+        "β_k is missing in front of z": posterior(lambda b, p, n: p.sqrt() / (1 - n)),
         "the root of α_k is missing in front of x_k": posterior(state=lambda b, p, n: (1 - b) * (1 - p) / (1 - n)),
         "1 − ᾱ_k stands in front of x_k where 1 − ᾱ_{k−1} belongs": posterior(state=lambda b, p, n: (1 - b).sqrt()),
         "α_k stands where the product ᾱ_k belongs": posterior(bars=lambda betas: 1 - betas),
@@ -733,9 +786,9 @@ def nearly_zero(answer, case):
     },
 )
 def ddpm_posterior(betas, k, shape, dtype=torch.float32, table=None):
-    x, x0, betas = states(12, *shape, dtype=dtype), states(13, *shape, dtype=dtype), chain(betas, table or dtype)
-    mean, variance = bayes(x, x0, k, betas)
-    return Case(f"for k = {k}", (x, x0, k, betas), {"the mean": mean, "the variance": variance})
+    x, z, betas = states(12, *shape, dtype=dtype), states(13, *shape, dtype=dtype), chain(betas, table or dtype)
+    mean, variance = bayes(x, z, k, betas)
+    return Case(f"for k = {k}", (x, z, k, betas), {"the mean": mean, "the variance": variance})
 
 
 def back(
@@ -754,7 +807,7 @@ def back(
 
 
 @lab.exercise(
-    reread=("eq-ancestral", "intro, § 4.4–4.5 (the step above the exercise)"),
+    reread=("eq-ancestral", "the step above the exercise"),
     passed="a guess of the data, and one step",
     hints=(
         "If the predicted noise were right, where would the data be? And then the state one step earlier?",
@@ -793,17 +846,17 @@ def ancestral_step(betas, k, shape, dtype=torch.float32, table=None):
 # --- the bound --------------------------------------------------------------------------------------------------------
 
 
-def exact_terms(x0, eps, betas, noises, kl=kl_divergence) -> Tensor:
+def exact_terms(z, eps, betas, noises, kl=kl_divergence) -> Tensor:
     """The terms from torch's own densities and divergences, with posteriors by Bayes' rule."""
     bars, size, terms = alpha_bars(betas), len(betas) - 1, []
     for k in range(1, size + 1):
-        x = math.sqrt(bars[k]) * x0 + math.sqrt(1 - bars[k]) * noises[k - 1]
+        x = math.sqrt(bars[k]) * z + math.sqrt(1 - bars[k]) * noises[k - 1]
         data = guess(x, eps(x, 1 - k / size), bars[k])
         model = Normal(bayes(x, data, k, betas)[0], math.sqrt(betas[k]))
-        mean, variance = bayes(x, x0, k, betas)
-        terms.append(model.log_prob(x0) if k == 1 else -kl(Normal(mean, math.sqrt(variance)), model))
-    last = Normal(math.sqrt(bars[-1]) * x0, math.sqrt(1 - bars[-1]))
-    terms.append(-kl_divergence(last, Normal(torch.zeros_like(x0), torch.ones_like(x0))))
+        mean, variance = bayes(x, z, k, betas)
+        terms.append(model.log_prob(z) if k == 1 else -kl(Normal(mean, math.sqrt(variance)), model))
+    last = Normal(math.sqrt(bars[-1]) * z, math.sqrt(1 - bars[-1]))
+    terms.append(-kl_divergence(last, Normal(torch.zeros_like(z), torch.ones_like(z))))
     return torch.stack([term.flatten(1).sum(1) for term in terms])
 
 
@@ -815,44 +868,44 @@ def terms_with(
     last=lambda q, n, d: (n * q - d * n - d * torch.log(1 - n)) / 2,
     clock=lambda k, size: 1 - k / size,
     norms=lambda e: e.square().flatten(1).sum(1),
-    count=lambda x0: x0[0].numel(),
+    count=lambda z: z[0].numel(),
 ):
     """elbo_terms as an answer, with other weights, constants, times or norms."""
 
-    def answer(x0, eps, betas, noises):
-        d, size, terms = count(x0), len(betas) - 1, []
+    def answer(z, eps, betas, noises):
+        d, size, terms = count(z), len(betas) - 1, []
         for k in range(1, size + 1):
             (b, p, n), e = levels(betas, k), noises[k - 1]
-            each = weight(b, p, n) * norms(e - eps(n.sqrt() * x0 + (1 - n).sqrt() * e, clock(k, size)))
+            each = weight(b, p, n) * norms(e - eps(n.sqrt() * z + (1 - n).sqrt() * e, clock(k, size)))
             terms.append(-each - first(d, b) if k == 1 else -sign * (each + spread(d, (1 - p) / (1 - n))))
-        return torch.stack([*terms, -last(norms(x0), n, d)])
+        return torch.stack([*terms, -last(norms(z), n, d)])
 
     return answer
 
 
 def rows_of_the_bound(answer, case):
-    """The terms row by row; the network is shown states like x_0."""
-    x0, eps, betas, _ = case.args
+    """The terms row by row; the network is shown states like z."""
+    z, eps, betas, _ = case.args
     found, expected = answer(*case.args), case.expected
     if not isinstance(found, Tensor) or found.shape != expected.shape or not found.is_floating_point():
         yield Look("the tensor of terms, (K + 1, n),", found, expected)
         return
     for state, *_ in eps.calls:
-        require(state.dtype == x0.dtype, f"the network was shown states of {state.dtype}; keep that of x0, {x0.dtype}")
-    if betas.dtype != x0.dtype:
-        found = found.to(x0.dtype)  # a double table may make the sum double
-    names = ["log p(x_0 given x_1)", *(f"minus the KL of step {k}" for k in range(2, len(betas))), "minus the last KL"]
+        require(state.dtype == z.dtype, f"the network was shown states of {state.dtype}; keep that of z, {z.dtype}")
+    if betas.dtype != z.dtype:
+        found = found.to(z.dtype)  # a double table may make the sum double
+    names = ["log p(z given x_1)", *(f"minus the KL of step {k}" for k in range(2, len(betas))), "minus the last KL"]
     for row, name in enumerate(names):
         yield Look(f"row {row}, {name},", found[row], expected[row])
 
 
 @lab.exercise(
-    reread=("eq-elbo", "intro, § 4.4 (the bound above the exercise)"),
+    reread=("eq-elbo", "the bound above the exercise"),
     passed="a bound that is a weighted noise loss",
     hints=(
         "Each KL is a weighted error of the noise plus a constant that no network can change. Which constant?",
         "With r = (1 − ᾱ_{k−1})/(1 − ᾱ_k), the KL of step k is w_k ‖ε − ε̂‖² + d/2 (r − 1 − log r).",
-        "Row 0 is −w_1 ‖ε − ε̂‖² − d/2 log(2π β_1); the last KL is that of N(√ᾱ_K x_0, (1 − ᾱ_K) I) to N(0, I).",
+        "Row 0 is −w_1 ‖ε − ε̂‖² − d/2 log(2π β_1); the last KL is that of N(√ᾱ_K z, (1 − ᾱ_K) I) to N(0, I).",
     ),
     withhold=("ddpm.Chain.elbo_terms",),
     library=terms_with(),
@@ -873,7 +926,7 @@ def rows_of_the_bound(answer, case):
         "the two Gaussians of the KL are exchanged": partial(exact_terms, kl=lambda q, p: kl_divergence(p, q)),
         "errors were averaged over the coordinates; sum": terms_with(norms=lambda e: e.square().flatten(1).mean(1)),
         "squares were summed over dimension 1 alone; flatten(1)": terms_with(norms=lambda e: e.square().sum(1)),
-        "d is the size of one dimension; count all, x0[0].numel()": terms_with(count=lambda x0: x0.shape[1]),
+        "d is the size of one dimension; count all, z[0].numel()": terms_with(count=lambda z: z.shape[1]),
         "the network was asked at k/K; our time is 1 − k/K": terms_with(clock=lambda k, size: k / size),
         "the network was asked one step off, at 1 − (k − 1)/K": terms_with(clock=lambda k, size: 1 - (k - 1) / size),
         "−d/2 log(2πβ_1) is missing in row 0": terms_with(first=lambda d, b: 0.0),
@@ -884,7 +937,7 @@ def rows_of_the_bound(answer, case):
 )
 def elbo_terms(betas, shape, dtype=torch.float32, table=None):
     eps = Field(lambda x, t: (0.3 + 0.5 * t) * x.flip(-1) - 0.2 * t)
-    x0, betas = states(17, *shape, dtype=dtype), chain(betas, table or dtype)
+    z, betas = states(17, *shape, dtype=dtype), chain(betas, table or dtype)
     noises = states(18, len(betas) - 1, *shape, dtype=dtype)
-    expected = exact_terms(x0.double(), eps.value, betas.double(), noises.double()).to(dtype)
-    return Case("the terms", (x0, eps, betas, noises), expected)
+    expected = exact_terms(z.double(), eps.value, betas.double(), noises.double()).to(dtype)
+    return Case("the terms", (z, eps, betas, noises), expected)

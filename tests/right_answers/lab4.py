@@ -124,30 +124,61 @@ def marginal_as_list(s, low, high):
     return [torch.exp(log_a), (1 - torch.exp(2 * log_a)) ** 0.5]
 
 
-def drifts(share):
-    def by_points(score, x, t, f, g):
-        t, value = per_point(t, x), score(x, t)
-        return torch.stack([share * g(1 - t[k]) ** 2 * value[k] - f(1 - t[k]) * x[k] for k in range(len(x))])
-
-    return [
-        by_points,
-        lambda score, x, t, f, g: share * column(g(1 - t) * g(1 - t), x) * score(x, t) - column(f(1 - t), x) * x,
-        lambda score, x, t, f, g: share * g(1 - column(t, x)) ** 2 * score(x, t) - f(1 - column(t, x)) * x,
-    ]
+def drift_by_points(score, x, t, f, g, sigma):
+    t, level, value = per_point(t, x), per_point(sigma, x), score(x, t)
+    rows = [(g(1 - t[k]) ** 2 + level[k] ** 2) / 2 * value[k] - f(1 - t[k]) * x[k] for k in range(len(x))]
+    return torch.stack(rows)
 
 
-def posterior_by_regression(x, x0, k, betas):
-    """The law of x_{k−1} given x_0, conditioned on x_k as one jointly Gaussian variable on another."""
+def drift_by_the_reverse_sde(score, x, t, f, g, sigma):
+    """The reverse SDE's drift, and what another noise than g changes."""
+    level, value = column(g(1 - t), x), score(x, t)
+    return level**2 * value - column(f(1 - t), x) * x + 0.5 * (column(sigma, x) ** 2 - level**2) * value
+
+
+def drift_by_the_flow(score, x, t, f, g, sigma):
+    now, value = 1 - column(t, x), score(x, t)
+    return torch.addcmul(-f(now) * x + g(now) ** 2 / 2 * value, column(sigma, x).square().to(x) / 2, value)
+
+
+def constant_by_points(eps, best, z, t, noise, schedule):
+    a, b = schedule.alpha(t), schedule.beta(t)
+    x = torch.stack([a[i] * z[i] + b[i] * noise[i] for i in range(len(z))])
+    ours, star = eps(x, t), best(x, t)
+    d = [float(((ours[i] - noise[i]) ** 2).sum() - ((ours[i] - star[i]) ** 2).sum()) for i in range(len(z))]
+    mean = sum(d) / len(d)
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in d) / (len(d) - 1) / len(d))
+
+
+def constant_by_product(eps, best, z, t, noise, schedule):
+    """The difference of two squares as a product."""
+    a, b, *_ = columns(schedule, t, z)
+    x = a * z + b * noise
+    star = best(x, t)
+    d = torch.einsum("ni,ni->n", (2 * eps(x, t) - noise - star).flatten(1), (star - noise).flatten(1))
+    return [d.mean(), torch.sqrt(d.var() / torch.tensor(float(len(d))))]
+
+
+def constant_of_two_losses(eps, best, z, t, noise, schedule):
+    a, b, *_ = columns(schedule, t, z)
+    x = a * z + b * noise
+    star, answer = best(x, t), eps(x, t)
+    losses = [(answer - target).reshape(len(z), -1).norm(dim=1) ** 2 for target in (noise, star)]
+    return losses[0].mean() - losses[1].mean(), (losses[0] - losses[1]).std() / math.sqrt(len(z))
+
+
+def posterior_by_regression(x, z, k, betas):
+    """The law of x_{k−1} given z, conditioned on x_k as one jointly Gaussian variable on another."""
     bar, keep = (1 - betas[:k]).prod(), (1 - betas[k]).sqrt()
     gain = keep * (1 - bar) / (keep**2 * (1 - bar) + betas[k])
-    mean = bar.sqrt() * x0
+    mean = bar.sqrt() * z
     return mean + gain * (x - keep * mean), (1 - bar) * (1 - gain * keep)
 
 
-def posterior_with_numbers(x, x0, k, betas):
+def posterior_with_numbers(x, z, k, betas):
     before, beta = math.prod(1 - b for b in betas.tolist()[:k]), float(betas[k])
     now = before * (1 - beta)
-    mean = (before**0.5 * beta * x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
+    mean = (before**0.5 * beta * z + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
     return [mean, torch.tensor((1 - before) / (1 - now) * beta)]
 
 
@@ -170,40 +201,35 @@ def step_with_numbers(x, eps, k, betas, noise):
     return mean if k == 1 else mean + math.sqrt(beta * (1 - before) / (1 - now)) * noise
 
 
-def elbo_by_points(x0, eps, betas, noises):
+def elbo_by_points(z, eps, betas, noises):
     """One column after the other."""
-    return torch.cat([exact_terms(x0[i : i + 1], eps, betas, noises[:, i : i + 1]) for i in range(len(x0))], 1)
+    return torch.cat([exact_terms(z[i : i + 1], eps, betas, noises[:, i : i + 1]) for i in range(len(z))], 1)
 
 
-def elbo_at_once(x0, eps, betas, noises):
+def elbo_at_once(z, eps, betas, noises):
     """All steps in one call of the network, with a time for each row; a double table makes the sum double."""
-    bars, count, d = (1 - betas).cumprod(0), len(noises), x0[0].numel()
-    before, now = (part.reshape(-1, *[1] * x0.ndim) for part in (bars[:-1], bars[1:]))
-    x = (now.sqrt() * x0 + (1 - now).sqrt() * noises).to(x0)
-    times = 1 - torch.arange(1, count + 1).to(x0) / count
-    predicted = eps(x.flatten(0, 1), times.repeat_interleave(len(x0))).reshape(x.shape)
+    bars, count, d = (1 - betas).cumprod(0), len(noises), z[0].numel()
+    before, now = (part.reshape(-1, *[1] * z.ndim) for part in (bars[:-1], bars[1:]))
+    x = (now.sqrt() * z + (1 - now).sqrt() * noises).to(z)
+    times = 1 - torch.arange(1, count + 1).to(z) / count
+    predicted = eps(x.flatten(0, 1), times.repeat_interleave(len(z))).reshape(x.shape)
     weights = betas[1:] / (2 * (1 - betas[1:]) * (1 - bars[1:]))
     ratio = ((1 - before) / (1 - now)).flatten()
     constants = torch.cat([(2 * math.pi * betas[1:2]).log(), (ratio - 1 - ratio.log())[1:]])
     terms = -weights[:, None] * (noises - predicted).square().flatten(2).sum(2) - d / 2 * constants[:, None]
-    last = bars[-1] * x0.square().flatten(1).sum(1) - d * bars[-1] - d * torch.log1p(-bars[-1])
+    last = bars[-1] * z.square().flatten(1).sum(1) - d * bars[-1] - d * torch.log1p(-bars[-1])
     return torch.cat([terms, -last[None] / 2])
 
 
 RIGHT = {
     "denoising_score_matching_loss": losses(lambda noise, b: -noise / b),
     "noise_prediction_loss": losses(lambda noise, b: noise),
-    "score_from_noise": [
-        lambda noise, t, schedule: torch.stack([-e / schedule.beta(s) for e, s in zip(noise, per_point(t, noise))]),
-        lambda noise, t, schedule: noise / column(-schedule.beta(t), noise),
-        lambda noise, t, c: torch.vmap(lambda e, now: -e / c.beta(now))(noise, per_point(t, noise)),
-    ],
+    "loss_constant": [constant_by_points, constant_by_product, constant_of_two_losses],
     "score_from_vector_field": [score_by_elimination, score_by_solve, score_from_denoiser],
     "vector_field_from_score": [field_from_data_and_noise, field_of_one_fraction, field_by_points],
     "sample_diffusion": [sampler_by_index, sampler_with_a_time_for_each_point, sampler_point_by_point],
     "forward_marginal": [marginal_by_mean_rate, marginal_by_numbers, marginal_as_list],
-    "reverse_sde_drift": drifts(1.0),
-    "probability_flow_field": drifts(0.5),
+    "reverse_sde_drift": [drift_by_points, drift_by_the_reverse_sde, drift_by_the_flow],
     "ddpm_posterior": [bayes, posterior_by_regression, posterior_with_numbers],
     "ancestral_step": [step_through_the_guess, step_through_the_score, step_with_numbers],
     "elbo_terms": [exact_terms, elbo_by_points, elbo_at_once],

@@ -71,17 +71,19 @@ def moved_before_the_score(u, s, sigma, x, ts, noises):
 
 
 def other_sigma(sigma_of):
-    return lambda u, s, sigma, x0, ts, noises: right.sample_diffusion(u, s, sigma_of(sigma, ts), x0, ts, noises)
+    return lambda u, s, sigma, x, ts, noises: right.sample_diffusion(u, s, sigma_of(sigma, ts), x, ts, noises)
 
 
 def drifts(drift) -> dict:
-    """Wrong answers to both drifts."""
+    """Wrong answers to the drift."""
     usual = lambda s: -0.05 - 9.95 * s, lambda s: (0.1 + 19.9 * s) ** 0.5
     return {
-        "shaped time": (lambda score, x, t, f, g: drift(score, x, coefficient(t, x), f, g), AS_IT_CAME),
-        "numbers refused": (lambda score, x, t, f, g: drift(score, x, t.clone(), f, g), "raised AttributeError"),
-        "one time alone": (lambda score, x, t, f, g: drift(score, x, float(t), f, g), "raised"),
-        "its own rates": (lambda score, x, t, f, g: drift(score, x, t, *usual), ""),
+        "shaped time": (lambda score, x, t, *rest: drift(score, x, coefficient(t, x), *rest), AS_IT_CAME),
+        "numbers refused": (lambda score, x, t, *rest: drift(score, x, t.clone(), *rest), "raised AttributeError"),
+        "one time alone": (lambda score, x, t, *rest: drift(score, x, float(t), *rest), "raised"),
+        "one σ alone": (lambda *args: drift(*args[:-1], float(args[-1])), "raised"),
+        "σ refused as a number": (lambda *args: drift(*args[:-1], args[-1].clone()), "raised AttributeError"),
+        "its own rates": (lambda score, x, t, f, g, sigma: drift(score, x, t, *usual, sigma), ""),
     }
 
 
@@ -100,7 +102,19 @@ def floored(*args):
 
 
 def terms_asking(ask):
-    return lambda x0, eps, *rest: right.elbo_terms(x0, lambda x, t: ask(eps, x, t), *rest)
+    return lambda z, eps, *rest: right.elbo_terms(z, lambda x, t: ask(eps, x, t), *rest)
+
+
+def differences(eps, best, z, t, noise, schedule):
+    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
+    return (eps(x, t) - noise).square().flatten(1).sum(1) - (eps(x, t) - best(x, t)).square().flatten(1).sum(1)
+
+
+def other_noise(eps, best, z, t, noise, schedule):
+    x = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise
+    y = coefficient(schedule.alpha(t), z) * z + coefficient(schedule.beta(t), z) * noise.flip(0)
+    d = (eps(x, t) - noise).square().flatten(1).sum(1) - (eps(y, t) - best(y, t)).square().flatten(1).sum(1)
+    return d.mean(), d.std() / len(d) ** 0.5
 
 
 WRONG = {
@@ -112,11 +126,16 @@ WRONG = {
         "a constant in the denominator": (score_loss(lambda b: b + 1e-4), "nearly right"),
     },
     "noise_prediction_loss": losses(right.noise_prediction_loss),
-    "score_from_noise": {
-        "β kept away from 0": (lambda e, t, c: -e / coefficient(away(c.beta(t)), e), END),
-        "a constant in the denominator": (lambda e, t, c: -e / (coefficient(c.beta(t), e) + 1e-5), "nearly right"),
-        "numbers refused": (lambda e, t, c: right.score_from_noise(e, t.clone(), c), "raised AttributeError"),
-        "an array": (lambda *args: right.score_from_noise(*args).numpy(), "found a NumPy array"),
+    "loss_constant": {
+        "numbers in one tensor": (lambda *args: torch.stack(right.loss_constant(*args)), "should come back"),
+        "the constant alone": (lambda *args: right.loss_constant(*args)[0], "should come back"),
+        "the differences": (lambda *args: (differences(*args), right.loss_constant(*args)[1]), ""),
+        "fresh noise": (lambda f, b, z, t, e, c: right.loss_constant(f, b, z, t, torch.randn_like(e), c), DRAWN),
+        "another draw for the best": (other_noise, "the best prediction is shown"),
+        "shaped time for the network": (
+            lambda f, *rest: right.loss_constant(lambda x, t: f(x, coefficient(t, x)), *rest),
+            AS_IT_CAME,
+        ),
     },
     "score_from_vector_field": conversions(right.score_from_vector_field, 0.0, 0.97),
     "vector_field_from_score": conversions(right.vector_field_from_score, 0.01, 1.0),
@@ -136,11 +155,10 @@ WRONG = {
         "numbers refused": (lambda s, *rates: right.forward_marginal(s.clone(), *rates), "raised AttributeError"),
     },
     "reverse_sde_drift": drifts(right.reverse_sde_drift),
-    "probability_flow_field": drifts(right.probability_flow_field),
     "ddpm_posterior": {
         "a variance of the mean's shape": (like_the_mean, "should be one number"),
         "floor on the variance": (floored, "for k = 1"),
-        "a table of its own": (lambda x, x0, k, betas: right.ddpm_posterior(x, x0, k, own_table(betas)), ""),
+        "a table of its own": (lambda x, z, k, betas: right.ddpm_posterior(x, z, k, own_table(betas)), ""),
     },
     "ancestral_step": {
         "own noise": (lambda *args: right.ancestral_step(*args[:-1], torch.randn_like(args[-1])), DRAWN),
@@ -148,7 +166,7 @@ WRONG = {
     },
     "elbo_terms": {
         "own noise": (lambda *args: right.elbo_terms(*args[:-1], torch.randn_like(args[-1])), DRAWN),
-        "states in another precision": (terms_asking(lambda eps, x, t: eps(x.double(), t).to(x)), "keep that of x0"),
+        "states in another precision": (terms_asking(lambda eps, x, t: eps(x.double(), t).to(x)), "keep that of z"),
         "a column of times": (terms_asking(lambda eps, x, t: eps(x, torch.full((len(x), 1), t))), AS_IT_CAME),
         "flat images for the network": (terms_asking(lambda eps, x, t: eps(x.flatten(1), t).reshape(x.shape)), "row 0"),
         "the first point": (lambda *args: right.elbo_terms(*args)[:, 0], "should have shape"),
