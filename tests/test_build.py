@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -331,6 +332,17 @@ def test_a_further_exercise_is_marked_in_its_heading_and_nowhere_else(tmp_path):
     title, *_, last = build.read(toy(tmp_path, text)).cells
     assert title.source.endswith("Exercise 1 · On the way (2.5 points, *further*)")
     assert last.source == "2.5 of them."
+
+
+def test_a_picture_keeps_256_colours_and_a_grey_one_32_shades():
+    ramp = np.arange(256, dtype=np.uint8).repeat(4)[None].repeat(8, axis=0)
+    for picture, most in ((np.stack([ramp] * 3, axis=-1), 32), (np.stack([ramp, ramp[:, ::-1], ramp], axis=-1), 256)):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "png")
+        small = Image.open(io.BytesIO(base64.b64decode(build._palette(base64.b64encode(buffer.getvalue()).decode()))))
+        shown = np.asarray(small.convert("RGB")).astype(int)
+        assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= most
+        assert np.abs(shown - picture).max() <= 256 / most + 4
 
 
 def test_a_figure_is_folded_under_its_words_and_described(tmp_path):
