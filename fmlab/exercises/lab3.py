@@ -114,7 +114,7 @@ OFF_PATH = REGRESSION | {  # and of the first two: states that are not x_t
 
 
 @lab.exercise(
-    reread=("eq-cfm", "notes, eq. 31, above the exercise"),
+    reread=("eq-cfm", "the conditional flow matching loss, above the exercise"),
     passed="a regression on velocities that anybody can draw",
     hints=(
         "Which two combinations of data and noise do you need: one that the model sees, and one that it should answer?",
@@ -372,7 +372,7 @@ class Line:
     passed="the regression line, which is the marginal field",
     hints=(
         "For jointly Gaussian variables the conditional mean is a line. Which means, variance and covariance fix it?",
-        "With y = z − ε and x_t = t z + (1 − t) ε: E y = m, E x_t = t m. In Cov(y, x_t) the noise has a minus.",
+        "The means: E[z − ε] = m and E x_t = t m. In the covariance of z − ε and x_t the noise has a minus.",
         "Var(x_t) is the sum of two squared weights times the variances s² and 1. Shape t with coefficient first.",
     ),
     withhold=("marginals.MixtureMarginal.vector_field",),
@@ -397,7 +397,7 @@ class Line:
         "the noise is missing in Var(x_t)": lambda m: m.at(var=m.t**2 * m.s**2),
         "Var(x_t) is missing: divide the covariance by it": lambda m: m.at(var=1),
         "the standard deviation of x_t was used where its variance belongs": lambda m: m.at(var=m.var**0.5),
-        "E y, the mean of the target, is missing": lambda m: m.at(mean=0),
+        "E[z − ε], the mean of the target, is missing": lambda m: m.at(mean=0),
         "E x_t is t m, not m": lambda m: m.at(gap=m.x - m.mean),
         "E x_t was left out": lambda m: m.at(gap=m.x),
         "parentheses are missing: the slope multiplies all of x − t m": lambda m: m.at(gap=m.x) - m.t * m.mean,
@@ -442,7 +442,7 @@ def training(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-step", "notes, algorithm 3, above the exercise"),
+    reread=("eq-step", "the equation above the exercise"),
     passed="one step down the gradient, and no graph kept",
     hints=(
         "Which three things must happen between two batches, and which of them needs gradients that are fresh?",
@@ -528,7 +528,7 @@ def ends(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-sampling", "notes, algorithm 1, above the exercise"),
+    reread=("eq-sampling", "the equation above the exercise"),
     passed="noise goes in, samples come out, and no graph stays behind",
     hints=(
         "Euler's method of lab 1, along a network. Which of the states need you keep?",
