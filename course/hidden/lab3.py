@@ -3,7 +3,7 @@
 import torch
 
 from fmlab.checks.inputs import Bent, Powers, times
-from fmlab.schedules import VE, CondOT, Cosine, LinearVP
+from fmlab.schedules import VE, Cosine, LinearVP
 
 DOUBLE = torch.float64
 

@@ -30,7 +30,9 @@ def loss_with(reduce=mean_squares, time=lambda t, z: t, noise=lambda e: e, u=lam
     return loss
 
 
-def batch_with(reduce=mean_squares, data=lambda draw, n: draw(n), time=torch.rand, noise=torch.randn_like, u=lambda u: u):
+def batch_with(
+    reduce=mean_squares, data=lambda draw, n: draw(n), time=torch.rand, noise=torch.randn_like, u=lambda u: u
+):
     """batch_loss with one part exchanged."""
 
     def batch_loss(model, sample_data, n, schedule):
@@ -185,7 +187,7 @@ WRONG = {
         "noise reused": (noise_kept(), "two calls drew the same noise"),
         "one noise for all": (batch_with(noise=lambda z: torch.randn_like(z[:1]).expand_as(z)), "one noise was drawn"),
         "the noise is data": (batch_with(noise=lambda z: z.roll(1, 0)), "the noise"),
-        "a seed inside": (batch_with(data=lambda draw, n: (torch.manual_seed(0), draw(n))[1]), "two calls drew the same"),
+        "a seed inside": (batch_with(data=lambda draw, n: (torch.manual_seed(0), draw(n))[1]), "two calls drew"),
         "no data": (batch_with(data=lambda draw, n: torch.randn(n, 2)), "sample_data was never called"),
         "data kept": (data_kept(), "sample_data was never called"),
         "one point": (batch_with(data=lambda draw, n: draw(1).expand(n, *draw(1).shape[1:])), "data points were drawn"),
