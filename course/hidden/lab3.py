@@ -14,7 +14,7 @@ conditional_flow_matching_loss = [
     (Bent(), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
 ]
 
-batch_loss = [(Powers(), (4,), 260), (Cosine(), (2, 1, 3), 290), (Bent(), (3,), 240)]
+batch_loss = [(Powers(), (4,), 96), (Cosine(), (2, 1, 3), 103), (Bent(), (3,), 99)]
 
 optimal_vector_field = [
     (times(5, dtype=DOUBLE), (5, 1, 3, 2), 0.8, DOUBLE),

@@ -503,7 +503,7 @@ def sample_flow(u, x0, ts):
 
 # %% [markdown]
 # **Exact path and model, through time** (after figure 7 of the notes). Top: states $x_t = t z + (1 - t)\varepsilon$ made from
-# fresh data. Bottom: noise, moved by the network. The rows agree at *every* time: the network
+# fresh data. Bottom: noise, moved by the network. The rows nearly agree at *every* time: the network
 # has learned the whole [probability path](../words.md#probability-path). The sharp edges of the cells are hardest to
 # learn; they form close to $t = 1$.
 

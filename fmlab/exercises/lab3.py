@@ -152,7 +152,7 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
 
 
 class Source:
-    """A function that draws data points, which are kept. Each coordinate is near −0.8 or 1.2, so they are not normal."""
+    """A function that draws data points, which are kept. Coordinates are near −0.8 or 1.2, so they are not normal."""
 
     def __init__(self, shape):
         self.shape, self.drawn = shape, []
@@ -274,7 +274,7 @@ def batches_of(answer, case):
     data, moved = da * z, db * noise
     left, rest = target - data, target - moved
     parts = torch.stack([share(rest, data), size(rest, data), share(left, moved), size(left, moved)])
-    chance = each / 2 * max(size(moved, data), size(data, moved))
+    chance = 0.7 * each * max(size(moved, data), size(data, moved))
     what = "the weight and the size of data and of noise in the target, over what they should be,"
     yield Look(what, parts, torch.ones_like(parts), error=chance)
     for batch in batches:
@@ -308,7 +308,7 @@ def roll(rows: Tensor) -> Tensor:
     library=lambda u, sample_data, n, schedule: losses.flow_matching_loss(u, GaussianPath(schedule), sample_data(n)),
     judge=whole_batches,
     random=True,
-    visible=[(Cosine(), (2,), 300), (Bent(), (1, 2, 3), 251), (CondOT(0.1), (3,), 270)],
+    visible=[(Cosine(), (2,), 110), (Bent(), (1, 2, 3), 91), (CondOT(0.1), (3,), 101)],
     mistakes={
         "the times are whole numbers, 0 or 1": drawn(time=lambda n, z: torch.randint(2, (n,)).float()),
         "the times are not uniform: those in the middle are too frequent": drawn(
@@ -351,7 +351,7 @@ def roll(rows: Tensor) -> Tensor:
     },
 )
 def batch_loss(schedule, shape, n):
-    return Case("the loss of a batch", (Asked(), Source(shape), n, schedule), batches=8)
+    return Case("the loss of a batch", (Asked(), Source(shape), n, schedule), batches=24)
 
 
 class Line:
