@@ -27,6 +27,7 @@ def put_first(variable, folder):
     os.environ[variable] = os.pathsep.join([str(folder), *others])
 
 
+os.environ["TQDM_DISABLE"] = "1"  # progress bars of trainings would fill the notebooks that are kept
 put_first("PYTHONPATH", root)  # kernels import fmlab and, for hidden tests, course.hidden
 put_first("PATH", Path(sys.executable).parent)  # nbgrader calls alembic by name, also where no environment is activated
 

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from fmlab.values import transforming
 
 AVERAGE = 16  # c: the average reaches back over about 1/c of the run
+BAR_FROM = 20  # steps: a shorter run shows no bar, for where it is called in a loop each would stay in the notebook
 
 
 @dataclass
@@ -165,9 +166,12 @@ def _load(weights: list[Tensor], values: list[Tensor]) -> None:
 def progress_bar(what: str, total: int, done: int = 0) -> tqdm:
     """A bar that shows in notebooks and terminals and is gone at the end; files and pipes stay clean.
 
-    Setting the environment variable TQDM_DISABLE to 1 leaves it out, which keeps saved notebooks free of it.
+    Setting the environment variable TQDM_DISABLE to 1 leaves it out, which keeps saved notebooks free of it. Work of
+    fewer than 20 steps has none.
     """
-    if "ipykernel.zmqshell" in sys.modules:
+    if total < BAR_FROM:
+        disable = True
+    elif "ipykernel.zmqshell" in sys.modules:
         disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
     else:
         disable = None  # shown only where stderr is a terminal

@@ -76,9 +76,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "conditional_flow_matching_loss": _replaced(
         "alpha, beta, alpha_dot, beta_dot = schedule.weights(t, z)", _SHAPE, ("(t, z)", "(t, noise)")
     ),
-    "marginal_flow_matching_loss": _replaced(
-        "alpha, beta, _, _ = schedule.weights(t, z)", _SHAPE, ("(t, z)", "(t, noise)")
-    ),
     "train_step": {
         "optimizer.zero_grad() → model.zero_grad()": "the optimiser moves all weights of the model, and no others"
     },

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from tqdm import tqdm
 
 from fmlab.datasets import Checkerboard, Circles, Moons
 from fmlab.losses import flow_matching_loss
@@ -294,6 +296,17 @@ def test_in_a_terminal_a_bar_shows_and_goes(monkeypatch):
     os.close(ours)
     assert "training:   0%" in shown and "/20" in shown
     assert shown.split("\r")[-1] == "" and shown.split("\r")[-2].strip() == ""  # cleared, the cursor back at its start
+
+
+def test_a_short_run_shows_no_bar(monkeypatch):
+    """A notebook keeps something of each bar, which makes megabytes where steps are taken one by one in a loop."""
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", None)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    bars = []
+    monkeypatch.setattr("fmlab.training.tqdm", lambda **options: bars.append(options) or tqdm(disable=True))
+    for steps in (1, 19, 20):
+        train(Line(), fit(), steps=steps)
+    assert [bar["disable"] for bar in bars] == [True, True, False]
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import torch
 
 from fmlab.checks.inputs import Bent, Powers, times
-from fmlab.schedules import VE, CondOT, LinearVP
+from fmlab.schedules import VE, Cosine, LinearVP
 
 DOUBLE = torch.float64
 
@@ -14,11 +14,7 @@ conditional_flow_matching_loss = [
     (Bent(), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
 ]
 
-marginal_flow_matching_loss = [
-    (Powers(), times(5, dtype=DOUBLE), (5, 1, 3, 2), DOUBLE),
-    (VE(1.6), 0.7, (2, 5)),
-    (CondOT(0.1), torch.tensor([1.0, 0.45, 0.0, 0.8]), (4, 3)),
-]
+batch_loss = [(Powers(), (4,), 96), (Cosine(), (2, 1, 3), 103), (Bent(), (3,), 99)]
 
 optimal_vector_field = [
     (times(5, dtype=DOUBLE), (5, 1, 3, 2), 0.8, DOUBLE),

@@ -5,6 +5,7 @@ differentiation; gradient descent is that of least squares; fields are affine in
 """
 
 import math
+import re
 from functools import partial
 from itertools import count, repeat
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from fmlab import losses, metrics, samplers, simulators
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, describe, require
+from fmlab.checks.compare import Look, describe, difference, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Bent, Field, Powers, Weighted, states, times
 from fmlab.checks.lab import Lab
@@ -113,7 +114,7 @@ OFF_PATH = REGRESSION | {  # and of the first two: states that are not x_t
 
 
 @lab.exercise(
-    reread=("eq-cfm", "notes, eq. 31, above the exercise"),
+    reread=("eq-cfm", "the conditional flow matching loss, above the exercise"),
     passed="a regression on velocities that anybody can draw",
     hints=(
         "Which two combinations of data and noise do you need: one that the model sees, and one that it should answer?",
@@ -150,39 +151,207 @@ def conditional_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
     return regression_case(f"a batch of shape {shape}", (z, t, noise, schedule), x, t, velocity)
 
 
+class Source:
+    """A function that draws data points, which are kept. Coordinates are near −0.8 or 1.2, so they are not normal."""
+
+    def __init__(self, shape):
+        self.shape, self.drawn = shape, []
+
+    def __call__(self, n) -> Tensor:
+        sign = 2 * torch.randint(2, (int(n), *self.shape)) - 1
+        self.drawn.append(0.2 + sign + 0.3 * torch.randn(int(n), *self.shape))
+        return self.drawn[-1].clone()
+
+
+class Asked(Field):
+    """A network that keeps what it is shown and what it said. The gradient of a loss in that tells its target."""
+
+    def __init__(self):
+        super().__init__(lambda x, t: torch.sin(x) + 0.5 * t - 0.7 * x * t)
+        self.said = []
+
+    def __call__(self, x, t, *labels):
+        self.said.append(super().__call__(x, t, *labels).detach().requires_grad_())
+        return self.said[-1]
+
+
+class Shown:
+    """One call of `batch_loss`: the data that were drawn, what the network was shown, and the target of the loss."""
+
+    def __init__(self, answer, case):
+        u, source, n, schedule = case.args
+        source.drawn.clear(), u.calls.clear(), u.said.clear()
+        loss = answer(*case.args)
+        require(source.drawn, "sample_data was never called; the data points come from it, new ones at each call")
+        self.z = torch.cat(source.drawn)
+        require(len(self.z) > 1, "one data point was drawn for the whole batch; draw n of them")
+        require(len(self.z) == n, f"a batch has {n} points, but {len(self.z)} data points were drawn")
+        require(u.calls, "the network was never called")
+        self.x = torch.cat([x for x, _ in u.calls])
+        require(len(self.x) == n, f"a batch has {n} points, but the network was asked about {len(self.x)} states")
+        shape = tuple(self.z.shape)
+        require(self.x.shape == shape, f"states should have the shape of data, {shape}, found {tuple(self.x.shape)}")
+        self.t = torch.cat([t.to(x).expand(len(x)) for x, t in u.calls])
+        require(bool((self.t != self.t[0]).any()), "one time was drawn for the whole batch; draw one for each point")
+        require(bool(((self.t >= 0) & (self.t <= 1)).all()), "times lie between 0 and 1; torch.rand draws such numbers")
+        self.a, self.b, self.da, self.db = (weight.expand_as(self.z) for weight in schedule.weights(self.t, self.z))
+        self.rest = self.x - self.a * self.z
+        self.noise, self.clear = self.rest / self.b.clamp(min=1e-7), self.b.flatten(1)[:, 0] > 0.1
+        self._differentiate(loss, u.said)
+
+    def _differentiate(self, loss, said: list[Tensor]) -> None:
+        """Whatever its target, a loss c Σ‖e‖² of the errors e has the gradient 2 c e: both tell the factor c."""
+        found = isinstance(loss, Tensor) and loss.shape == ()
+        require(found, f"the loss should be a scalar tensor, of shape (), found {describe(loss)}")
+        cut = "no gradient reaches the network: return the tensor itself (no .item(), no .detach(), no torch.no_grad())"
+        require(loss.requires_grad, cut)
+        gradients = torch.autograd.grad(loss, said, allow_unused=True)
+        require(all(gradient is not None for gradient in gradients), cut)
+        g, self.loss = torch.cat(gradients), loss.detach()
+        require(bool(g.isfinite().all()), "the gradient of the loss should be finite numbers, found nan or inf")
+        sizes, rooted = squares(g), "the norm was not squared: the gradient is equally long for small and large errors"
+        require(sizes.std() > 1e-3 * sizes.mean(), rooted)
+        self.factor, self.said = float(sizes.sum() / (4 * self.loss)), torch.cat(said).detach()
+        self.target = self.said - g / (2 * self.factor)
+
+
+def share(part: Tensor, of: Tensor) -> Tensor:
+    """How much of `of` is in `part`: the least-squares factor."""
+    return (part * of).sum() / of.square().sum()
+
+
+def size(part: Tensor, of: Tensor) -> Tensor:
+    return (part.square().sum() / of.square().sum()).sqrt()
+
+
+def whole_batches(answer, case):
+    """Several batches: what is drawn for each, by its statistics; what the loss is then, exactly.
+
+    The data are known, since they are drawn here; states then tell the noise, and gradients the target of the loss.
+    Where one thing is wrong, all that follows from it is not looked at.
+    """
+    for look in batches_of(answer, case):
+        yield look
+        if difference(look):
+            return
+
+
+def batches_of(answer, case):
+    batches = [Shown(answer, case) for _ in range(case.batches)]
+    for batch in batches:
+        yield Look("the factor of the squared errors, times n", batch.factor * len(batch.z), 1.0, tolerance=1e-3)
+    one, other = batches[:2]
+    again = "two calls drew the same {}; draw inside the function, and set no seed there"
+    require(not torch.equal(one.t.unique(), other.t.unique()) or len(one.t.unique()) < 9, again.format("times"))
+    clear = (one.b > 0.1) & (other.b > 0.1)
+    require(not torch.allclose(one.noise[clear], other.noise[clear], atol=1e-2), again.format("noise"))
+    each = bool((one.noise[one.clear].std(0) > 1e-2).all())
+    require(each, "one noise was drawn for the whole batch; each point needs noise of its own")
+
+    t, z, a, b, da, db, rest, noise, target, clear = (
+        torch.cat([getattr(batch, name) for batch in batches])
+        for name in ("t", "z", "a", "b", "da", "db", "rest", "noise", "target", "clear")
+    )
+    levels, each = torch.arange(1, 10) / 10, judges.ERRORS / math.sqrt(len(t))
+    below, chance = (t[:, None] < levels).float().mean(0), each * (levels * (1 - levels)).sqrt()
+    yield Look("the share of times below 0.1, 0.2, … 0.9", below, levels, error=chance)
+
+    thirds = [(3 * t).long().clamp(max=2) == k for k in range(3)]
+    weights, right = (torch.stack([share(part[k], z[k]) for k in thirds]) for part in (a * z + rest, a * z))
+    sizes, levels = (torch.stack([part[k].square().mean().sqrt() for k in thirds]) for part in (rest, b))
+    chance = judges.ERRORS / math.sqrt(min(map(torch.sum, thirds)) * z[0].numel())
+    yield Look(
+        "the weight of the data in the state, or the size of the noise, in thirds of the times,",
+        torch.cat([weights, sizes]),
+        torch.cat([right, levels]),
+        error=chance,
+    )
+    yield from judges.normal(noise[clear])
+    rows = torch.stack([t, z.flatten(1)[:, 0], noise.flatten(1)[:, 0]])
+    together = torch.corrcoef(rows)[0, 1:]
+    yield Look("the correlation of times with data and with noise", together, 0 * together, error=each)
+
+    data, moved = da * z, db * noise
+    left, rest = target - data, target - moved
+    parts = torch.stack([share(rest, data), size(rest, data), share(left, moved), size(left, moved)])
+    chance = 0.7 * each * max(size(moved, data), size(data, moved))
+    what = "the weight and the size of data and of noise in the target, over what they should be,"
+    yield Look(what, parts, torch.ones_like(parts), error=chance)
+    for batch in batches:
+        loss = squares(batch.said - (batch.da * batch.z + batch.db * batch.noise)).mean()
+        yield Look("the loss of a batch, over what it should be,", float(batch.loss / loss), 1.0, tolerance=1e-3)
+
+
+def drawn(change=Batch.loss, time=lambda n, z: torch.rand(n), noise=torch.randn_like):
+    """A mistake of `batch_loss`: the loss that `change` makes of a batch, or a part that is drawn otherwise."""
+
+    def batch_loss(u, sample_data, n, schedule):
+        z = sample_data(n)
+        return change(Batch(u, z, time(n, z), noise(z), schedule))
+
+    return batch_loss
+
+
+def roll(rows: Tensor) -> Tensor:
+    return rows.roll(1, 0)
+
+
 @lab.exercise(
-    reread=("eq-fm", "notes, eq. 24"),
-    passed="the loss that theorem 12 compares with",
+    reread=("about-batch", "the text above the exercise"),
+    passed="fresh data, times and noise at every step",
     hints=(
-        "What changes when the target is known exactly: the states that are drawn, or what they are compared with?",
-        "The state is x_t = α_t z + β_t ε as before; the target at (x_t, t) is field(x_t, t).",
-        "No derivatives of the schedule are needed: compare u(x, t) with field(x, t), squared, summed, averaged.",
+        "Four things make one row of a batch: a data point, a time, noise, and the state they give. Which are drawn?",
+        "z = sample_data(n), a time for each point from torch.rand(n), and noise from torch.randn_like(z).",
+        "State and target need the same z, t and noise; with these three, exercise 1 has written the rest.",
     ),
-    withhold=("losses.marginal_flow_matching_loss",),
-    library=lambda *args: Batch(*args).loss(),
-    judge=regression,
-    visible=[
-        (Bent(), times(5), (5, 3)),
-        (Cosine(), times(4, dtype=DOUBLE), (4, 1, 2, 3), DOUBLE),
-        (CondOT(0.2), 0.65, (1, 4)),
-        (VE(0.8), torch.tensor(0.3), (3, 2, 2, 3)),
-        (Cosine(), torch.tensor([0.0, 0.3, 1.0]), (3, 2)),
-    ],
-    terms=lambda *args: (Batch(*args),),
-    mistakes=OFF_PATH
+    withhold=("losses.flow_matching_loss",),
+    library=lambda u, sample_data, n, schedule: losses.flow_matching_loss(u, GaussianPath(schedule), sample_data(n)),
+    judge=whole_batches,
+    random=True,
+    visible=[(Cosine(), (2,), 110), (Bent(), (1, 2, 3), 91), (CondOT(0.1), (3,), 101)],
+    mistakes={
+        "the times are whole numbers, 0 or 1": drawn(time=lambda n, z: torch.randint(2, (n,)).float()),
+        "the times are not uniform: those in the middle are too frequent": drawn(
+            time=lambda n, z: torch.randn(n).sigmoid()
+        ),
+        "the times end before 1": drawn(time=lambda n, z: 0.8 * torch.rand(n)),
+        "the times depend on the data": drawn(
+            time=lambda n, z: torch.rand(n).sort()[0][z.flatten(1)[:, 0].argsort().argsort()]
+        ),
+        "the noise comes from torch.rand, evenly between 0 and 1; use torch.randn": drawn(noise=torch.rand_like),
+        "the noise is uniform, not normal": drawn(noise=lambda z: (torch.rand_like(z) - 0.5) * 12**0.5),
+        "the coordinates of a point share one number": drawn(
+            noise=lambda z: coefficient(torch.randn(len(z)), z).expand_as(z)
+        ),
+        "pairs are mixed up: the target has the noise of another point": drawn(
+            lambda m: m.loss(target=m.da * m.z + m.db * roll(m.noise))
+        ),
+        "pairs are mixed up: the target has the data of another point": drawn(
+            lambda m: m.loss(target=m.da * roll(m.z) + m.db * m.noise)
+        ),
+        "pairs are mixed up: the target belongs to another state": drawn(lambda m: m.loss(target=roll(m.velocity))),
+        "pairs are mixed up: the state has the data of another point": drawn(
+            lambda m: m.loss(x=m.a * roll(m.z) + m.b * m.noise)
+        ),
+        "the state belongs to the time of another point": drawn(lambda m: m.at(roll(m.t)).loss(t=m.t)),
+        "the target has the weights α_t and β_t where it needs their derivatives": drawn(lambda m: m.loss(target=m.x)),
+        "α̇_t and β̇_t are exchanged": drawn(lambda m: m.loss(target=m.db * m.z + m.da * m.noise)),
+        "the noise has one sign in the state and the other in the target": drawn(
+            lambda m: m.loss(target=m.da * m.z - m.db * m.noise)
+        ),
+        "the target is that of CondOT; use the schedule that is given": drawn(lambda m: m.loss(target=m.z - m.noise)),
+        "the model was compared with the data; its target is a velocity": drawn(lambda m: m.loss(target=m.z)),
+        "the noise is missing from the target": drawn(lambda m: m.loss(target=m.da * m.z)),
+        "the data are missing from the target": drawn(lambda m: m.loss(target=m.db * m.noise)),
+    }
     | {
-        "this is still the conditional loss: the target is the field at x_t": lambda m: m.loss(target=m.velocity),
-        "the field was evaluated at the data z, not at x_t": lambda m: m.loss(target=m.field(m.z, m.t)),
-        "the field was evaluated at the time 1 − t": lambda m: m.loss(target=m.field(m.x, 1 - m.t)),
-        "the model was compared with the data; its target is the field": lambda m: m.loss(target=m.z),
-        "target and model were added": lambda m: m.loss(target=-m.target),
+        words: drawn(OFF_PATH[words])
+        for words in OFF_PATH
+        if not re.search("norm was not|first time|noise was subtracted|schedule was asked", words)
     },
 )
-def marginal_flow_matching_loss(schedule, t, shape, dtype=SINGLE):
-    z, noise = states(3, *shape, dtype=dtype), states(4, *shape, dtype=dtype)
-    field = Field(lambda x, t: torch.sin(2 * x) + 0.7 * t - x * t**2)
-    x, _ = on_path(lambda s, z, e: schedule.alpha(s) * z + schedule.beta(s) * e, t, z, noise)
-    return regression_case(f"a batch of shape {shape}", (z, t, noise, schedule, field), x, t, field.value(x, t))
+def batch_loss(schedule, shape, n):
+    return Case("the loss of a batch", (Asked(), Source(shape), n, schedule), batches=24)
 
 
 class Line:
@@ -203,7 +372,7 @@ class Line:
     passed="the regression line, which is the marginal field",
     hints=(
         "For jointly Gaussian variables the conditional mean is a line. Which means, variance and covariance fix it?",
-        "With y = z − ε and x_t = t z + (1 − t) ε: E y = m, E x_t = t m. In Cov(y, x_t) the noise has a minus.",
+        "The means: E[z − ε] = m and E x_t = t m. In the covariance of z − ε and x_t the noise has a minus.",
         "Var(x_t) is the sum of two squared weights times the variances s² and 1. Shape t with coefficient first.",
     ),
     withhold=("marginals.MixtureMarginal.vector_field",),
@@ -228,7 +397,7 @@ class Line:
         "the noise is missing in Var(x_t)": lambda m: m.at(var=m.t**2 * m.s**2),
         "Var(x_t) is missing: divide the covariance by it": lambda m: m.at(var=1),
         "the standard deviation of x_t was used where its variance belongs": lambda m: m.at(var=m.var**0.5),
-        "E y, the mean of the target, is missing": lambda m: m.at(mean=0),
+        "E[z − ε], the mean of the target, is missing": lambda m: m.at(mean=0),
         "E x_t is t m, not m": lambda m: m.at(gap=m.x - m.mean),
         "E x_t was left out": lambda m: m.at(gap=m.x),
         "parentheses are missing: the slope multiplies all of x − t m": lambda m: m.at(gap=m.x) - m.t * m.mean,
@@ -273,7 +442,7 @@ def training(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-step", "notes, algorithm 3, above the exercise"),
+    reread=("eq-step", "the equation above the exercise"),
     passed="one step down the gradient, and no graph kept",
     hints=(
         "Which three things must happen between two batches, and which of them needs gradients that are fresh?",
@@ -359,7 +528,7 @@ def ends(answer, case):
 
 
 @lab.exercise(
-    reread=("eq-sampling", "notes, algorithm 1, above the exercise"),
+    reread=("eq-sampling", "the equation above the exercise"),
     passed="noise goes in, samples come out, and no graph stays behind",
     hints=(
         "Euler's method of lab 1, along a network. Which of the states need you keep?",

@@ -8,6 +8,7 @@ from torch.autograd.functional import jvp
 from torch.nn.functional import mse_loss
 
 from fmlab.distributions import Gaussian
+from fmlab.paths import GaussianPath
 from fmlab.processes import ODE
 from fmlab.simulators import Euler, simulate
 
@@ -42,6 +43,35 @@ def loss_by_the_clock(u, z, t, noise, schedule, field=None):
     s = shaped(t, z).clone()
     x, velocity = jvp(lambda s: schedule.alpha(s) * z + schedule.beta(s) * noise, s, torch.ones_like(s))
     return mse_loss(u(x, t), field(x, t) if field else velocity, reduction="sum") / z.shape[0]
+
+
+def batch_point_by_point(u, sample_data, n, schedule):
+    """A loop over points, each with draws of its own."""
+    total = 0.0
+    for _ in range(n):
+        z, t = sample_data(1)[0], torch.rand(())
+        noise = torch.randn(z.shape)
+        x = schedule.alpha(t) * z + schedule.beta(t) * noise
+        velocity = schedule.alpha_dot(t) * z + schedule.beta_dot(t) * noise
+        total = total + (u(x[None], t)[0] - velocity).square().sum()
+    return total / n
+
+
+def batch_with_even_times(u, sample_data, n, schedule):
+    """One shift moves times that are even: fewer gaps, and each time is uniform all the same."""
+    z = sample_data(n)
+    t = ((torch.arange(n) + torch.rand(1)) / n % 1)[torch.randperm(n)]
+    return loss_by_the_clock(u, z, t, torch.from_numpy(np.random.default_rng().normal(size=z.shape)).to(z), schedule)
+
+
+def batch_in_parts(u, sample_data, n, schedule):
+    """Half after half, by the path of the library."""
+    path, total = GaussianPath(schedule), 0.0
+    for k in (n // 2, n - n // 2):
+        z, t = sample_data(k), torch.rand(k).clamp(1e-3, 1 - 1e-3)
+        noise = torch.randn_like(z)
+        total = total + (u(path.interpolate(z, noise, t), t) - path.velocity(z, noise, t)).square().sum()
+    return total.div(n)
 
 
 def optimum_row_by_row(x, t, mean, std):
@@ -207,7 +237,14 @@ class Reflow:
 LOSSES = [loss_point_by_point, loss_with_vmap, loss_by_the_clock]
 RIGHT = {
     "conditional_flow_matching_loss": LOSSES,
-    "marginal_flow_matching_loss": LOSSES,
+    "batch_loss": [
+        batch_point_by_point,
+        batch_with_even_times,
+        batch_in_parts,
+        lambda u, sample_data, n, schedule: loss_with_vmap(
+            u, z := sample_data(n), torch.rand(n), torch.randn(z.shape), schedule
+        ),
+    ],
     "optimal_vector_field": [optimum_row_by_row, optimum_from_posterior, optimum_from_flow],
     "train_step": [step_in_ordinary_pytorch, step_with_a_closure, step_with_gradients_set],
     "sample_flow": [sample_detached, sample_with_a_time_for_each, sample_point_by_point],

@@ -30,6 +30,48 @@ def loss_with(reduce=mean_squares, time=lambda t, z: t, noise=lambda e: e, u=lam
     return loss
 
 
+def batch_with(
+    reduce=mean_squares, data=lambda draw, n: draw(n), time=torch.rand, noise=torch.randn_like, u=lambda u: u
+):
+    """batch_loss with one part exchanged."""
+
+    def batch_loss(model, sample_data, n, schedule):
+        z = data(sample_data, n)
+        t, e = time(n), noise(z)
+        a, b, da, db = schedule.weights(t, z)
+        return reduce(u(model)(a * z + b * e, t) - (da * z + db * e))
+
+    return batch_loss
+
+
+def noise_kept():
+    kept = {}
+    return batch_with(noise=lambda z: kept.setdefault(z.shape, torch.randn_like(z)))
+
+
+def data_kept():
+    kept = {}
+    return batch_with(data=lambda draw, n: kept[draw] if draw in kept else kept.setdefault(draw, draw(n)))
+
+
+def one_point(u, sample_data, n, schedule):
+    z, t = sample_data(1), torch.rand(n)
+    z = z.expand(n, *z.shape[1:])
+    return loss_with()(u, z, t, torch.randn_like(z), schedule)
+
+
+def target_of_other_data(u, sample_data, n, schedule):
+    z, t = sample_data(n), torch.rand(n)
+    (a, b, da, db), e = schedule.weights(t, z), torch.randn_like(z)
+    return mean_squares(u(a * z + b * e, t) - (da * sample_data(n) + db * e))
+
+
+def target_of_other_noise(u, sample_data, n, schedule):
+    z, t = sample_data(n), torch.rand(n)
+    a, b, da, db = schedule.weights(t, z)
+    return mean_squares(u(a * z + b * torch.randn_like(z), t) - (da * z + db * torch.randn_like(z)))
+
+
 def optimum(shape=coefficient, guard=0.0):
     def optimal_vector_field(x, t, mean, std):
         t = shape(torch.as_tensor(t, dtype=x.dtype), x)
@@ -136,9 +178,32 @@ WRONG = {
         "single precision": (loss_with(u=lambda u: lambda x, t: u(x.float(), t)), "should have the dtype"),
         "no network": (lambda u, z, t, e, s: z.mean(), "never called"),
     },
-    "marginal_flow_matching_loss": {
-        "times in the shape of weights": (loss_with(time=coefficient), "hand t on as it came"),
-        "gradient cut at the network": (loss_with(u=lambda u: lambda x, t: u(x, t).detach()), CUT),
+    "batch_loss": {
+        "one time for all": (batch_with(time=lambda n: torch.rand(1).expand(n)), "one time was drawn for the whole"),
+        "one number as time": (batch_with(time=lambda n: torch.rand(()).item()), "one time was drawn for the whole"),
+        "normal times": (batch_with(time=torch.randn), "times must be in [0, 1]"),
+        "even times": (batch_with(time=lambda n: torch.linspace(0, 1, n)), "two calls drew the same times"),
+        "times in a column": (batch_with(time=lambda n: torch.rand(n, 1)), "hand t on as it came"),
+        "noise reused": (noise_kept(), "two calls drew the same noise"),
+        "one noise for all": (batch_with(noise=lambda z: torch.randn_like(z[:1]).expand_as(z)), "one noise was drawn"),
+        "the noise is data": (batch_with(noise=lambda z: z.roll(1, 0)), "the noise"),
+        "a seed inside": (batch_with(data=lambda draw, n: (torch.manual_seed(0), draw(n))[1]), "two calls drew"),
+        "no data": (batch_with(data=lambda draw, n: torch.randn(n, 2)), "sample_data was never called"),
+        "data kept": (data_kept(), "sample_data was never called"),
+        "one point": (batch_with(data=lambda draw, n: draw(1).expand(n, *draw(1).shape[1:])), "data points were drawn"),
+        "one point for all": (one_point, "one data point was drawn"),
+        "another n": (lambda u, draw, n, schedule: batch_with()(u, draw, 64, schedule), "data points were drawn"),
+        "data drawn twice": (target_of_other_data, "data points were drawn"),
+        "noise drawn twice": (target_of_other_noise, "pairs are mixed up: the target has the noise of another point"),
+        "the network asked twice": (batch_with(u=lambda u: lambda x, t: (u(x, t) + u(x, t)) / 2), "was asked about"),
+        "no network": (lambda u, sample_data, n, schedule: sample_data(n).mean(), "never called"),
+        "a number": (batch_with(lambda error: mean_squares(error).item()), "should be a scalar tensor"),
+        "a list of losses": (batch_with(lambda error: error.flatten(1).square().sum(1)), "should be a scalar tensor"),
+        "no gradient": (batch_with(u=lambda u: lambda x, t: u(x, t).detach()), CUT),
+        "no_grad": (torch.no_grad()(batch_with(data=lambda draw, n: draw(n))), CUT),
+        "not squared": (batch_with(lambda error: error.flatten(1).norm(dim=1).mean()), "the norm was not squared"),
+        "half of the gradient": (batch_with(half_of_the_gradient), "the factor of the squared errors"),
+        "clipped errors": (batch_with(lambda error: mean_squares(error.clamp(-1, 1))), ""),
     },
     "optimal_vector_field": {
         "times not shaped": (optimum(lambda t, x: t), "the shape that does"),
