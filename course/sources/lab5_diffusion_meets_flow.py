@@ -119,7 +119,7 @@ plots.describe(
 # ### Exercise {exercise:to_variance_preserving} · One schedule in place of all ({points:to_variance_preserving} points)
 #
 # Two schedules at equal $\lambda$ have equal ratios $\alpha/\beta$. So their states differ only by a known factor, which
-# can be divided out before the network sees the state. The usual choice is to bring every state to the length $\alpha^2 +
+# can be divided out before the state is given to the network. The usual choice is to bring every state to the length $\alpha^2 +
 # \beta^2 = 1$: each schedule has a **variance-preserving** twin with the same $\lambda_t$.
 #
 # Write `to_variance_preserving(x, t, schedule)`: the states $x_t$ of any schedule, rescaled to those of its twin, which
@@ -190,7 +190,8 @@ widgets.noise_schedules()
 # %% [markdown]
 # ## 2 · What the network predicts
 #
-# Published networks predict five different things. To use any of them you need one function that turns each into each.
+# Published networks predict five different things. To use any of them you need a function that turns
+# each of them into any other.
 #
 # The network is given the state,
 #
@@ -937,8 +938,8 @@ enough = [n for n, got in zip(evaluations, far["Euler = DDIM"], strict=True) if 
 lab5.compare("evaluations of Euler's method", euler_needs, enough[0] if enough else "over 64")
 plots.describe(
     "Left: the energy distance falls as evaluations grow. Midpoint and Heun are near the dotted "
-    "line from 8 evaluations on; Euler needs 32 or 64, and churn 1 even more. Right: from 16 "
-    "evaluations on, all samplers stay near 15 percent, far above the 0 of the data."
+    "line from 8 evaluations on; Euler and DDPM come there at 32 or 64. Right: from 16 evaluations "
+    "on, all samplers stay near 15 percent, far above the 0 of the data."
 )
 
 # %% [markdown]
@@ -1035,9 +1036,10 @@ for name, schedule in SCHEDULES.items():
 
 # %% figure="the trajectories of four flows"
 fig, axes = plots.figure(columns=4, width=2.8, height=3.2)
+far_out = 1.1 * float(trajectories["VE, 20"][0, :40].abs().max())
 for ax, (name, states) in zip(axes, trajectories.items(), strict=True):
     plots.plot_trajectories(states[:, :40], ax, lw=0.7)
-    size = 55 if name.startswith("VE") else 3.2
+    size = far_out if name.startswith("VE") else max(far_out / 20, 3)
     ax.set(xlim=(-size, size), ylim=(-size, size), title=name)
 axes[3].set_title("VE, 20: larger axes")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
