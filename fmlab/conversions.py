@@ -6,7 +6,7 @@ open (E[z | x], E[ε | x]), which changes nothing since all is linear:
     output          a         b
     data            1         0         x-prediction                                  [meet, network output]
     noise           0         1         ε-prediction
-    velocity       −β         α         v-prediction
+    v              −β         α         v-prediction (not dx/dt; "velocity", its older name, works too)
     vector_field    α̇         β̇         u, flow matching                              [notes, eq. 31]
     score           0       −1/β        ∇ log p_t(x) = −E[ε | x]/β                    [slides, denoising score matching]
 
@@ -15,7 +15,7 @@ With x itself as the row (α, β), any two rows span the third:
     target = c_x x + c source,   c_x = (a_t b_s − b_t a_s)/D,   c = (α b_t − β a_t)/D,   D = α b_s − β a_s.
 
 A conversion is singular where D = 0 or the target is infinite: from data at β = 0 (t = 1), from noise or score at α = 0
-(t = 0), to the score at β = 0. The vector field, like the velocity, determines the data at both ends.
+(t = 0), to the score at β = 0. The vector field, like v, determines the data at both ends.
 """
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 from fmlab.schedules import Schedule
 from fmlab.values import coefficient, half, in_single, require, require_one_shape, time, time_like
 
-OUTPUTS = ("vector_field", "score", "noise", "data", "velocity")
+OUTPUTS = ("vector_field", "score", "noise", "data", "v")
 
 
 def convert(value: Tensor, x: Tensor, t, schedule: Schedule, *, source: str, target: str) -> Tensor:
@@ -78,7 +78,7 @@ def noise_from_vector_field(u: Tensor, x: Tensor, t, schedule: Schedule) -> Tens
 def x_mse_weight(output: str, t, schedule: Schedule) -> Tensor:
     """The factor w(t) in ‖output error‖² = w(t) ‖ẑ − z‖², for any output.    [meet, network output, corrected]
 
-    data 1; noise e^λ; velocity β² (e^λ + 1)²; vector_field (α̇ + |β̇| α/β)²; score e^λ/β². Since x is known, an error of
+    data 1; noise e^λ; v β² (e^λ + 1)²; vector_field (α̇ + |β̇| α/β)²; score e^λ/β². Since x is known, an error of
     ẑ is an error −α/β times as large of ε̂, so w = (a − b α/β)² with the row (a, b) of the output.
 
     Raises ValueError for an unknown name, or where the factor is infinite (β = 0).
@@ -114,7 +114,7 @@ def _row(output: str, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
         return one, zero
     if output == "noise":
         return zero, one
-    if output == "velocity":
+    if output in ("v", "velocity"):
         return -schedule.beta(t), schedule.alpha(t)
     if output == "score":
         return zero, -1 / schedule.beta(t)
@@ -122,5 +122,5 @@ def _row(output: str, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _known(output: str) -> None:
-    if output not in OUTPUTS:
+    if output not in (*OUTPUTS, "velocity"):
         raise ValueError(f"unknown output {output!r}; choose from {', '.join(OUTPUTS)}")

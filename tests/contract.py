@@ -123,7 +123,7 @@ def rewrites(function: ast.FunctionDef, names: list[str], images: bool, rows: bo
 
     yield "β = 1 − α", straight
     functions = {_callee(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
-    for name in sorted(({"t", "s"} & set(names)) - functions):
+    for name in sorted(({"t", "s", "tau"} & set(names)) - functions):
         others = [(f"1 − {name}", f"1 - {name}"), (f"later than {name}", f"{name} + {'h' if 'h' in names else 0.05}")]
         if rows:
             others.append((f"the first {name} for all", f"({name}[0] if getattr({name}, 'ndim', 0) else {name})"))

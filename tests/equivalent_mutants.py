@@ -148,7 +148,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "convert_output": {
         **_replaced("alpha, beta, *dots = schedule.weights(t, x)", _SHAPE, ("x)", "value)")),
         **_replaced(
-            "rows = {'data': (1, 0), 'noise': (0, 1), 'velocity': (-beta, alpha)}",
+            "rows = {'data': (1, 0), 'noise': (0, 1), 'v': (-beta, alpha)}",
             "0 is 0",
             ("(1, 0)", "(1, 0.0)"),
             ("(0, 1)", "(0.0, 1)"),
@@ -157,7 +157,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "x_mse_weight": {
         **_replaced(
-            "rows = {'data': (torch.ones_like(alpha), 0), 'noise': (0, 1), 'velocity': (-beta, alpha)}",
+            "rows = {'data': (torch.ones_like(alpha), 0), 'noise': (0, 1), 'v': (-beta, alpha)}",
             "0 is 0",
             ("(alpha), 0)", "(alpha), 0.0)"),
             ("(0, 1)", "(0.0, 1)"),
@@ -170,29 +170,29 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "loss_over_log_snr": _replaced("alpha, beta, *_ = schedule.weights(t, z)", _SHAPE, ("z)", "noise)")),
     "ddim_step": {
-        change: why for line in _WEIGHTS_OF_A_STEP for change, why in _replaced(line, _SHAPE, ("x)", "data)")).items()
+        change: why for line in _WEIGHTS_OF_A_STEP for change, why in _replaced(line, _SHAPE, ("x)", "z_hat)")).items()
     },
     "ddpm_step": {
         change: why
         for line in _WEIGHTS_OF_A_STEP
-        for change, why in _replaced(line, _SHAPE, ("x)", "data)"), ("x)", "noise)")).items()
+        for change, why in _replaced(line, _SHAPE, ("x)", "z_hat)"), ("x)", "noise)")).items()
     },
     "schedule_from_sde": {
-        f"{what}: {line} → {line.replace(old, new)}": "of the s of new_zeros the dtype counts, else differences alone"
+        f"{what}: {line} → {line.replace(old, new)}": "of the tau of new_zeros the dtype counts, else differences alone"
         for what, line, old, new in (
-            ("1 − s", "start = s.new_zeros(1)", "s.new", "(1 - s).new"),
-            ("later than s", "start = s.new_zeros(1)", "s.new", "(s + 0.05).new"),
+            ("1 − tau", "start = tau.new_zeros(1)", "tau.new", "(1 - tau).new"),
+            ("later than tau", "start = tau.new_zeros(1)", "tau.new", "(tau + 0.05).new"),
             (
-                "later than s",
-                "spread = torch.cat([start, torch.cumulative_trapezoid(g_squared(s) / alpha ** 2, s)])",
-                ", s)",
-                ", s + 0.05)",
+                "later than tau",
+                "spread = torch.cat([start, torch.cumulative_trapezoid(g_squared(tau) / alpha ** 2, tau)])",
+                ", tau)",
+                ", tau + 0.05)",
             ),
             (
-                "later than s",
-                "alpha = torch.cat([start, torch.cumulative_trapezoid(f(s), s)]).exp()",
-                ", s)",
-                ", s + 0.05)",
+                "later than tau",
+                "alpha = torch.cat([start, torch.cumulative_trapezoid(f(tau), tau)]).exp()",
+                ", tau)",
+                ", tau + 0.05)",
             ),
         )
     },

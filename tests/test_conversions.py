@@ -37,7 +37,7 @@ def known_outputs(schedule, t, z, noise):
         return column(schedule.alpha(t), z) * z + column(schedule.beta(t), z) * noise
 
     alpha, beta = column(schedule.alpha(t), z), column(schedule.beta(t), z)
-    outputs = {"data": z, "noise": noise, "velocity": alpha * noise - beta * z, "score": -noise / beta}
+    outputs = {"data": z, "noise": noise, "v": alpha * noise - beta * z, "score": -noise / beta}
     return state(t), outputs | {"vector_field": rate(state, t)}
 
 
@@ -108,6 +108,15 @@ def test_a_time_for_each_row_is_the_scalar_time_row_by_row(schedule, pair):
     torch.testing.assert_close(whole, torch.cat(rows))
 
 
+@pytest.mark.parametrize("other", ["data", "vector_field"])
+def test_v_has_an_older_name(other):
+    x, v, t = normal(6, 2, seed=1), normal(6, 2, seed=2), uniform(6, 0.1, 0.9, 3)
+    old, new = (convert(v, x, t, Cosine(), source=name, target=other) for name in ("velocity", "v"))
+    torch.testing.assert_close(old, new)
+    torch.testing.assert_close(convert(new, x, t, Cosine(), source=other, target="velocity"), v)
+    torch.testing.assert_close(x_mse_weight("velocity", t, CondOT()), x_mse_weight("v", t, CondOT()))
+
+
 # the loss of one output as a weighted loss of another
 
 
@@ -127,9 +136,9 @@ def test_the_weights_of_meet_with_its_v_prediction_corrected(schedule):
     snr, beta = schedule.log_snr(t).exp(), schedule.beta(t)
     torch.testing.assert_close(x_mse_weight("data", t, schedule), torch.ones_like(t))
     torch.testing.assert_close(x_mse_weight("noise", t, schedule), snr)
-    torch.testing.assert_close(x_mse_weight("velocity", t, schedule), beta**2 * (snr + 1) ** 2)
+    torch.testing.assert_close(x_mse_weight("v", t, schedule), beta**2 * (snr + 1) ** 2)
     printed = beta**2 * (1 / snr + 1) ** 2  # with e^{−λ}: right only where λ = 0
-    off = (printed / x_mse_weight("velocity", t, schedule)).log().abs()
+    off = (printed / x_mse_weight("v", t, schedule)).log().abs()
     torch.testing.assert_close(off, 2 * schedule.log_snr(t).abs())
 
 
@@ -146,10 +155,10 @@ def test_the_weight_of_the_flow_matching_field():
 @pytest.mark.parametrize(
     ("source", "target", "schedule", "t"),
     [
-        *[("noise", target, CondOT(), 0.0) for target in ("data", "velocity", "vector_field")],
-        *[("score", target, Cosine(), 0.0) for target in ("data", "velocity", "vector_field")],
-        *[("data", target, VE(), 1.0) for target in ("noise", "velocity", "vector_field", "score")],
-        *[(source, "score", CondOT(), 1.0) for source in ("noise", "velocity", "vector_field")],
+        *[("noise", target, CondOT(), 0.0) for target in ("data", "v", "vector_field")],
+        *[("score", target, Cosine(), 0.0) for target in ("data", "v", "vector_field")],
+        *[("data", target, VE(), 1.0) for target in ("noise", "v", "vector_field", "score")],
+        *[(source, "score", CondOT(), 1.0) for source in ("noise", "v", "vector_field")],
         ("score", "vector_field", LinearVP(), 1.0),
     ],
 )
@@ -163,7 +172,7 @@ def test_a_singular_conversion_names_its_time(source, target, schedule, t):
 
 @pytest.mark.parametrize("schedule", [CondOT(), Cosine()], ids=repr)
 @pytest.mark.parametrize("t", [0.0, 1.0])
-@pytest.mark.parametrize("source", ["vector_field", "velocity"])
+@pytest.mark.parametrize("source", ["vector_field", "v"])
 def test_field_and_velocity_determine_data_and_noise_at_both_ends(schedule, t, source):
     z, noise, t = normal(4, 2, seed=1), normal(4, 2, seed=2), torch.tensor(t, dtype=torch.float64)
     x, outputs = known_outputs(schedule, t, z, noise)

@@ -274,7 +274,7 @@ def test_the_loss_over_log_snr_of_a_gaussian_is_an_integral(s):
         assert is_zero_on_average(values - expected)
 
 
-@pytest.mark.parametrize("output", ["data", "noise", "velocity", "vector_field"])
+@pytest.mark.parametrize("output", ["data", "noise", "v", "vector_field"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_a_plain_loss_over_time_is_the_effectively_weighted_loss_over_log_snr(schedule, output):
     """Best model of N(0, s²) data: its error at t is Var(a z + b ε | x) = s² (a β − b α)²/(α² s² + β²)."""
@@ -283,7 +283,7 @@ def test_a_plain_loss_over_time_is_the_effectively_weighted_loss_over_log_snr(sc
     a, b = {
         "data": (1, 0),
         "noise": (0, 1),
-        "velocity": (-beta, alpha),
+        "v": (-beta, alpha),
         "vector_field": (schedule.alpha_dot(t), schedule.beta_dot(t)),
     }[output]
     over_time = torch.trapezoid(s**2 * (a * beta - b * alpha) ** 2 / (alpha**2 * s**2 + beta**2), t)
@@ -297,7 +297,7 @@ def test_flow_matching_weighs_like_velocity_prediction_with_the_cosine_schedule(
     log_snr = grid(-8, 8, 101)
     flow, velocity = (
         effective_weight("vector_field", log_snr, CondOT()),
-        effective_weight("velocity", log_snr, Cosine()),
+        effective_weight("v", log_snr, Cosine()),
     )
     torch.testing.assert_close(flow, torch.exp(-log_snr / 2) / 2)
     torch.testing.assert_close(flow / velocity, torch.full_like(log_snr, math.pi / 2))

@@ -110,7 +110,7 @@ def test_samplers_take_images():
         sample_flow(model, x0, 4),
         sample_diffusion(model, None, x0, 0.5, 4, schedule=CondOT()),
         ddim(model, x0, CondOT(), 4, output="data"),
-        ddpm(model, x0, CondOT(), 4, output="velocity", generator=rng(1)),
+        ddpm(model, x0, CondOT(), 4, output="v", generator=rng(1)),
     ):
         assert sampled.shape == x0.shape and sampled.dtype == torch.float32
 
@@ -241,7 +241,7 @@ def test_ddim_is_euler_where_alpha_and_beta_are_linear(schedule, output):
 def test_ddim_is_not_euler_on_a_curved_schedule():
     x0 = start(Cosine(), 100)
     euler = sample_flow(marginal(Cosine()).vector_field, x0, 30, Euler())
-    assert float((ddim(network(Cosine(), "velocity"), x0, Cosine(), 30, output="velocity") - euler).abs().max()) > 1e-2
+    assert float((ddim(network(Cosine(), "v"), x0, Cosine(), 30, output="v") - euler).abs().max()) > 1e-2
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), LinearVP()], ids=repr)
@@ -322,7 +322,7 @@ def test_small_ddpm_steps_are_euler_maruyama_with_sigma_from_the_churn(schedule)
     assert float(convergence_order(hs, noise_gaps)) == pytest.approx(1.5, abs=0.1)
 
 
-@pytest.mark.parametrize("output", ["data", "velocity", "vector_field"])
+@pytest.mark.parametrize("output", ["data", "v", "vector_field"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_one_step_over_the_whole_range_gives_the_guess(schedule, output):
     """λ = −∞ at t = 0 and ∞ at t = 1 where α_0 = 0 and β_1 = 0: the only step ends at ẑ, but for noise of scale β_1."""

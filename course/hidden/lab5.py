@@ -27,13 +27,21 @@ PLACES = [
 
 to_variance_preserving = [*PLACES, (VE(2.5), 1.0, (3, 2)), (Bent(), torch.tensor([1.0, 0.0]), (2, 2))]
 convert_output = PLACES
-x_mse_weight = effective_weight = sde_from_schedule = [place[:2] for place in PLACES]
+x_mse_weight = effective_weight = [place[:2] for place in PLACES]
 
 loss_over_log_snr = [
     (Powers(), times(5, 0.3, 0.8), (5, 3), -0.8),
     (LinearVP(0.5, 8.0), times(3, dtype=F64), (3, 1, 3, 3), 0.7, F64),
     (VE(2.5), torch.tensor([0.03, 0.44, 0.99], dtype=F64), (3, 2, 2, 4), 1.9, F64),
     (Bent(), torch.tensor([0.61]), (1, 4), -0.8),
+]
+
+as_vector_field = [
+    ("noise", LinearVP(0.5, 8.0), CondOT(), times(5, 0.3, 0.9), (5, 3)),
+    ("score", VE(9.0), Cosine(), torch.tensor(0.77, dtype=F64), (3, 2, 3, 4), F64),
+    ("v", Powers(), Bent(), 0.27, (1, 4), F64),
+    ("data", CondOT(), Powers(), times(4, 0.3, 0.8, dtype=F64), (4, 1, 4, 4), F64),
+    ("vector_field", Bent(), LinearVP(), 0.23, (2, 6), F64),
 ]
 
 ddim_step = [

@@ -15,7 +15,7 @@ from fmlab import conversions, metrics, schedules
 from fmlab.checks import judges
 from fmlab.checks.compare import Look
 from fmlab.checks.exercise import Case
-from fmlab.checks.inputs import Bent, Powers, Weighted, states, times
+from fmlab.checks.inputs import Bent, Field, Powers, Weighted, states, times
 from fmlab.checks.lab import Lab
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP, coefficient
 
@@ -53,7 +53,7 @@ def sample(seed, schedule, t, shape, dtype):
 ROWS = {  # the weights of data and noise in each output
     "data": lambda a, b, *dots: (1, 0),
     "noise": lambda a, b, *dots: (0, 1),
-    "velocity": lambda a, b, *dots: (-b, a),
+    "v": lambda a, b, *dots: (-b, a),
     "vector_field": lambda a, b, *dots: dots,
     "score": lambda a, b, *dots: (0, -1 / b),
 }
@@ -208,8 +208,8 @@ misread = partial(partial, translated)
     judge=conversion,
     visible=PLACES,
     mistakes={
-        "the velocity has the wrong sign: v = αε − βz": misread(velocity=lambda a, b, *_: (b, -a)),
-        "the velocity has α and β exchanged: v = αε − βz": misread(velocity=lambda a, b, *_: (-a, b)),
+        "v has the wrong sign: v = αε − βz": misread(v=lambda a, b, *_: (b, -a)),
+        "v has α and β exchanged: v = αε − βz": misread(v=lambda a, b, *_: (-a, b)),
         "the vector field is taken to be z − ε, as for CondOT": misread(vector_field=lambda *_: (1, -1)),
         "the vector field lost its dots: u = α̇z + β̇ε": misread(vector_field=lambda a, b, *_: (a, b)),
         "the sign of the score is missing: s = −ε/β": misread(score=lambda a, b, *_: (0, 1 / b)),
@@ -274,8 +274,8 @@ def instead(name, formula):
         "only the data in the output were counted; the noise is off too": lambda c, *_: c**2,
         "only the noise in the output was counted; the data are off too": lambda c, d, r, *_: (d * r) ** 2,
         "the squares were added before the errors were: square the sum": lambda c, d, r, *_: c**2 + (d * r) ** 2,
-        "the velocity's row has e^{−λ}, a misprint for e^λ": instead("velocity", lambda r, b: (b / r**2 + b) ** 2),
-        "β² is missing in the row of the velocity": instead("velocity", lambda r, b: (r**2 + 1) ** 2),
+        "the row of v has e^{−λ}, a misprint for e^λ": instead("v", lambda r, b: (b / r**2 + b) ** 2),
+        "β² is missing in the row of v": instead("v", lambda r, b: (r**2 + 1) ** 2),
         "the row of the vector field is right for CondOT only": instead("vector_field", lambda r, b: (1 + r) ** 2),
         "the score was taken for the noise: it is −ε/β": instead("score", lambda r, b: r**2),
         "the β of the score −ε/β is not squared with the rest": instead("score", lambda r, b: r**2 / b),
@@ -368,7 +368,7 @@ def weight_terms(output, t, schedule):
     hints=(
         "Both errors are known multiples of the error of the data. What is the one in units of the other?",
         "The output's error is factor(output)/factor(noise) times the error of the noise.",
-        "That ratio is w λ̇, so divide it by λ̇ = 2 (α̇/α − β̇/β).",
+        "That ratio is w λ̇, so divide it by λ̇, schedule.log_snr_dot(t).",
     ),
     withhold=("losses.effective_weight",),
     library=lambda *args: (lambda w, n, r, *_: w / n / r)(*weight_terms(*args)),
@@ -397,14 +397,119 @@ def effective_weight(schedule, t):
     return Case("the weight", ("data", t, schedule), known=known, where=at(schedule, t))
 
 
+# --- a network in the other language ----------------------------------------------------------------------------------
+
+
+def of_gaussian(output, schedule, mean, variance):
+    """The best possible network for data N(mean, variance), the same in every coordinate, that predicts this output."""
+
+    def network(x, t):
+        a, b, *dots = (value.to(x) for value in schedule.weights(t, x))
+        z_hat = mean + a * variance * (x - a * mean) / (a**2 * variance + b**2)
+        return outputs(z_hat, (x - a * z_hat) / b, a, b, *dots)[output]
+
+    return network
+
+
+def carried(scale=lambda a, b, c, d: b / d, asked=None, first=None, second=None, **change):
+    """A translation with one thing wrong: the factor of the state, the time asked about, or a conversion.
+
+    a, b: the weights of the source at its time r; c, d: those of the target at t.
+    """
+
+    def translate(network, output, source, target):
+        def field(x, t):
+            r = asked(t, source, target) if asked else source.time_at(target.log_snr(t))
+            (a, b, *_), (c, d, *_) = source.weights(r, x), target.weights(t, x)
+            x_r = x * scale(a, b, c, d)
+            p = Parts(x=x, t=t, x_r=x_r, r=r, source=source, target=target, value=network(x_r, r))
+            p.z_hat = translated(*(first or source_first)(p), change.get("output", output), "data")
+            return translated(*(second or target_second)(p), "vector_field") if change.get("convert", True) else p.z_hat
+
+        return field
+
+    return translate
+
+
+def source_first(p):
+    return p.value, p.x_r, p.r, p.source
+
+
+def target_second(p):
+    return p.z_hat, p.x, p.t, p.target, "data"
+
+
+@lab.exercise(
+    reread=("about-as-vector-field", "the four steps of the exercise"),
+    passed="one network, any schedule, any output",
+    hints=(
+        "At which time has the source seen as much noise as the target has at t? Both have the same log-SNR then.",
+        "r = source.time_at(target.log_snr(t)); the state of the source is x times source.beta(r) / target.beta(t).",
+        "Ask network(x_r, r). Convert it into data with x_r, r, source, and the data into a field with x, t, target.",
+    ),
+    library=carried(),
+    judge=judges.function,
+    visible=[
+        ("noise", LinearVP(), CondOT(), times(4), (4, 2)),
+        ("v", Cosine(), Bent(), torch.tensor(0.35, dtype=F64), (4, 1, 2, 3), F64),
+        ("vector_field", Powers(), VE(5.0), 0.62, (1, 3), F64),
+        ("data", VE(30.0), Powers(), times(3, 0.3, 0.8, dtype=F64), (3, 2, 2, 3), F64),
+        ("score", Bent(), CondOT(), 0.97, (2, 5), F64),
+    ],
+    mistakes={
+        "the state was not rescaled: the source has other weights at this λ": carried(lambda a, b, c, d: 1),
+        "the state was rescaled the wrong way: times β of the source over β of the target": carried(
+            lambda a, b, c, d: d / b
+        ),
+        "the state was rescaled to α² + β² = 1; the source's own weights may be longer": carried(
+            lambda a, b, c, d: 1 / (c**2 + d**2).sqrt()
+        ),
+        "the network was asked at t; the source has the same λ at another time": carried(asked=lambda t, *_: t),
+        "the network was asked at t, and nothing was rescaled": carried(lambda *_: 1, asked=lambda t, *_: t),
+        "the schedules are exchanged: r is the time at which the source has the λ of the target": carried(
+            asked=lambda t, source, target: target.time_at(source.log_snr(t))
+        ),
+        "the first conversion took the schedule of the target; the network is of the source": carried(
+            first=lambda p: (p.value, p.x_r, p.r, p.target)
+        ),
+        "the first conversion took the state of the target": carried(first=lambda p: (p.value, p.x, p.r, p.source)),
+        "the first conversion took x and t of the target": carried(first=lambda p: (p.value, p.x, p.t, p.target)),
+        "the second conversion took state and time of the source": carried(
+            second=lambda p: (p.z_hat, p.x_r, p.r, p.target, "data")
+        ),
+        "the second conversion took the state of the source": carried(
+            second=lambda p: (p.z_hat, p.x_r, p.t, p.target, "data")
+        ),
+        "this is the field on the source; convert the guess with x, t and the target": carried(
+            second=lambda p: (p.z_hat, p.x_r, p.r, p.source, "data")
+        ),
+        "the output was taken for the noise, whatever its name": carried(output="noise"),
+        "this is the guess of the data; it is not yet converted into the vector field": carried(convert=False),
+        "the network's own output came back": lambda network, output, source, target: network,
+    },
+)
+def as_vector_field(output, source, target, t, shape, dtype=F32):
+    """The best network for Gaussian data is known in closed form on every schedule, with every output."""
+    best = of_gaussian(output, source, 0.7, 0.3)
+    field = of_gaussian("vector_field", target, 0.7, 0.3)
+    x, one = states(13, *shape, dtype=dtype), torch.tensor(0.41, dtype=dtype)
+    calls = [
+        (f"the field {at(target, time)} from the {spoken(output)} on {source}", (x, time), field(x, time))
+        for time in (t, one, 0.55)
+    ]
+    others = Field(lambda x, t: x + t), "noise", CondOT(), Cosine()
+    network = Field(best)
+    return Case("the field", (network, output, source, target), calls=calls, others=others)
+
+
 # --- samplers ---------------------------------------------------------------------------------------------------------
 
 
-def step_parts(x, data, t, s, schedule, xi=None, churn=0.0):
+def step_parts(x, z_hat, t, s, schedule, xi=None, churn=0.0):
     """Guess z, its noise e, the weights a, b at t and A, B at s; q is what this churn keeps of e, one what 1 does."""
     (a, b, da, db), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
-    p = Parts(x=x, z=data, e=(x - a * data) / b, a=a, b=b, A=a_s, B=b_s, h=coefficient(s - t, x), xi=xi, churn=churn)
-    p.euler, p.one = x + p.h * (da * data + db * p.e), a * b_s / (b * a_s)
+    p = Parts(x=x, z=z_hat, e=(x - a * z_hat) / b, a=a, b=b, A=a_s, B=b_s, h=coefficient(s - t, x), xi=xi, churn=churn)
+    p.euler, p.one = x + p.h * (da * z_hat + db * p.e), a * b_s / (b * a_s)
     p.q = p.one**churn
     return p
 
@@ -433,7 +538,9 @@ def rest(q):
     ],
     terms=lambda *args: (step_parts(*args),),
     mistakes={
-        "this is Euler's step along the vector field; DDIM keeps the guess, not the velocity": lambda p: p.euler,
+        "this is Euler's step along the vector field; DDIM keeps the guess, not the velocity of the state": lambda p: (
+            p.euler
+        ),
         "this is Euler's step on CondOT, whatever the schedule": lambda p: p.x + p.h * (p.z - p.e),
         "t and s are exchanged": lambda p: p.a * p.z + p.b * (p.x - p.A * p.z) / p.B,
         "the noise kept its old weight β_t": lambda p: p.A * p.z + p.b * p.e,
@@ -468,7 +575,7 @@ def remixed(mix):
 
 @lab.exercise(
     reread=("eq-churn", "the equation for x_s above the exercise"),
-    passed="DDIM that overshoots, and noise that leads back",
+    passed="DDIM that goes too far, and noise that brings it back",
     hints=(
         "It is DDIM's step, but the noise in it is partly exchanged for new noise, so that its variance stays 1.",
         "Keep the share q of ε̂ and add √(1 − q²) of ξ. With more churn, less is kept.",
@@ -517,49 +624,6 @@ def ddpm_step(schedule, t, s, churn, shape, dtype=F32):
 
 
 # --- diffusions -------------------------------------------------------------------------------------------------------
-
-
-def rate_parts(t, schedule):
-    """f and g, also at 1 − t, and what they are made of: α̇/α is u."""
-    (f, g), (b, db) = schedules.diffusion_coefficients(schedule, t), (schedule.beta(t), schedule.beta_dot(t))
-    mirrored = schedules.diffusion_coefficients(schedule, 1 - t)
-    return Parts(f=f, g=g, u=-f, b=b, db=db, da=schedule.alpha_dot(t), mirrored=mirrored)
-
-
-@lab.exercise(
-    reread=("eq-rates", "the equations above the exercise"),
-    passed="every schedule is a diffusion",
-    hints=(
-        "Both formulas need the growth rate α̇/α of the data, and g² needs β and β̇ as well.",
-        "In the time of the diffusion the data fade, so f = −α̇/α is negative or 0.",
-        "Compute g² = 2 (β² α̇/α − β β̇) and return f and its square root, in this order.",
-    ),
-    withhold=("schedules.diffusion_coefficients",),
-    library=lambda t, schedule: schedules.diffusion_coefficients(schedule, t),
-    visible=TIMES,
-    terms=lambda *args: (rate_parts(*args),),
-    mistakes={
-        "the sign of f is reversed: the data fade, so f ≤ 0 in the time of the diffusion": lambda p: (-p.f, p.g),
-        "f and g are exchanged": lambda p: (p.g, p.f),
-        "f was taken from β": lambda p: (-p.db / p.b, p.g),
-        "α was not divided by: f = −α̇/α": lambda p: (-p.da, (2 * (p.b**2 * p.da - p.b * p.db)).sqrt()),
-        "everything was taken at 1 − t; the schedule takes t itself": lambda p: p.mirrored,
-        "this is g²; the root is missing": lambda p: (p.f, p.g**2),
-        "the factor 2 of g² is missing": lambda p: (p.f, p.g / math.sqrt(2)),
-        "the part of α in g² is missing: 2 β² α̇/α": lambda p: (p.f, (-2 * p.b * p.db).sqrt()),
-        "the part of β̇ in g² is missing: −2 β β̇": lambda p: (p.f, (2 * p.b**2 * p.u).sqrt()),
-        "the sign between the parts of g² is wrong": lambda p: (p.f, (2 * (p.b**2 * p.u + p.b * p.db)).sqrt()),
-        "f was put into g² for α̇/α, with its sign": lambda p: (p.f, (2 * (p.b**2 * p.f - p.b * p.db)).sqrt()),
-        "β is not squared in the first part of g²": lambda p: (p.f, (2 * (p.b * p.u - p.b * p.db)).sqrt()),
-        "β is missing in the second part of g²": lambda p: (p.f, (2 * (p.b**2 * p.u - p.db)).sqrt()),
-        "this g is right for variance-preserving schedules only: g² = −2f": lambda p: (p.f, (-2 * p.f).sqrt()),
-    },
-)
-def sde_from_schedule(schedule, t):
-    """By autograd: the data shrink at the rate f, and the variance of the noise grows by 2 f β² + g²."""
-    f = -slope(lambda t: schedule.alpha(t).log(), t)
-    g = (-slope(lambda t: schedule.beta(t) ** 2, t) - 2 * f * schedule.beta(double(t)) ** 2).sqrt()
-    return Case(at(schedule, t), (t, schedule), {"f": like(f, t), "g": like(g, t)})
 
 
 def cumulative(y, s):
@@ -627,11 +691,11 @@ def schedule_from_sde(f0, f1, c0, c1, s):
     return Case(f"for times from 0 to {float(s[-1]):g}", (*rates, s), {"α": alpha, "β": beta})
 
 
-# --- paths ------------------------------------------------------------------------------------------------------------
+# --- trajectories -----------------------------------------------------------------------------------------------------
 
 
 def path_parts(x):
-    """The moves between states (T − 1, n, *shape), and from end to end; the length of each, and of each path."""
+    """The moves between states (T − 1, n, *shape), and from end to end; the length of each, and of each trajectory."""
     p = Parts(moves=x.diff(dim=0), end=x[-1] - x[0], last=x[-1].flatten(1).norm(dim=1))
     p.steps, p.far = p.moves.flatten(2).norm(dim=2), p.end.flatten(1).norm(dim=1)
     p.long = p.steps.sum(0)
@@ -646,7 +710,7 @@ def ratio(long, far):
     reread=("eq-curvature", "the equation above the exercise"),
     passed="0 for straight lines alone",
     hints=(
-        "How long is a path of which you know only many points?",
+        "How long is a trajectory of which you know only many points?",
         "Sum the norms of its steps, states.diff(dim=0), over time; the distance is the norm of last minus first.",
         "Flatten coordinates before the norms, average lengths and distances, divide one by the other, subtract 1.",
     ),
@@ -660,7 +724,7 @@ def ratio(long, far):
     terms=lambda states: (path_parts(states),),
     mistakes={
         "1 was not subtracted": lambda p: 1 + ratio(p.long, p.far),
-        "the ratio was taken path by path; divide the two means": lambda p: (p.long / p.far).mean() - 1,
+        "the ratio was taken for each trajectory; divide the two means": lambda p: (p.long / p.far).mean() - 1,
         "the ratio is upside down": lambda p: ratio(p.far, p.long),
         "the mean distance was subtracted, not divided by": lambda p: (p.long - p.far).mean(),
         "the lengths were summed but the distances averaged": lambda p: ratio(p.long.sum(), p.far),
@@ -668,7 +732,7 @@ def ratio(long, far):
         "the steps were averaged, not summed": lambda p: ratio(p.steps, p.far),
         "the steps were squared, the distances not": lambda p: ratio(p.steps.square().sum(0), p.far),
         "steps and distances were squared": lambda p: ratio(p.steps.square().sum(0), p.far.square()),
-        "one root was taken of all the squares of a path": lambda p: ratio(p.steps.square().sum(0).sqrt(), p.far),
+        "one root was taken of all the squares of a trajectory": lambda p: ratio(p.steps.square().sum(0).sqrt(), p.far),
         "absolute values of coordinates were summed": lambda p: ratio(p.moves.abs().sum(), p.end.abs().sum()),
         "images not flattened: norms along the rows": lambda p: ratio(p.moves.norm(dim=-1).sum(0), p.end.norm(dim=-1)),
         "images not flattened: norms along one axis": lambda p: ratio(p.moves.norm(dim=2).sum(0), p.end.norm(dim=1)),

@@ -11,7 +11,7 @@ from fmlab.schedules import coefficient
 def table(a, b, a_dot, b_dot):
     """Every output in terms of data and noise, and the state itself."""
     one, zero = torch.ones_like(a), torch.zeros_like(a)
-    rows = {"state": (a, b), "data": (one, zero), "noise": (zero, one), "velocity": (-b, a)}
+    rows = {"state": (a, b), "data": (one, zero), "noise": (zero, one), "v": (-b, a)}
     return {**rows, "vector_field": (a_dot * one, b_dot * one), "score": (zero, -1 / b)}
 
 
@@ -36,12 +36,12 @@ def through_data(value, x, t, schedule, source, target):
     z = {
         "data": value,
         "noise": (x - b * value) / a,
-        "velocity": (a * x - b * value) / (a**2 + b**2),
+        "v": (a * x - b * value) / (a**2 + b**2),
         "vector_field": (b_dot * x - b * value) / (a * b_dot - a_dot * b),
         "score": (x + b**2 * value) / a,
     }[source]
     noise = (x - a * z) / b
-    targets = {"data": z, "noise": noise, "score": -noise / b, "velocity": a * noise - b * z}
+    targets = {"data": z, "noise": noise, "score": -noise / b, "v": a * noise - b * z}
     return targets[target] if target in targets else a_dot * z + b_dot * noise
 
 
@@ -62,7 +62,7 @@ def weight_formulas(output, t, schedule):
     return {
         "data": torch.ones_like(a),
         "noise": snr,
-        "velocity": b**2 * (1 + snr) ** 2,
+        "v": b**2 * (1 + snr) ** 2,
         "vector_field": (schedule.alpha_dot(t) - schedule.beta_dot(t) * a / b) ** 2,
         "score": snr / b**2,
     }[output]
@@ -123,72 +123,96 @@ def effective_by_autograd(output, t, schedule):
     return ratio / rate_by_autograd(t, schedule)
 
 
-def ddim_by_blending(x, data, t, s, schedule):
+def flow_through_the_twin(network, output, source, target):
+    """By way of the variance-preserving state, and the noise in place of the data."""
+
+    def field(x, t):
+        r = source.time_at(target.log_snr(t))
+        x_r = through_twin(x, t, target) / through_twin(torch.ones_like(x), r, source)
+        noise = through_data(network(x_r, r), x_r, r, source, output, "noise")
+        return through_data(noise, x, t, target, "noise", "vector_field")
+
+    return field
+
+
+def through_twin(x, t, schedule):
+    return x / torch.hypot(*schedule.weights(t, x)[:2])
+
+
+def flow_by_alphas(network, output, source, target):
+    """Rescaled by the weights of the data; one time per state."""
+
+    def field(x, t):
+        t = torch.as_tensor(t).expand(len(x))
+        r = source.time_at(2 * (target.alpha(t) / target.beta(t)).log())
+        x_r = x * coefficient(source.alpha(r) / target.alpha(t), x)
+        z_hat = by_linear_algebra(network(x_r, r), x_r, r, source, output, "data")
+        a, b, a_dot, b_dot = target.weights(t, x)
+        return a_dot * z_hat + b_dot * (x - a * z_hat) / b
+
+    return field
+
+
+class Flow:
+    """An object that is called like a function."""
+
+    def __init__(self, network, output, source, target):
+        self.network, self.output, self.source, self.target = network, output, source, target
+
+    @torch.no_grad()
+    def __call__(self, x, t):
+        r = self.source.time_at(self.target.log_snr(t))
+        x_r = self.source.weights(r, x)[1] / (self.target.weights(t, x)[1] + 1e-8) * x
+        z_hat = through_data(self.network(x_r, r), x_r, r, self.source, self.output, "data")
+        return through_data(z_hat, x, t, self.target, "data", "vector_field")
+
+
+def ddim_by_blending(x, z_hat, t, s, schedule):
     """Scale the state, and make up the data."""
     kept = coefficient(schedule.beta(s) / schedule.beta(t), x)
     added = coefficient(schedule.alpha(s) - schedule.beta(s) / schedule.beta(t) * schedule.alpha(t), x)
-    return kept * x + added * data
+    return kept * x + added * z_hat
 
 
-def ddim_by_conversion(x, data, t, s, schedule):
-    noise = through_data(data, x, t, schedule, "data", "noise")
-    return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * noise
+def ddim_by_conversion(x, z_hat, t, s, schedule):
+    noise = through_data(z_hat, x, t, schedule, "data", "noise")
+    return coefficient(schedule.alpha(s), x) * z_hat + coefficient(schedule.beta(s), x) * noise
 
 
-def ddim_by_vmap(x, data, t, s, schedule):
+def ddim_by_vmap(x, z_hat, t, s, schedule):
     t, s = (torch.as_tensor(time, dtype=x.dtype).expand(len(x)) for time in (t, s))
 
-    def step(x, data, t, s):
-        noise = (x - schedule.alpha(t) * data) / (schedule.beta(t) + 1e-8)
-        return schedule.alpha(s) * data + schedule.beta(s) * noise
+    def step(x, z_hat, t, s):
+        noise = (x - schedule.alpha(t) * z_hat) / (schedule.beta(t) + 1e-8)
+        return schedule.alpha(s) * z_hat + schedule.beta(s) * noise
 
-    return torch.vmap(step)(x, data, t, s)
+    return torch.vmap(step)(x, z_hat, t, s)
 
 
-def ddpm_by_overshooting(x, data, t, s, schedule, noise, churn):
+def ddpm_by_overshooting(x, z_hat, t, s, schedule, noise, churn):
     """As told: DDIM to the time r, and back to s."""
-    x, data, noise, dtype = x.double(), data.double(), noise.double(), x.dtype
+    x, z_hat, noise, dtype = x.double(), z_hat.double(), noise.double(), x.dtype
     t, s = torch.as_tensor(t).double(), torch.as_tensor(s).double()
     now, then = schedule.log_snr(t), schedule.log_snr(s)
     r = schedule.time_at(then + churn * (then - now))
-    far, ratio = ddim_by_blending(x, data, t, r, schedule), schedule.alpha(s) / schedule.alpha(r)
+    far, ratio = ddim_by_blending(x, z_hat, t, r, schedule), schedule.alpha(s) / schedule.alpha(r)
     missing = (schedule.beta(s) ** 2 - (ratio * schedule.beta(r)) ** 2).clamp(min=0).sqrt()
     return (coefficient(ratio, x) * far + coefficient(missing, x) * noise).to(dtype)
 
 
-def ddpm_by_log_snr(x, data, t, s, schedule, noise, churn):
+def ddpm_by_log_snr(x, z_hat, t, s, schedule, noise, churn):
     step = schedule.log_snr(s) - schedule.log_snr(t)
     kept = coefficient(torch.exp(-churn * step / 2), x)
     fresh = coefficient((-torch.expm1(-churn * step)).sqrt(), x)
-    mixed = kept * through_data(data, x, t, schedule, "data", "noise") + fresh * noise
-    return coefficient(schedule.alpha(s), x) * data + coefficient(schedule.beta(s), x) * mixed
+    mixed = kept * through_data(z_hat, x, t, schedule, "data", "noise") + fresh * noise
+    return coefficient(schedule.alpha(s), x) * z_hat + coefficient(schedule.beta(s), x) * mixed
 
 
-def ddpm_from_ddim(x, data, t, s, schedule, noise, churn):
+def ddpm_from_ddim(x, z_hat, t, s, schedule, noise, churn):
     """DDIM's step, with part of its noise exchanged."""
     (a, b, *_), (a_s, b_s, *_) = schedule.weights(t, x), schedule.weights(s, x)
-    old, q = ddim_by_blending(x, data, t, s, schedule) - a_s * data, (a * b_s / b / a_s) ** churn
-    return a_s * data + q * old + b_s * torch.sqrt((1 - q) * (1 + q)) * noise
-
-
-def sde_by_autograd(t, schedule):
-    """f = ∂_s log α, g² = ∂_s β² − 2 f β²."""
-    s = torch.as_tensor(t).clone().requires_grad_()
-    f = -torch.autograd.grad(schedule.alpha(s).log().sum(), s)[0] if schedule.alpha(s).requires_grad else 0 * s.detach()
-    growth = -torch.autograd.grad((schedule.beta(s) ** 2).sum(), s)[0]
-    return f, (growth - 2 * f * schedule.beta(t) ** 2).sqrt()
-
-
-def sde_by_ratio(t, schedule):
-    """g² = 2 α β ∂_s(β/α)."""
-    a, b = schedule.alpha(t), schedule.beta(t)
-    slope = (b * schedule.alpha_dot(t) - a * schedule.beta_dot(t)) / a**2
-    return schedule.alpha_dot(t) / -a, torch.sqrt(2 * a * b * slope)
-
-
-def sde_by_log_snr(t, schedule):
-    """g² = β² λ̇."""
-    return -schedule.alpha_dot(t) / schedule.alpha(t), schedule.beta(t) * schedule.log_snr_dot(t) ** 0.5
+    old, q = ddim_by_blending(x, z_hat, t, s, schedule) - a_s * z_hat, (a * b_s / b / a_s) ** churn
+    return a_s * z_hat + q * old + b_s * torch.sqrt((1 - q) * (1 + q)) * noise
 
 
 def schedule_in_numpy(f, g_squared, s):
@@ -221,9 +245,9 @@ def schedule_by_left_sums(f, g_squared, s):
 def curvature_by_loops(states):
     lengths, distances = [], []
     for k in range(states.shape[1]):
-        path = states[:, k].reshape(len(states), -1)
-        lengths.append(sum(float((b - a).norm()) for a, b in zip(path[:-1], path[1:], strict=True)))
-        distances.append(float((path[-1] - path[0]).norm()))
+        moving = states[:, k].reshape(len(states), -1)
+        lengths.append(sum(float((b - a).norm()) for a, b in zip(moving[:-1], moving[1:], strict=True)))
+        distances.append(float((moving[-1] - moving[0]).norm()))
     return sum(lengths) / sum(distances) - 1
 
 
@@ -248,9 +272,9 @@ RIGHT = {
     "x_mse_weight": [weight_formulas, weight_by_measuring, weight_by_loops],
     "loss_over_log_snr": [loss_by_einsum, loss_point_by_point, loss_by_autograd],
     "effective_weight": [effective_in_closed_form, effective_by_exponential, effective_by_autograd],
+    "as_vector_field": [flow_through_the_twin, flow_by_alphas, Flow],
     "ddim_step": [ddim_by_blending, ddim_by_conversion, ddim_by_vmap],
     "ddpm_step": [ddpm_by_log_snr, ddpm_from_ddim, ddpm_by_overshooting],
-    "sde_from_schedule": [sde_by_autograd, sde_by_ratio, sde_by_log_snr],
     "schedule_from_sde": [schedule_in_numpy, schedule_by_midpoints, schedule_by_left_sums],
     "path_curvature": [curvature_by_loops, curvature_in_numpy, curvature_step_by_step],
 }

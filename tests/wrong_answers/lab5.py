@@ -14,7 +14,7 @@ from tests.labs import solutions, source
 RIGHT = solutions(source("lab5"))
 FACTOR, LOSS, WEIGHT = (RIGHT[name] for name in ("x_mse_weight", "loss_over_log_snr", "effective_weight"))
 CONVERT, DDIM, DDPM = (RIGHT[name] for name in ("convert_output", "ddim_step", "ddpm_step"))
-SDE, SCHEDULE, CURVATURE = (RIGHT[name] for name in ("sde_from_schedule", "schedule_from_sde", "path_curvature"))
+FLOW, SCHEDULE, CURVATURE = (RIGHT[name] for name in ("as_vector_field", "schedule_from_sde", "path_curvature"))
 ASKS = "asks you to write"
 
 
@@ -47,18 +47,40 @@ def halves_by_the_library(value, x, t, schedule, source, target):
     return CONVERT(samplers.data_and_noise(value, x, t, schedule, source)[0], x, t, schedule, "data", target)
 
 
-def fresh_noise(x, data, t, s, schedule):
+def unshaped(network, output, source, target):
+    def field(x, t):
+        r = source.time_at(target.log_snr(t))
+        x_r = x * (source.beta(r) / target.beta(t))
+        z_hat = conversions.convert(network(x_r, r), x_r, r, source, source=output, target="data")
+        return conversions.convert(z_hat, x, t, target, source="data", target="vector_field")
+
+    return field
+
+
+LAST = {}
+
+
+def of_the_last_call(network, output, source, target):
+    LAST["parts"] = network, output, source, target
+    return lambda x, t: FLOW(*LAST["parts"])(x, t)
+
+
+def guarded(network, output, source, target):
+    return FLOW(network, output, source, Changed(target, beta=lambda b: b + 1e-4))
+
+
+def fresh_noise(x, z_hat, t, s, schedule):
     a, b, *_ = schedule.weights(s, x)
-    return a * data + b * torch.randn_like(x)
+    return a * z_hat + b * torch.randn_like(x)
 
 
-def noise_in_place(x, data, t, s, schedule, noise, churn):
+def noise_in_place(x, z_hat, t, s, schedule, noise, churn):
     noise *= 1.0 + churn
-    return DDPM(x, data, t, s, schedule, noise / (1.0 + churn), churn)
+    return DDPM(x, z_hat, t, s, schedule, noise / (1.0 + churn), churn)
 
 
-def renoised_by_the_library(x, data, t, s, schedule, noise, churn):
-    return samplers.DDPM(schedule, "data", churn).step(lambda x, t: data, x, t, s, noise)
+def renoised_by_the_library(x, z_hat, t, s, schedule, noise, churn):
+    return samplers.DDPM(schedule, "data", churn).step(lambda x, t: z_hat, x, t, s, noise)
 
 
 def integrated_by_the_library(f, g_squared, s):
@@ -110,6 +132,18 @@ WRONG = {
         "1.0 for the noise": (lambda o, t, s: 1.0 if o == "noise" else WEIGHT(o, t, s), "found the number 1.0"),
         "the library's": (lambda o, t, s: losses.effective_weight(o, s.log_snr(t), s), ASKS),
     },
+    "as_vector_field": {
+        "no shape": (unshaped, "do not fit together"),
+        "the field at once": (lambda f, o, a, b: FLOW(f, o, a, b)(torch.ones(3, 2), 0.5), "found a tensor"),
+        "one time for all": (lambda f, *rest: FLOW(lambda x, t: f(x, t.mean()), *rest), ""),
+        "a column of times": (
+            lambda f, *rest: FLOW(lambda x, t: f(x, coefficient(t, x)), *rest),
+            "hand t on as it came",
+        ),
+        "(t, x)": (lambda f, *rest: FLOW(lambda x, t: f(t, x), *rest), "raised"),
+        "of the last call": (of_the_last_call, ""),
+        "with a large guard": (guarded, "nearly right"),
+    },
     "ddim_step": {
         **ways("ddim_step", "no shape", "clamped"),
         "fresh noise": (fresh_noise, "random numbers of its own"),
@@ -120,11 +154,6 @@ WRONG = {
         **ways("ddpm_step", "no shape"),
         "noise in place": (noise_in_place, "changed a tensor"),
         "the library's": (renoised_by_the_library, ASKS),
-    },
-    "sde_from_schedule": {
-        "g alone": (lambda *args: SDE(*args)[1], "f and g should come back"),
-        "a dictionary": (lambda *args: dict(zip("fg", SDE(*args))), "f and g should come back"),
-        "the library's": (lambda t, s: schedules.diffusion_coefficients(s, t), ASKS),
     },
     "schedule_from_sde": {
         "the last of each": (lambda *args: [part[-1] for part in SCHEDULE(*args)], "shape"),
