@@ -62,6 +62,7 @@ from course.imports import followed
 from fmlab.checks import notebook
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "words.md", "errata.md")  # of labs/, written by hand
 
 # Fixed, so that no notebook depends on the machine that built it.
 METADATA = {
@@ -371,6 +372,8 @@ def solve(full: NotebookNode) -> NotebookNode:
         lines = cell.source.split("\n")
         cell.source = "\n".join(line for line in lines if not re.search("(BEGIN|END) SOLUTION", line)).strip("\n")
         cell.metadata = NotebookNode()
+        if cell.cell_type == "markdown":  # pages for students stand beside the labs, not beside the solutions
+            cell.source = re.sub(rf"\]\(\.\./({'|'.join(map(re.escape, PAGES))})", r"](../../labs/\1", cell.source)
     return nb
 
 
@@ -591,7 +594,8 @@ def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterat
 def orphans(root: Path = ROOT) -> list[Path]:
     """Files under labs/ and solutions/ that no source accounts for."""
     folders, labs = ("labs", "solutions"), [path.stem for path in sources(root=root)]
-    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs} | {root / "labs" / "README.md"}
+    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs}
+    expected |= {root / "labs" / name for name in PAGES}
     found = {path for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
     return sorted(path for path in found - expected if not _is_hidden(path.relative_to(root)))
 
