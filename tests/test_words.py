@@ -1,10 +1,14 @@
 """labs/words.md and labs/errata.md: what labs link to is there, and every term can be found."""
 
 import re
+import shutil
 
+import nbformat
 import pytest
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from course import build
+from tests.browser import CHROMIUM, Notebook, chromium, expect, jupyterlab
 from tests.labs import SOURCES
 
 LABS = build.ROOT / "labs"
@@ -49,3 +53,21 @@ def test_a_solution_links_to_the_pages_beside_the_labs():
     full.cells[0].source = "[noise](../words.md#noise), [lab 1](../lab1_simulation/lab1_simulation.ipynb)"
     (found, *_) = build.solve(full).cells
     assert found.source == "[noise](../../labs/words.md#noise), [lab 1](../lab1_simulation/lab1_simulation.ipynb)"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser: install chromium, chromium-browser or google-chrome")
+def test_a_link_of_a_notebook_opens_the_page_at_its_term_in_jupyterlab(tmp_path):
+    (tmp_path / "home").mkdir()
+    shutil.copytree(LABS, tmp_path / "labs", ignore=shutil.ignore_patterns("lab*", ".*"))
+    (tmp_path / "labs" / "lab1").mkdir()
+    link = new_markdown_cell("How close? The [energy distance](../words.md#energy-distance).")
+    nb = new_notebook(cells=[link], metadata=build.METADATA)
+    nbformat.write(nb, tmp_path / "labs" / "lab1" / "lab1.ipynb")
+    with chromium() as browser, jupyterlab(tmp_path, tmp_path / "home") as address:
+        page = Notebook(browser, address, tmp_path, "labs/lab1/lab1.ipynb").page
+        page.get_by_role("link", name="energy distance").click()
+        preview = page.locator(".jp-MarkdownViewer")
+        expect(preview.get_by_role("heading", name="Energy distance")).to_be_in_viewport()
+        expect(preview.get_by_role("heading", name="Generative model")).not_to_be_in_viewport()
