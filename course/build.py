@@ -506,7 +506,9 @@ def fingerprint(full: NotebookNode, stem: str, root: Path = ROOT) -> str:
     said = [[cell.cell_type, cell.source] for cell in solved.cells], points, _words_of_success(cards, points)
     digest = hashlib.sha256(json.dumps(said).encode())
     shown = {path for name in SHOWN if (path := root / "fmlab" / "checks" / f"{name}.py").is_file()}
-    for path in sorted(imported(code(solved), root) | shown):
+    modules = imported(code(solved), root)
+    weights = (root / "fmlab" / "weights").iterdir() if root / "fmlab" / "pretrained.py" in modules else ()
+    for path in sorted(modules | shown | set(weights)):
         digest.update(f"\n{_show(path, root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -12,7 +12,7 @@ FLOORS = [
     {"values"},
     {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
     | {"token_datasets", "token_models"},
-    {"distributions", "conversions", "transformers", "sentences"},
+    {"distributions", "conversions", "transformers", "sentences", "pretrained"},
     {"marginals", "processes", "ddpm", "token_laws"},
     {"paths", "simulators"},
     {"losses"},
