@@ -54,7 +54,8 @@ def test_the_mistake_that_the_text_proposes_is_named_and_then_mended(lab):
     assert not passes_validation(lab)
     expect(lab.answer("draw_noise", "return torch.randn(n, d)")).to_have_text(re.compile("^✓ draw_noise: .+"))
     expect(lab.answer("interpolate", "return (1 - t) * noise + t * data")).to_have_text(re.compile("^✓ interpolate: "))
-    figure = 'answer_or("interpolate"'
+    lab.run('answer_or("interpolate"')
+    figure = "# Figure: the points at four times"
     lab.run(figure)
     expect(lab.outputs(figure).locator("img")).to_be_visible()
     lab.run("lab0.progress()")

@@ -138,4 +138,6 @@ def test_wheel_holds_the_library_and_nothing_else(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{PROJECT['version']}.dist-info"}
     files = [path for kind in ("*.py", "weights/*.npz") for path in (ROOT / "fmlab").rglob(kind)]
-    assert {name for name in names if name.startswith("fmlab/")} == {path.relative_to(ROOT).as_posix() for path in files}
+    assert {name for name in names if name.startswith("fmlab/")} == {
+        path.relative_to(ROOT).as_posix() for path in files
+    }
