@@ -14,7 +14,7 @@ STAMP  := .venv/installed-$(firstword $(shell pwd -P | cksum))
 PEERS  := .venv/peers-installed
 ANEW   := $(shell test -e $(STAMP) && $(BIN)/python -c "" 2>/dev/null || echo anew)
 
-.PHONY: help lab test build verify site mutants grade bench lint clean anew
+.PHONY: help lab test build verify handout site mutants grade bench lint clean anew
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -30,6 +30,9 @@ build: $(STAMP)  ## make labs/ and solutions/ from course/sources/
 
 verify: $(STAMP)  ## check that labs/ and solutions/ are what a build makes
 	$(BIN)/python -m course verify $(ARGS)
+
+handout: $(STAMP)  ## make the zip that students get, in build/
+	$(BIN)/python -m course handout $(ARGS)
 
 site: $(STAMP)  ## make all labs and solutions into pages to read, in build/site/
 	$(BIN)/python -m course.site $(ARGS)

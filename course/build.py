@@ -80,6 +80,7 @@ class BuildError(ValueError):
 # --- source -> full notebook ------------------------------------------------------------------------------------------
 
 CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown", "figure": "code"}
+ABOUT = ("writes", "needs")  # what the first cell says of its lab, for the list of labs; see pace.py
 NAMED = ("exercise", "check", "answer")  # cells that nbgrader knows by a name
 SOLVED = ("exercise", "answer")  # cells with a region SOLUTION
 LAYOUT = {"cell_marker", "lines_to_next_cell"}  # jupytext's own notes on how the script looked
@@ -122,7 +123,7 @@ def parse(raw: NotebookNode) -> Cell:
     """What one cell says of itself. Raises BuildError where it says something this module does not know."""
     says = {key: value for key, value in raw.metadata.items() if key not in LAYOUT}
     kinds = [key for key in says if key in CELL_TYPE]
-    if unknown := sorted(says.keys() - CELL_TYPE.keys() - {"points", "further"}):
+    if unknown := sorted(says.keys() - CELL_TYPE.keys() - {"points", "further", *ABOUT}):
         raise BuildError(f"unknown metadata: {', '.join(f'{key}={says[key]!r}' for key in unknown)}")
     if len(kinds) > 1:
         raise BuildError(f"is both {' and '.join(kinds)}")

@@ -1,4 +1,4 @@
-"""python -m fmlab: is all that the labs need in place? python -m fmlab submission FILE: is this notebook ready?"""
+"""python -m fmlab: is all that the labs need in place? labs FOLDER: get the labs. submission FILE: is it ready?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fmlab", description="Test the installation, line by line.")
     parser.set_defaults(command=_self_test)
     commands = parser.add_subparsers(metavar="command")
+    command = commands.add_parser("labs", help="copy the labs to a folder; what is there already is kept")
+    command.add_argument("folder", nargs="?", type=Path, default=Path("labs"), help="(default: labs)")
+    command.set_defaults(command=_labs)
     command = commands.add_parser("submission", help="run a notebook from top to bottom; list what is still open")
     command.add_argument("path", type=Path, metavar="notebook")
     command.set_defaults(command=_submission)
@@ -28,6 +31,19 @@ def _self_test(args: argparse.Namespace) -> int:
         print(finding, flush=True)
         off |= bool(finding.cure)
     return int(off)
+
+
+def _labs(args: argparse.Namespace) -> int:
+    from fmlab import notebooks
+
+    try:
+        for line in notebooks.copy(args.folder):
+            print(line)
+    except OSError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    print(f"To open them: jupyter lab --notebook-dir={args.folder}")
+    return 0
 
 
 def _submission(args: argparse.Namespace) -> int:

@@ -123,13 +123,13 @@ def test_pins_that_left_python_3_10_behind_carry_a_marker():
 # --- the wheel ---------------------------------------------------------------------------------------------------
 
 
-def test_wheel_holds_the_library_and_nothing_else(tmp_path):
+def test_wheel_holds_the_library_with_the_labs_and_nothing_else(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ["pyproject.toml", "README.md", "LICENSE"]:
         shutil.copy(ROOT / name, source)
     for name in ["fmlab", "course", "tests", "labs", "solutions", "benchmarks"]:  # as in a checkout
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.ipynb"))
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -138,6 +138,7 @@ def test_wheel_holds_the_library_and_nothing_else(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{PROJECT['version']}.dist-info"}
     files = [path for kind in ("*.py", "weights/*.npz") for path in (ROOT / "fmlab").rglob(kind)]
-    assert {name for name in names if name.startswith("fmlab/")} == {
-        path.relative_to(ROOT).as_posix() for path in files
-    }
+    expected = {path.relative_to(ROOT).as_posix() for path in files}
+    for pattern in ("*.md", "lab*/*.ipynb"):
+        expected |= {f"fmlab/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "labs").glob(pattern)}
+    assert {name for name in names if name.startswith("fmlab/")} == expected
