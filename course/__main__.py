@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | handout | grade | report | export | pretrain: the instructor's commands.
+"""python -m course new | build | verify | pace | handout | pretrain | grade | report | export: for instructors.
 
 `python -m course grade --help` says more of one.
 """

@@ -1,4 +1,4 @@
-# %% [markdown] writes="noise, and points on their way from it to data; then digits on request are drawn for you" needs="nothing"
+# %% [markdown] writes="noise, and points on their way from it to data" needs="nothing"
 # # Lab 0 · Welcome
 #
 # In this lab you learn how notebooks, checks and hints work. You solve two exercises of one line each, answer a

@@ -70,7 +70,7 @@ def draw_noise(n, d):
         "the sign between the two parts is wrong": lambda e, z, t: (1 - t) * e - t * z,
         "t is missing: this is always the middle": lambda e, z, t: (e + z) / 2,
         "this is the velocity, data − noise, not the position": lambda e, z, t: z - e,
-        "the points move away from the data: add t (data − noise), not t (noise − data)": lambda e, z, t: e + t * (e - z),
+        "the points move away from the data: t (data − noise) is to be added": lambda e, z, t: e + t * (e - z),
         "the start is missing: add t (data − noise) to the noise": lambda e, z, t: t * (z - e),
         "the squares of the weights add up to 1; here the weights themselves do": lambda e, z, t: (
             (1 - t**2) ** 0.5 * e + t * z
