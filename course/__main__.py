@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | handout | grade | report | export: the instructor's commands.
+"""python -m course new | build | verify | pace | handout | pretrain | grade | report | export: for instructors.
 
 `python -m course grade --help` says more of one.
 """
@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=GRADING / "export", help="a folder (default: grading/export)")
     _add_gradebook(command)
     command.set_defaults(command=_export)
+
+    command = commands.add_parser("pretrain", help="train the networks that come with the library again, and keep them")
+    command.set_defaults(command=_pretrain)
     return parser
 
 
@@ -94,6 +97,14 @@ def _new(args: argparse.Namespace) -> int:
         print(f"{path.relative_to(ROOT).as_posix()}: {text.count('TODO')} times TODO")
     print("Write what says TODO, and move the cells to their place in the notebook. What is still missing is told by:")
     print(f"python -m course build {args.lab}")
+    return 0
+
+
+def _pretrain(args: argparse.Namespace) -> int:
+    from course import pretrain
+
+    for path in pretrain.write():
+        print(f"{path.relative_to(ROOT).as_posix()}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 
 

@@ -64,6 +64,7 @@ from course.imports import followed
 from fmlab.checks import notebook
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "words.md", "errata.md")  # of labs/, written by hand
 
 # Fixed, so that no notebook depends on the machine that built it.
 METADATA = {
@@ -399,6 +400,8 @@ def solve(full: NotebookNode) -> NotebookNode:
         lines = cell.source.split("\n")
         cell.source = "\n".join(line for line in lines if not re.search("(BEGIN|END) SOLUTION", line)).strip("\n")
         cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "jupyter"})
+        if cell.cell_type == "markdown":  # pages for students stand beside the labs, not beside the solutions
+            cell.source = re.sub(rf"\]\(\.\./({'|'.join(map(re.escape, PAGES))})", r"](../../labs/\1", cell.source)
     return nb
 
 
@@ -508,7 +511,9 @@ def fingerprint(full: NotebookNode, stem: str, root: Path = ROOT) -> str:
     said = [[cell.cell_type, cell.source] for cell in solved.cells], points, _words_of_success(cards, points)
     digest = hashlib.sha256(json.dumps(said).encode())
     shown = {path for name in SHOWN if (path := root / "fmlab" / "checks" / f"{name}.py").is_file()}
-    for path in sorted(imported(code(solved), root) | shown):
+    modules = imported(code(solved), root)
+    weights = (root / "fmlab" / "weights").iterdir() if root / "fmlab" / "pretrained.py" in modules else ()
+    for path in sorted(modules | shown | set(weights)):
         digest.update(f"\n{_show(path, root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -624,7 +629,8 @@ def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterat
 def orphans(root: Path = ROOT) -> list[Path]:
     """Files under labs/ and solutions/ that no source accounts for."""
     folders, labs = ("labs", "solutions"), [path.stem for path in sources(root=root)]
-    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs} | {root / "labs" / "README.md"}
+    expected = {notebook_path(folder, lab, root) for folder in folders for lab in labs}
+    expected |= {root / "labs" / name for name in PAGES}
     found = {path for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
     return sorted(path for path in found - expected if not _is_hidden(path.relative_to(root)))
 

@@ -52,7 +52,7 @@ class Renderer(IPythonRenderer):
 
     def __init__(self, link_to: Callable[[str], str | None], headings: list[Heading]):
         super().__init__(escape=False)
-        self.link_to, self.headings = link_to, headings
+        self.link_to, self.headings, self.named = link_to, headings, set()
 
     def block_math(self, body: str) -> str:
         return mathml(body, "block")
@@ -64,12 +64,17 @@ class Renderer(IPythonRenderer):
         """HTML is left as it is, but for the formulas in it: hints are written so."""
         return super().block_html(re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1]), html))
 
+    def inline_html(self, html: str) -> str:
+        self.named.update(re.findall(r'<a id="([^"]*)"', html))
+        return super().inline_html(html)
+
     def heading(self, text: str, level: int, **attrs) -> str:
         words = re.sub(r"[^\w\- ]", "", re.sub("<[^>]*>", "", text).lower()).strip().replace(" ", "-")
         names = itertools.chain([words], (f"{words}-{k}" for k in itertools.count(1)))
         anchor = next(name for name in names if name not in {heading.anchor for heading in self.headings})
         self.headings.append(Heading(level, anchor, text))
-        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+        name = "" if anchor in self.named else f' id="{anchor}"'  # JupyterLab needs small letters: labs/words.md
+        return f"<h{level}{name}>{text}</h{level}>\n"
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         target = self.link_to(url)
@@ -108,6 +113,7 @@ class Site:
     def __init__(self, out: Path):
         self.out, self.labs = out, [source.stem for source in build.sources()]
         files = [notebook(folder, lab) for folder in ("labs", "solutions") for lab in self.labs]
+        files += [f"labs/{name}" for name in build.PAGES if name != "README.md"]
         files += [_name(path) for path in sorted(ROOT.glob("docs/*.md"))]
         self.pages = {file: str(PurePosixPath(file).with_suffix(".html")) for file in files}
         self.pages[START] = "index.html"
@@ -131,7 +137,7 @@ class Site:
             "kind": file.split("/")[0],
             "lab": PurePosixPath(file).stem,
             "labs": self.labs,
-            "docs": [doc for doc in self.pages if doc.startswith("docs/") and doc != START],
+            "docs": [file for file in self.pages if file.endswith(".md") and file != START],
             "to": lambda name: relative(self.pages.get(name, name), self.pages[file]),
         }
         html, _ = exporter.from_notebook_node(nb, resources={"page": page})

@@ -6,6 +6,7 @@ density in closed form, there is a `log_prob`. (`fmlab.glyphs` draws letters, im
 """
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -158,7 +159,7 @@ class Circles:
 class Word:
     """Uniform distribution on the letters of a word as they are printed, centred in the plane and 6 units wide.
 
-    Raises ValueError for a word that leaves no ink.
+    Raises ValueError for a word that leaves no ink, or has letters that matplotlib's font does not have.
     """
 
     def __init__(self, word: str):
@@ -166,8 +167,17 @@ class Word:
         from matplotlib.figure import Figure
 
         canvas = FigureCanvasAgg(Figure(figsize=(len(word) + 1, 2)))
-        canvas.figure.text(0.5, 0.4, word, size=60, weight="bold", ha="center", parse_math=False)
-        canvas.draw()
+        text = canvas.figure.text(0.5, 0.4, word, size=60, weight="bold", ha="center", parse_math=False)
+        if hasattr(text, "set_fontfeatures"):  # from matplotlib 3.11 on, which else joins f and l
+            text.set_fontfeatures(["-liga"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Glyph .* missing")
+            try:
+                canvas.draw()
+            except UserWarning:
+                raise ValueError(
+                    f"the font has no letters for {word!r}; write it in Latin, Greek or Cyrillic"
+                ) from None
         pixels = canvas.buffer_rgba()
         ink = torch.frombuffer(pixels, dtype=torch.uint8).reshape(pixels.shape)[..., 0] < 128
         if not ink.any():

@@ -332,4 +332,4 @@ def noise_to_data(z: Tensor, marked: int = 5) -> Explorer:
         ax.set(xlabel="$x_1$", ylabel="$x_2$", title=f"t = {t:.2f}")
         return f"{len(z)} points at t = {t:.2f}, on straight lines from noise at t = 0 to their data at t = 1"
 
-    return Explorer(draw, t=FloatSlider(value=0.8, min=0, max=1, step=0.01, description="time t"))
+    return Explorer(draw, t=FloatSlider(value=0.9, min=0, max=1, step=0.01, description="time t"))

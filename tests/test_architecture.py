@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"values"},
+    {"values", "notebooks"},
     {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
     | {"token_datasets", "token_models"},
-    {"distributions", "conversions", "transformers", "sentences"},
+    {"distributions", "conversions", "transformers", "sentences", "pretrained"},
     {"marginals", "processes", "ddpm", "token_laws"},
     {"paths", "simulators"},
     {"losses"},

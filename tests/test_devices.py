@@ -55,6 +55,8 @@ from fmlab.training import train
 OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
     "datasets": {"mnist", "Digits", "Word", "Moons", "Labelled", "Empirical"},
     "natural": {"natural_form", "floored", "short"},
+    "notebooks": {"home", "copy"},
+    "pretrained": {"digits", "untrained_digits", "load", "save"},
     "marginals": {"Marginal"},
     "paths": {"Path"},
     "processes": {"at"},

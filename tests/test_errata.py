@@ -1,4 +1,4 @@
-"""One test per entry of docs/errata.md: the printed formula is wrong, the corrected one right, in numbers."""
+"""One test per entry of labs/errata.md: the printed formula is wrong, the corrected one right, in numbers."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from fmlab.schedules import CondOT, Cosine, LinearVP
 from fmlab.simulators import Euler, simulate
 from tests.cases import gradient, normal, rng
 
-ERRATA = (Path(__file__).parents[1] / "docs/errata.md").read_text()
+ERRATA = (Path(__file__).parents[1] / "labs/errata.md").read_text()
 MIXTURE = GaussianMixture(torch.tensor([[2.0, 0.0], [-1.0, 0.5]]).double(), torch.tensor([0.1, 0.3]).double())
 
 

@@ -137,7 +137,7 @@ def test_a_lab_does_not_show_its_solution(site):
 
 def test_a_link_to_nothing_stops_the_build(tmp_path):
     site = Site(tmp_path)
-    assert site.link("errata.md#top", "docs/notation.md") == "errata.html#top"
+    assert site.link("../labs/errata.md#top", "docs/notation.md") == "../labs/errata.html#top"
     assert site.link("../course/site.py", "docs/notation.md") is None  # in the repository, not on the site
     with pytest.raises(build.BuildError, match=r"docs/notation\.md links to erata\.md"):
         site.link("erata.md", "docs/notation.md")

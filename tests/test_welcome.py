@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from fmlab.checks import lab0, lab1
@@ -30,6 +31,13 @@ def test_the_words_that_the_readme_teaches_exist():
     text = "\n".join(cell.source for cell in submissions.blank("lab0_welcome").cells)
     for word in ("self_test", "hint", "progress", "submission", "answer_or"):
         assert f"lab0.{word}(" in text and callable(getattr(lab0, word))
+
+
+def test_letters_of_a_word_are_not_joined_and_missing_ones_are_named():
+    columns = Word("flow").corner[:, 0].unique().sort().values
+    assert (columns.diff() > 1.5 * Word("flow").pixel).sum() >= 3  # three gaps between four letters
+    with pytest.raises(ValueError, match="the font has no letters for '字'"):
+        Word("字")
 
 
 def test_a_word_is_spread_evenly_over_its_letters():

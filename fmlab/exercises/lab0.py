@@ -55,7 +55,7 @@ def draw_noise(n, d):
     reread=("eq-path", "the straight path, above the exercise"),
     passed="noise at t = 0, data at t = 1, and a straight line between",
     hints=(
-        "What should come out at t = 0, and what at t = 1? Halfway, it is the mean of the two.",
+        "What should come out at t = 0, and what at t = 1? Halfway, at t = ½, it is the mean of the two.",
         "The weights of noise and data add up to 1, and that of the data is t.",
         "Multiply noise by 1 − t and data by t, and return the sum.",
     ),
@@ -63,21 +63,21 @@ def draw_noise(n, d):
     visible=[((5, 2), 0.3), ((4, 1, 2, 3), torch.tensor(0.85), torch.float64), ((1, 3), 0.0), ((2, 2), 1.0)],
     mistakes={
         "noise and data are exchanged: t = 0 should be the noise, t = 1 the data": lambda e, z, t: t * e + (1 - t) * z,
-        "the noise does not fade: its weight is 1 − t": lambda e, z, t: e + t * z,
-        "the data is there from the start: its weight is t": lambda e, z, t: (1 - t) * e + z,
+        "the noise keeps the weight 1; it should be 1 − t": lambda e, z, t: e + t * z,
+        "the data keep the weight 1; it should be t": lambda e, z, t: (1 - t) * e + z,
         "both have the weight t": lambda e, z, t: t * (e + z),
         "both have the weight 1 − t": lambda e, z, t: (1 - t) * (e + z),
         "the sign between the two parts is wrong": lambda e, z, t: (1 - t) * e - t * z,
         "t is missing: this is always the middle": lambda e, z, t: (e + z) / 2,
-        "this is the velocity, data − noise, not the place": lambda e, z, t: z - e,
-        "the point walks away from the data: its way is t (data − noise)": lambda e, z, t: e + t * (e - z),
+        "this is the velocity, data − noise, not the position": lambda e, z, t: z - e,
+        "the points move away from the data: t (data − noise) is to be added": lambda e, z, t: e + t * (e - z),
         "the start is missing: add t (data − noise) to the noise": lambda e, z, t: t * (z - e),
         "the squares of the weights add up to 1; here the weights themselves do": lambda e, z, t: (
             (1 - t**2) ** 0.5 * e + t * z
         ),
         "the data alone is returned": lambda e, z, t: z,
         "the noise alone is returned": lambda e, z, t: e,
-        "the two parts came back side by side; add them": lambda e, z, t: ((1 - t) * e, t * z),
+        "the two parts were returned as a pair; add them": lambda e, z, t: ((1 - t) * e, t * z),
     },
 )
 def interpolate(shape, t, dtype=torch.float32):
