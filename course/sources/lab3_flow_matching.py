@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="the loss, training, sampling, energy distance, densities, reflow" needs="labs 1 and 2; how a network is trained"
 # # Lab 3 · Flow matching
 #
 # In lab 2 the field that carries noise to data was exact, because the data came from a mixture that we knew. Of real data
