@@ -218,10 +218,11 @@ def _lab(args: argparse.Namespace) -> str | None:
 
 
 def _marked(args: argparse.Namespace, lab: str = "*") -> list:
-    """The records of all that was graded, with what persons added in the gradebook."""
-    from course import gradebook, records
+    """The records of all that was graded, as this edition weighs them and with what persons added in the gradebook."""
+    from course import edition, gradebook, records, worth
 
-    return gradebook.marked(records.read(GRADING, lab), args.db)
+    terms = edition.current()
+    return worth.settled(gradebook.marked(worth.weighed(records.read(GRADING, lab), terms), args.db), terms)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from course.feedback import feedback
 from course.inbox import table
 from course.inbox.roster import Person, Register, remembered
 from course.inbox.table import Row
-from course.marks import UNGRADED, code_total, out_of, status, total
+from course.marks import UNGRADED, code_total, handed_in, late, out_of, status, total
 from course.pages import page
 from course.records import Record, ordered
 from course.similar import similar_answers
@@ -98,6 +98,8 @@ def _student(record: Record, person: Person | None) -> dict[str, Any]:
         "code": code_total(record),
         "total": total(record),
         "out_of": out_of(record),
+        "handed_in": handed_in(record),
+        "late": late(record),
     }
 
 
