@@ -195,9 +195,12 @@ def _open(found: list) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from course import report
+    from course import build, edition, gradebook, report
 
-    for path in report.write_all(_marked(args), GRADING, GRADING):
+    marked = _marked(args)
+    due = {source.stem: edition.current().of(build.short(source.stem)).due for source in build.sources()}
+    gradebook.enter_dates(marked, due, args.db)
+    for path in report.write_all(marked, GRADING, GRADING):
         print(f"{path}: the report; {path.with_suffix('.csv').name}: the marks; feedback/: for students")
     return 0
 
