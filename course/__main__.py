@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_gradebook(command)
     command.set_defaults(command=_report)
 
-    command = commands.add_parser("export", help="marks for another system")
+    command = commands.add_parser("export", help="marks for another system; for Moodle and Canvas feedback, too")
     command.add_argument("--to", choices=("csv", "canvas", "moodle", "gradescope"), default="csv")
     command.add_argument("--lab", help="of this lab alone, such as lab1")
     command.add_argument("--roster", type=Path, help="the table of students that Canvas or Moodle exported")
@@ -206,10 +206,19 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from course import exports
+    from course import exports, returns
+    from course.pages import line
 
-    for path in exports.write(_marked(args, _lab(args) or "*"), args.to, args.out, args.roster):
+    marked = _marked(args, _lab(args) or "*")
+    for path in exports.write(marked, args.to, args.out, args.roster):
         print(path)
+    if args.to in ("canvas", "moodle"):
+        written, strangers = returns.write(marked, args.to, args.out, GRADING)
+        for path in written:
+            print(f"{path}: feedback, to be uploaded to the assignment")
+        for lab, students in strangers.items() if written else ():
+            told = f"{lab}: feedback of these is not in the zip, since their files did not come from there: "
+            print(line(told + ", ".join(students)), file=sys.stderr)
     return 0
 
 
