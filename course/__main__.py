@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | handout | grade | report | export: the instructor's commands.
+"""python -m course new | build | verify | pace | handout | grade | read | report | export: the instructor's commands.
 
 `python -m course grade --help` says more of one.
 """
@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="feedback and reports anew, with what was marked in formgrader")
     _add_gradebook(command)
     command.set_defaults(command=_report)
+
+    command = commands.add_parser("read", help="read and mark the written answers, question by question, in a browser")
+    command.add_argument("--lab", help="of this lab alone, such as lab1")
+    command.add_argument("--port", type=int, default=0, help="(default: any that is free)")
+    command.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser")
+    _add_gradebook(command)
+    command.set_defaults(command=_read)
 
     command = commands.add_parser("export", help="marks for another system; for Moodle and Canvas feedback, too")
     command.add_argument("--to", choices=("csv", "canvas", "moodle", "gradescope"), default="csv")
@@ -202,6 +209,16 @@ def _report(args: argparse.Namespace) -> int:
     gradebook.enter_dates(marked, due, args.db)
     for path in report.write_all(marked, GRADING, GRADING):
         print(f"{path}: the report; {path.with_suffix('.csv').name}: the marks; feedback/: for students")
+    return 0
+
+
+def _read(args: argparse.Namespace) -> int:
+    from course import reading
+
+    try:
+        reading.serve(lambda: _marked(args, _lab(args) or "*"), args.db, args.port, args.browser)
+    except KeyboardInterrupt:
+        print("\nWhat was given is in the gradebook; `python -m course report` brings the reports up to date.")
     return 0
 
 

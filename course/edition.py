@@ -11,6 +11,7 @@ labs are as their sources say. Building, handing out, grading and reports read t
     points = {euler_step = 3, heun_step = 4}
     due = 2027-03-01T23:59:00+01:00
     annul = {heun_step = "full"}                    # full marks for all; or "out": out of the total
+    rubric = {why_noise = ["2: names the ratio"]}   # lines that stand beside the answers when they are read
     [lab1.partial.euler_maruyama_step]              # a share of the points for a mistake that the card knows
     "h was used where the noise needs √h" = 0.5
 
@@ -62,6 +63,7 @@ class LabEdition:
     due: datetime | None = None
     annul: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rubric: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,17 @@ def _lab(name: str, part: Any) -> LabEdition:
     for exercise, shares in partial.items():
         for mistake, share in _table(shares, f"{name}.partial.{exercise}").items():
             _number(share, f"{name}.partial.{exercise}.{mistake!r}", most=1)
+    rubric = _table(part.get("rubric", {}), f"{name}.rubric")
+    for question, lines in rubric.items():
+        if not _are_words(lines):
+            raise EditionError(f"{name}.rubric.{question} is a list of lines")
     return LabEdition(
         *(frozenset(part.get(key, ())) for key in ("leave_out", "further", "core")),
         points,
         _time(part["due"], f"{name}.due") if "due" in part else None,
         annul,
         partial,
+        rubric,
     )
 
 

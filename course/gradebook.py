@@ -108,6 +108,18 @@ def enter(records: Iterable[Record], releases: Mapping[str, NotebookNode], url: 
                     _enter(gradebook, record, new=before.get((student, lab)) != record["sha256"])
 
 
+def give(url: str, lab: str, student: str, name: str, score: float | None, comment: str) -> None:
+    """Enter what a person gives for an answer: points, or None if it is to wait on; and a comment.
+
+    Raises course.database.Unavailable, and nbgrader's MissingEntry where the gradebook has no such answer.
+    """
+    with opened(url) as gradebook, _one_transaction(gradebook):
+        grade = gradebook.find_grade(name, lab, lab, student)
+        grade.manual_score = score
+        grade.needs_manual_grade = score is None and grade.auto_score is None
+        gradebook.find_comment(name, lab, lab, student).manual_comment = comment
+
+
 def enter_dates(records: Iterable[Record], due: Mapping[str, datetime | None], url: str) -> None:
     """Enter when labs were due and handed in, and the points that lateness costs, so that formgrader shows them.
 

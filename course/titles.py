@@ -1,4 +1,4 @@
-"""What exercises and questions are called in a lab: "3 · One Heun step"."""
+"""What exercises and questions are called in a lab, "3 · One Heun step", and the model answers to its questions."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def _titles(lab: str, edition: str) -> dict[str, str]:
         if build.is_solution(cell) and title:
             found[cell.id.removesuffix("-answer")] = title
     return found
+
+
+def models(lab: str | None) -> dict[str, str]:
+    """Question → its model answer."""
+    return _models(lab, repr(current())) if lab else {}
+
+
+@functools.lru_cache(maxsize=32)
+def _models(lab: str, edition: str) -> dict[str, str]:
+    try:
+        solved = build.solve(build.read(*build.sources([lab])))
+    except build.BuildError:
+        return {}
+    return {cell.id: cell.source for cell in solved.cells if cell.cell_type == "markdown" and cell.id in titles(lab)}
