@@ -54,4 +54,4 @@ def _lab(record: Record) -> dict[str, Any]:
 def _told(item: dict[str, Any]) -> dict[str, Any]:
     """An answer with all that was found of it; by: on which inputs."""
     found = str(verdict(item)) if item.get("by") else ""
-    return {"terms": "", "comment": "", "by": "", **item, "verdict": found}
+    return {"terms": "", "comment": "", "by": "", **item, "verdict": found, "written": "by" not in item}
