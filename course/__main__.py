@@ -224,13 +224,14 @@ def _read(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from course import exports, returns
+    from course.inbox import table
     from course.pages import line
 
     marked = _marked(args, _lab(args) or "*")
     for path in exports.write(marked, args.to, args.out, args.roster):
         print(path)
     if args.to in ("canvas", "moodle"):
-        written, strangers = returns.write(marked, args.to, args.out, GRADING)
+        written, strangers = returns.write(marked, table.read(GRADING), args.to, args.out, GRADING)
         for path in written:
             print(f"{path}: feedback, to be uploaded to the assignment")
         for lab, students in strangers.items() if written else ():

@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from course import records, returns
 from course.feedback import feedback
+from course.inbox.table import Row
 from tests.html_page import harmless
 from tests.made_records import LAB, record
 
@@ -30,35 +31,42 @@ CANVAS = {
 }
 
 
+def came(files) -> tuple[list, list]:
+    """Records of files of these names, and the table of what came in."""
+    made = [record(f"s{k}", file=file.split("/")[-1]) for k, file in enumerate(files)]
+    return made, [Row("inbox.zip", file, f"s{k}", "", LAB, "graded") for k, file in enumerate(files)]
+
+
 @pytest.mark.parametrize(("to", "expected"), [("moodle", MOODLE), ("canvas", CANVAS)])
 def test_a_page_goes_to_where_its_file_came_from(to, expected):
-    made = {file: record(f"s{k}", file=file) for k, file in enumerate(expected)}
-    at, strangers = returns.places(made.values(), to)
-    assert at == {place: made[file] for file, place in expected.items() if place}
-    assert strangers == [made[file] for file, place in expected.items() if not place]
+    made, rows = came(expected)
+    at, strangers = returns.places(made, rows, to)
+    assert at == {place: each for each, place in zip(made, expected.values()) if place}
+    assert strangers == [each for each, place in zip(made, expected.values()) if not place]
 
 
 def test_a_group_gets_one_page():
-    made = [record(student, file="Team 3_81_assignsubmission_file_/lab1.ipynb") for student in ("ada", "bo")]
-    at, strangers = returns.places(made, "moodle")
+    made, file = [record(student) for student in ("ada", "bo")], "Team 3_81_assignsubmission_file_/lab1.ipynb"
+    rows = [Row("inbox.zip", file, each["student"], "", LAB, "graded") for each in made]
+    at, strangers = returns.places(made, rows, "moodle")
     assert list(at.values()) == made[:1] and strangers == []
 
 
 def test_a_zip_holds_each_students_page_and_no_other(tmp_path):
-    made = [record(f"s{k}", file=file) for k, file in enumerate(MOODLE)]
+    made, rows = came(MOODLE)
     ran = new_notebook(cells=[new_code_cell("1", outputs=[new_output("stream", text="as it ran")])])
     for each in made:
         records.write(each, tmp_path, ran)
-    (path,), missing = returns.write(made, "moodle", tmp_path / "export", tmp_path)
+    (path,), missing = returns.write(made, rows, "moodle", tmp_path / "export", tmp_path)
     assert path.name == f"{LAB}.feedback.moodle.zip" and missing == {LAB: ["s4", "s5"]}
     with zipfile.ZipFile(path) as opened:
         pages = {name: opened.read(name).decode() for name in opened.namelist()}
     assert pages == {f"{place}": feedback(each, ran) for each, place in zip(made, MOODLE.values()) if place}
     assert all("as it ran" in harmless(page).text for page in pages.values())
-    again = returns.archive(returns.places(made, "moodle")[0], tmp_path)
+    again = returns.archive(returns.places(made, rows, "moodle")[0], tmp_path)
     assert zipfile.ZipFile(io.BytesIO(again)).namelist() == sorted(pages) and again == path.read_bytes()
 
 
 def test_where_nothing_came_from_a_system_there_is_no_zip(tmp_path):
-    assert returns.write([record("ada")], "canvas", tmp_path / "export", tmp_path) == ([], {LAB: ["ada"]})
+    assert returns.write([record("ada")], [], "canvas", tmp_path / "export", tmp_path) == ([], {LAB: ["ada"]})
     assert not (tmp_path / "export").exists()
