@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | handout | grade | read | report | export: the instructor's commands.
+"""python -m course new, build, verify, pace, handout, grade, read, report, export, autograder: for instructors.
 
 `python -m course grade --help` says more of one.
 """
@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
     command.add_argument("--out", type=Path, default=ROOT / "build" / "fmlab-labs.zip", help="(default: %(default)s)")
     command.set_defaults(command=_handout)
+
+    command = commands.add_parser("autograder", help="a zip with which Gradescope grades a lab by the same judge")
+    command.add_argument("lab", help="lab1 or lab1_simulation")
+    command.add_argument("--out", type=Path, help="(default: build/LAB.autograder.zip)")
+    command.set_defaults(command=_autograder)
 
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
     command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
@@ -142,6 +147,16 @@ def _handout(args: argparse.Namespace) -> int:
 
     handout.write(build.sources(args.labs), args.out)
     print(f"{args.out}: for students; unpacked, `python start.py` sets up and opens the labs")
+    return 0
+
+
+def _autograder(args: argparse.Namespace) -> int:
+    from course import build, gradescope
+
+    (source,) = build.sources([args.lab])
+    out = args.out or ROOT / "build" / f"{source.stem}.autograder.zip"
+    gradescope.write(source, out)
+    print(f"{out}: upload it in Gradescope (Configure Autograder); it holds hidden tests, so keep it to yourself")
     return 0
 
 
