@@ -18,10 +18,10 @@ from course.feedback import feedback
 from course.inbox import table
 from course.inbox.roster import Person, Register, remembered
 from course.inbox.table import Row
-from course.marks import UNGRADED, code_total, handed_in, late, out_of, status, total
+from course.marks import UNGRADED, code_total, handed_in, items, late, out_of, status, total
 from course.pages import page
 from course.records import Record, ordered
-from course.similar import similar_answers
+from course.similar import marked, similar_answers, worth_a_look
 from course.titles import titles
 
 SHOWN = 50  # rows of a table, of which there may be very many
@@ -94,7 +94,9 @@ def class_report(
         groups=ideas(found),
         href=students.href,
         alike=similar_answers(found),
-        answers={record["student"]: record["exercises"] for record in found},
+        look=worth_a_look(found),
+        marked=marked,
+        answers={record["student"]: items(record) for record in found},
         shown=SHOWN,
     )
 
