@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | pace | handout | pretrain | grade | report | export: for instructors.
+"""The commands of instructors: `python -m course` lists them.
 
 `python -m course grade --help` says more of one.
 """
@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=ROOT / "build" / "fmlab-labs.zip", help="(default: %(default)s)")
     command.set_defaults(command=_handout)
 
+    command = commands.add_parser("autograder", help="a zip with which Gradescope grades a lab by the same judge")
+    command.add_argument("lab", help="lab1 or lab1_simulation")
+    command.add_argument("--out", type=Path, help="(default: build/LAB.autograder.zip)")
+    command.set_defaults(command=_autograder)
+
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
     command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
     command.add_argument("--lab", help="only submissions of this lab, such as lab1; by default each is recognised")
@@ -72,7 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_gradebook(command)
     command.set_defaults(command=_report)
 
-    command = commands.add_parser("export", help="marks for another system")
+    command = commands.add_parser("read", help="read and mark the written answers, question by question, in a browser")
+    command.add_argument("--lab", help="of this lab alone, such as lab1")
+    command.add_argument("--port", type=int, default=0, help="(default: any that is free)")
+    command.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser")
+    _add_gradebook(command)
+    command.set_defaults(command=_read)
+
+    command = commands.add_parser("export", help="marks for another system; for Moodle and Canvas feedback, too")
     command.add_argument("--to", choices=("csv", "canvas", "moodle", "gradescope"), default="csv")
     command.add_argument("--lab", help="of this lab alone, such as lab1")
     command.add_argument("--roster", type=Path, help="the table of students that Canvas or Moodle exported")
@@ -149,6 +161,16 @@ def _handout(args: argparse.Namespace) -> int:
     return 0
 
 
+def _autograder(args: argparse.Namespace) -> int:
+    from course import build, gradescope
+
+    (source,) = build.sources([args.lab])
+    out = args.out or ROOT / "build" / f"{source.stem}.autograder.zip"
+    gradescope.write(source, out)
+    print(f"{out}: upload it in Gradescope (Configure Autograder); it holds hidden tests, so keep it to yourself")
+    return 0
+
+
 def _grade(args: argparse.Namespace) -> int:
     from course import grade  # which starts workers before all else
 
@@ -206,18 +228,41 @@ def _open(found: list) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from course import report
+    from course import build, edition, gradebook, report
 
-    for path in report.write_all(_marked(args), GRADING, GRADING):
+    marked = _marked(args)
+    due = {source.stem: edition.current().of(build.short(source.stem)).due for source in build.sources()}
+    gradebook.enter_dates(marked, due, args.db)
+    for path in report.write_all(marked, GRADING, GRADING):
         print(f"{path}: the report; {path.with_suffix('.csv').name}: the marks; feedback/: for students")
     return 0
 
 
-def _export(args: argparse.Namespace) -> int:
-    from course import exports
+def _read(args: argparse.Namespace) -> int:
+    from course import reading
 
-    for path in exports.write(_marked(args, _lab(args) or "*"), args.to, args.out, args.roster):
+    try:
+        reading.serve(lambda: _marked(args, _lab(args) or "*"), args.db, args.port, args.browser)
+    except KeyboardInterrupt:
+        print("\nWhat was given is in the gradebook; `python -m course report` brings the reports up to date.")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from course import exports, returns
+    from course.inbox import table
+    from course.pages import line
+
+    marked = _marked(args, _lab(args) or "*")
+    for path in exports.write(marked, args.to, args.out, args.roster):
         print(path)
+    if args.to in ("canvas", "moodle"):
+        written, strangers = returns.write(marked, table.read(GRADING), args.to, args.out, GRADING)
+        for path in written:
+            print(f"{path}: feedback, to be uploaded to the assignment")
+        for lab, students in strangers.items() if written else ():
+            told = f"{lab}: feedback of these is not in the zip, since their files did not come from there: "
+            print(line(told + ", ".join(students)), file=sys.stderr)
     return 0
 
 
@@ -229,10 +274,11 @@ def _lab(args: argparse.Namespace) -> str | None:
 
 
 def _marked(args: argparse.Namespace, lab: str = "*") -> list:
-    """The records of all that was graded, with what persons added in the gradebook."""
-    from course import gradebook, records
+    """The records of all that was graded, as this edition weighs them and with what persons added in the gradebook."""
+    from course import edition, gradebook, records, worth
 
-    return gradebook.marked(records.read(GRADING, lab), args.db)
+    terms = edition.current()
+    return worth.settled(gradebook.marked(worth.weighed(records.read(GRADING, lab), terms), args.db), terms)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,20 @@ def misconceptions(records: Iterable[Record]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["count"], row["exercise"], row["idea"]))
 
 
+def ideas(records: Iterable[Record]) -> dict[str, list[tuple[str, list[str]]]]:
+    """Of each exercise that somebody got wrong: what verdicts take for the reason, and the students; the commonest
+    first. Who handed in what was handed out is there, too."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for record in ordered(records):
+        for name, item in record.get("exercises", {}).items():
+            if item["by"]:
+                words = "untouched" if untouched(item.get("answer", "")) else idea(verdict(item))
+                found[name][words].append(record["student"])
+    return {
+        name: sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])) for name, groups in found.items()
+    }
+
+
 NUMBER = r"0x[0-9a-fA-F]+|(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course import build, database, gradebook, inbox, records, vouch
+from course import build, database, edition, gradebook, inbox, records, vouch, worth
 from course.failures import begun
 from course.fingerprints import fingerprint
 from course.inbox import roster, table
@@ -43,7 +43,8 @@ def run(
     done, jobs = split((Job(*choice) for choice in chosen.choices), known, question)
     everyone = records.ordered([*chosen.stand, *done, *graded(crew, jobs, known, grading)])
     with begun(lambda: "All marks are written down; that they are all in the gradebook is still open."):
-        gradebook.enter(everyone, releases(), url)
+        terms = edition.current()
+        gradebook.enter(worth.settled(worth.weighed(everyone, terms), terms), worth.announced(releases(), terms), url)
         table.keep(chosen.rows, everyone, grading)
     return everyone
 

@@ -60,6 +60,7 @@ from PIL import Image, ImageChops
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
+from course import edition
 from course.imports import followed
 from fmlab.checks import notebook
 
@@ -111,6 +112,7 @@ def read(path: Path) -> NotebookNode:
             errors.append(f"{_place(number, raw.source, header)}: {error}")
     errors = errors or list(_misfits(cells))
     refuse(path.stem, errors)
+    cells = edition.cut(cells, short(path.stem), edition.current())
     return expand(complete(cells, path), path.stem)
 
 
@@ -257,11 +259,12 @@ def numbers(cells: Iterable[Cell]) -> dict[str, int]:
 
 def _numbers_of(folder: Path, lab: str) -> dict[str, int]:
     """The same for another lab in a folder of sources, by "lab1.euler_step"; nothing where there is no such lab."""
-    return {
-        f"{lab}.{name}": number
-        for path in folder.glob(f"{lab}_*.py")
-        for name, number in numbers([parse(raw) for raw in jupytext.read(path, fmt="py:percent").cells]).items()
-    }
+    found: dict[str, int] = {}
+    for path in folder.glob(f"{lab}_*.py"):
+        cells = [parse(raw) for raw in jupytext.read(path, fmt="py:percent").cells]
+        for name, number in numbers(edition.cut(cells, lab, edition.current())).items():
+            found[f"{lab}.{name}"] = number
+    return found
 
 
 def short(stem: str) -> str:
@@ -547,12 +550,16 @@ def _words_of_success(cards: Path, names: Iterable[str]) -> dict[str, str]:
 
 def sources(names: Iterable[str] = (), root: Path = ROOT) -> list[Path]:
     """The sources of these labs, "lab1" or "lab1_simulation"; of all labs if none is named."""
-    every = sorted((root / "course" / "sources").glob("lab*.py"))
+    every = [path for path in sorted((root / "course" / "sources").glob("lab*.py")) if _is_chosen(path)]
     chosen = {name: [path for path in every if name in (path.stem, short(path.stem))] for name in names}
     for name, paths in chosen.items():
         if not paths:
             raise BuildError(f"no lab {name!r}; there are: {', '.join(path.stem for path in every)}")
     return sorted({path for paths in chosen.values() for path in paths}) if chosen else every
+
+
+def _is_chosen(path: Path) -> bool:
+    return edition.current().has(short(path.stem))
 
 
 def notebook_path(folder: str, lab: str, root: Path = ROOT) -> Path:

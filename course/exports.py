@@ -15,7 +15,21 @@ from typing import Any
 
 from course import tables
 from course.inbox.roster import Person, Register, Roster, read
-from course.marks import GRADED, UNGRADED, Item, for_student, items, out_of, scores, status, total, worth
+from course.marks import (
+    GRADED,
+    UNGRADED,
+    Item,
+    for_student,
+    handed_in,
+    items,
+    late,
+    lost,
+    out_of,
+    scores,
+    status,
+    total,
+    worth,
+)
 from course.pages import clean, line, number
 from course.records import Record, by_lab, ordered
 from course.tables import Row
@@ -94,16 +108,16 @@ def to_csv(records: Iterable[Record], register: Register = NOBODY, lost: Iterabl
     records = with_lost(records, register, lost)
     names = list(worth(records))
     who = ["name", "section"] if register.roster else []
-    rows: list[list[Any]] = [["student", *who, "status", *names, "total", "out of", "reason"]]
+    rows: list[list[Any]] = [["student", *who, "status", *names, "total", "out of", "handed in", "late", "reason"]]
     for record in records:
         found, most = scores(record), out_of(record) if status(record) != UNGRADED else None
         marks = [found.get(name) for name in names]
         person = register.person(record["student"]) or Person()
         about = [person.name, person.section] if who else []
-        told = [*marks, total(record), most, record.get("reason", "")]
+        told = [*marks, total(record), most, handed_in(record), late(record), record.get("reason", "")]
         rows.append([record["student"], *about, status(record), *told])
     for person in register.missing(students(records)):
-        rows.append([person.key, person.name, person.section, MISSING, *[None] * (len(names) + 2), ""])
+        rows.append([person.key, person.name, person.section, MISSING, *[None] * (len(names) + 2), "", "", ""])
     return tables.text(rows)
 
 
@@ -163,12 +177,13 @@ def _comments(record: Record) -> str:
     if total(record) is None:
         return ""
     lines = [_comment(name, item) for name, item in items(record).items()]
-    return "<br>".join(html.escape(line) for line in [*lines, *record.get("notes", [])])
+    return "<br>".join(html.escape(line) for line in [*lines, *filter(None, [late(record)]), *record.get("notes", [])])
 
 
 def _comment(name: str, item: Item) -> str:
     words = for_student(item).split("\n")[0].removeprefix(f"✗ {name}: ")
-    told = [f"{name}: {number(item['score'])} of {number(item['points'])}", words, item.get("comment", "")]
+    told = [f"{name}: {number(item['score'])} of {number(item['points'])}", words]
+    told += [item.get("terms", ""), item.get("comment", "")]
     return ". ".join(words.rstrip(".") for words in told if words)
 
 
@@ -185,9 +200,9 @@ def to_gradescope(record: Record) -> str:
     known = {name: item for name, item in items(record).items() if item["score"] is not None}
     waiting = [f"{name} waits for a person." for name in items(record) if name not in known]
     results = {
-        "score": sum(item["score"] for item in known.values()),
+        "score": sum(item["score"] for item in known.values()) * (1 - lost(record)),
         "execution_time": record.get("seconds", 0),
-        "output": clean("\n".join([*record.get("notes", []), *waiting])),
+        "output": clean("\n".join([*filter(None, [late(record)]), *record.get("notes", []), *waiting])),
         "output_format": "text",
         "stdout_visibility": "hidden",
         "tests": [_test(name, item) for name, item in known.items()],
@@ -201,7 +216,7 @@ def _test(name: str, item: Item) -> dict[str, Any]:
         "score": item["score"],
         "max_score": item["points"],
         "status": "passed" if item["score"] else "failed",
-        "output": clean("\n\n".join(filter(None, [for_student(item), item.get("comment", "")]))),
+        "output": clean("\n\n".join(filter(None, [for_student(item), item.get("terms"), item.get("comment")]))),
         "output_format": "text",
         "visibility": "visible",
     }

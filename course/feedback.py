@@ -10,7 +10,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from course.marks import for_student, items, out_of, scores, status
+from course.marks import for_student, handed_in, items, late, lost, out_of, scores, status
 from course.pages import page
 from course.records import Record
 
@@ -22,7 +22,9 @@ def feedback(record: Record, notebook: NotebookNode | None = None) -> str:
         record=record,
         status=status(record),
         questions=[{"name": name, "words": for_student(item), **item} for name, item in items(record).items()],
-        so_far=sum(score for score in scores(record).values() if score is not None),
+        so_far=sum(score for score in scores(record).values() if score is not None) * (1 - lost(record)),
+        handed_in=handed_in(record),
+        late=late(record),
         open=sum(item["points"] for item in items(record).values() if item["score"] is None),
         out_of=out_of(record),
         cells=list(_cells(notebook.cells)) if notebook else [],

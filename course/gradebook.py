@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from nbformat import NotebookNode
@@ -22,8 +23,8 @@ from nbgrader.preprocessors import SaveCells
 from sqlalchemy import delete, insert, inspect, select
 
 from course.database import ENTERED, alone, opened
-from course.marks import scores
-from course.records import Record
+from course.marks import lost, scores
+from course.records import Record, by_lab
 
 Given = dict[tuple[str, str, str], tuple]  # by lab, student and answer
 Entered = dict[tuple[str, str], str]  # by student and lab, the digest of what marks were entered from
@@ -105,6 +106,48 @@ def enter(records: Iterable[Record], releases: Mapping[str, NotebookNode], url: 
             if before.get((student, lab)) != record["sha256"] or not marks.items() <= there.items():
                 with _one_transaction(gradebook):
                     _enter(gradebook, record, new=before.get((student, lab)) != record["sha256"])
+
+
+def give(url: str, lab: str, student: str, name: str, score: float | None, comment: str) -> None:
+    """Enter what a person gives for an answer: points, or None if it is to wait on; and a comment.
+
+    Raises course.database.Unavailable, and nbgrader's MissingEntry where the gradebook has no such answer.
+    """
+    with opened(url) as gradebook, _one_transaction(gradebook):
+        grade = gradebook.find_grade(name, lab, lab, student)
+        grade.manual_score = score
+        grade.needs_manual_grade = score is None and grade.auto_score is None
+        gradebook.find_comment(name, lab, lab, student).manual_comment = comment
+
+
+def enter_dates(records: Iterable[Record], due: Mapping[str, datetime | None], url: str) -> None:
+    """Enter when labs were due and handed in, and the points that lateness costs, so that formgrader shows them.
+
+    records: with what persons gave, of which the cost is a share. due: by lab. Raises course.database.Unavailable.
+    """
+    with opened(url) as gradebook:
+        there = {assignment.name: assignment for assignment in gradebook.assignments}
+        for lab, mine in by_lab(records).items():
+            if lab in there:
+                there[lab].duedate = _naive(due.get(lab))
+            submissions = {s.student_id: s for s in gradebook.assignment_submissions(lab)} if lab in there else {}
+            for record in mine:
+                if record["status"] == "graded" and record["student"] in submissions:
+                    _date(submissions[record["student"]], record)
+        gradebook.db.commit()
+
+
+def _date(submission: SubmittedAssignment, record: Record) -> None:
+    when = record.get("when")
+    submission.timestamp = _naive(datetime.fromtimestamp(when, timezone.utc)) if when else None
+    points = sum(score for score in scores(record).values() if score is not None)
+    for notebook in submission.notebooks:
+        notebook.late_submission_penalty = points * lost(record)
+
+
+def _naive(time: datetime | None) -> datetime | None:
+    """A time as nbgrader keeps it: Universal Time, without saying so."""
+    return time and time.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def _enter(gradebook: Gradebook, record: Record, new: bool) -> None:

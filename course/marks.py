@@ -6,6 +6,7 @@ A score is None until it is known. An ungraded submission has no scores, which i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from course.hidden import discreet
@@ -48,8 +49,29 @@ def scores(record: Record) -> dict[str, float | None]:
 
 
 def total(record: Record) -> float | None:
-    """All points together; None as long as one score is open."""
-    return sum(scores(record).values()) if status(record) == GRADED else None
+    """All points together, less what lateness costs; None as long as one score is open."""
+    return sum(scores(record).values()) * (1 - lost(record)) if status(record) == GRADED else None
+
+
+def lost(record: Record) -> float:
+    """The share of all points that lateness costs."""
+    return record.get("late", {}).get("share", 0.0)
+
+
+def handed_in(record: Record) -> str:
+    """When the file was handed in, in Universal Time, as far as its time stamp tells."""
+    when = record.get("when")
+    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M UTC") if when else ""
+
+
+def late(record: Record) -> str:
+    """How late it came and what that costs, in words; "" if it did not."""
+    if not (found := record.get("late")):
+        return ""
+    days = (
+        f"{found['days']} {'day' if found['days'] == 1 else 'days'} late" if found["days"] else "late but within grace"
+    )
+    return f"{days}: {found['share']:.0%} of the points" if found["share"] else days
 
 
 def code_total(record: Record) -> float | None:

@@ -29,8 +29,15 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(number=number, percent=percent)
+    templates.filters.update(number=number, percent=percent, prose=_prose)
     return templates
+
+
+def _prose(text: str) -> Markup:
+    """Markdown with formulas, as harmless HTML."""
+    from course.prose import prose  # which cleans by this module
+
+    return prose(text)
 
 
 def number(value: float | None) -> str:

@@ -11,23 +11,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from course import exports, records
-from course.analysis import histogram, misconceptions, questions
+from course import exports, records, students
+from course.analysis import histogram, ideas, misconceptions, questions
 from course.exports import NOBODY
 from course.feedback import feedback
 from course.inbox import table
 from course.inbox.roster import Person, Register, remembered
 from course.inbox.table import Row
-from course.marks import UNGRADED, code_total, out_of, status, total
+from course.marks import UNGRADED, code_total, handed_in, items, late, out_of, status, total
 from course.pages import page
 from course.records import Record, ordered
-from course.similar import similar_answers
+from course.similar import marked, similar_answers, worth_a_look
+from course.titles import titles
 
 SHOWN = 50  # rows of a table, of which there may be very many
 
 
 def write_all(found: Iterable[Record], results: Path, folder: Path) -> list[Path]:
-    """Write LAB.csv and the report LAB.html of each lab and feedback/STUDENT/LAB/LAB.html. Returns the reports.
+    """Write LAB.csv and the report LAB.html of each lab, students/STUDENT.html and feedback/STUDENT/LAB/LAB.html.
+    Returns the reports.
 
     results: where the notebooks of the records are. folder: where the table of all that came in and the roster are.
     """
@@ -40,6 +42,10 @@ def write_all(found: Iterable[Record], results: Path, folder: Path) -> list[Path
     for record in found:
         own = records.place(record, folder / "feedback")
         _put(own / f"{own.name}.html", feedback(record, records.read_notebook(record, results)))
+    for student in exports.students(found):
+        own = [record for record in found if record["student"] == student]
+        text = students.student_page(student, own, rows, register)
+        _put(folder / students.FOLDER / f"{student}.html", text)
     return reports
 
 
@@ -84,8 +90,13 @@ def class_report(
         ungraded=[record for record in found if status(record) == UNGRADED] + lost,
         flags=_told(found, "flags"),
         notes=_told(found, "notes"),
+        called=titles(lab),
+        groups=ideas(found),
+        href=students.href,
         alike=similar_answers(found),
-        answers={record["student"]: record["exercises"] for record in found},
+        look=worth_a_look(found),
+        marked=marked,
+        answers={record["student"]: items(record) for record in found},
         shown=SHOWN,
     )
 
@@ -98,6 +109,8 @@ def _student(record: Record, person: Person | None) -> dict[str, Any]:
         "code": code_total(record),
         "total": total(record),
         "out_of": out_of(record),
+        "handed_in": handed_in(record),
+        "late": late(record),
     }
 
 

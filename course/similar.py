@@ -4,7 +4,8 @@ An answer is cut into windows of a few tokens, and one of all, with comments gon
 count that few students wrote and the official solution does not hold. Two answers agree if they share most of these;
 the evidence is then −log of the share of the others who wrote the rarest of them, about the chance of agreeing if
 answers were independent. It adds up over the exercises, and a pair is listed if it exceeds 2 log(students), which
-chance alone reaches for a handful of all pairs of a class. Friends who learned together reach it sooner.
+chance alone reaches for a handful of all pairs of a class. Friends who learned together reach it sooner. A second list
+is for a look: two functions that nobody else wrote so, or a text that shares most of its runs of words.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
-from course.answers import normal, official, untouched
+from markupsafe import Markup
+
+from course.answers import LONGEST, normal, official, untouched
 from course.marks import worth
+from course.pages import clean
 from course.records import Record, ordered
+from course.titles import models
 
 WINDOW = 5  # tokens
 ALIKE = 0.6  # the share of their unusual windows that two answers have in common
 LEAST = 6.0  # evidence, also in a small class
+LOOK = 1.9  # times log(students): evidence that two functions give which nobody else wrote
+WORDS, FEWEST, SAME = 4, 8, 0.5  # of texts: words in a run; runs in common, and their share of the shorter text
 
 Pair = tuple[str, str]
 
@@ -32,18 +40,86 @@ def similar_answers(records: Iterable[Record], solutions: Mapping[str, str] | No
 
     solutions: exercise → official solution; by default what course/sources holds.
     """
-    records = [record for record in ordered(records) if record["status"] == "graded"]
+    records = _graded(records)
+    least = max(LEAST, 2 * math.log(max(len(records), 1)))
+    return [row for row in _code(records, solutions) if row["evidence"] >= least]
+
+
+def worth_a_look(records: Iterable[Record], solutions: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Pairs for whom the evidence is less, in the same form: two functions that are the same, or a text that is."""
+    records = _graded(records)
+    strong = {row["students"] for row in similar_answers(records, solutions)}
+    least = LOOK * math.log(max(len(records) - 1, 2))
+    code = [row for row in _code(records, solutions) if row["evidence"] >= least and len(row["exercises"]) > 1]
+    found = {row["students"]: row for row in code if row["students"] not in strong}
+    for pair, agreement in _texts(records):
+        before = found.get(pair, {"students": pair, "evidence": 0.0, "exercises": []})
+        found[pair] = before | {"exercises": [*before["exercises"], agreement]}
+    return sorted(found.values(), key=lambda row: (-row["evidence"], row["students"]))
+
+
+def _graded(records: Iterable[Record]) -> list[Record]:
+    return [record for record in ordered(records) if record["status"] == "graded"]
+
+
+def _code(records: Sequence[Record], solutions: Mapping[str, str] | None) -> list[dict[str, Any]]:
+    """All pairs whose code agrees in something, the strongest evidence first."""
     if solutions is None:
         solutions = official(records[0]["lab"]) if records else {}
     found: dict[Pair, list[dict[str, Any]]] = defaultdict(list)
     for name in worth(records):
         for pair, agreement in _agreements(_written(records, name), solutions.get(name, "")):
             found[pair].append({"exercise": name, **agreement})
-    least = max(LEAST, 2 * math.log(max(len(records), 1)))
     rows = [_summed(pair, agreements) for pair, agreements in found.items()]
-    return sorted(
-        (row for row in rows if row["evidence"] >= least), key=lambda row: (-row["evidence"], row["students"])
+    return sorted(rows, key=lambda row: (-row["evidence"], row["students"]))
+
+
+def _texts(records: Sequence[Record]) -> Iterator[tuple[Pair, dict[str, Any]]]:
+    """Each pair of students whose answers in words have most of their unusual runs of words in common."""
+    lab = records[0]["lab"] if records else None
+    for name in dict.fromkeys(name for record in records for name in record["written"]):
+        texts = {r["student"]: r["written"][name]["answer"] for r in records if name in r["written"]}
+        runs = {student: _runs_of_words(text) for student, text in texts.items()}
+        spread = Counter(run for found in runs.values() for run in found)
+        usual = {run for run, n in spread.items() if n > max(3, len(texts) // 10)} | _runs_of_words(
+            models(lab).get(name, "")
+        )
+        for one, other in itertools.combinations(sorted(runs), 2):
+            a, b = runs[one] - usual, runs[other] - usual
+            if len(a & b) >= FEWEST and len(a & b) >= SAME * min(len(a), len(b)):
+                likeness = len(a & b) / len(a | b)
+                yield (one, other), {"exercise": name, "likeness": likeness, "writing": 2, "evidence": 0.0}
+
+
+def _runs_of_words(text: str) -> frozenset[tuple[str, ...]]:
+    found = re.findall(r"\w+", text.lower())
+    return frozenset(tuple(found[k : k + WORDS]) for k in range(len(found) - WORDS + 1))
+
+
+def marked(one: str, other: str) -> tuple[Markup, Markup]:
+    """Two answers as HTML, with the runs of tokens marked in which they agree, whatever their variables are called."""
+    tokens = [_tokens(text) for text in (one, other)]
+    same = SequenceMatcher(None, *([key for key, _, _ in each] for each in tokens), autojunk=False)
+    blocks = [block for block in same.get_matching_blocks() if block.size >= WINDOW]
+    return _with_marks(one, tokens[0], [(b.a, b.size) for b in blocks]), _with_marks(
+        other, tokens[1], [(b.b, b.size) for b in blocks]
     )
+
+
+def _tokens(text: str) -> list[tuple[str, int, int]]:
+    """The tokens of a program or a text, each with its place; all that it defines is called the same."""
+    defined = normal(text)[1]
+    found = re.finditer(r"\w+|[^\w\s]", text[:LONGEST])
+    return [("#" if match[0] in defined else match[0], *match.span()) for match in found]
+
+
+def _with_marks(text: str, tokens: Sequence[tuple[str, int, int]], runs: Iterable[tuple[int, int]]) -> Markup:
+    html, end = Markup(), 0
+    for first, size in runs:
+        start, stop = tokens[first][1], tokens[first + size - 1][2]
+        html += Markup("{}<mark>{}</mark>").format(clean(text[end:start]), clean(text[start:stop]))
+        end = stop
+    return html + clean(text[end:LONGEST])
 
 
 def _written(records: Iterable[Record], name: str) -> dict[str, str]:

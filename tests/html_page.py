@@ -46,7 +46,7 @@ def harmless(text):
     assert not page.tags.keys() & {"script", "iframe", "object", "embed", "link", "base", "form"}
     for tag, name, value in page.attributes:
         assert not name.startswith("on") and name not in ("action", "srcdoc"), (tag, name)
-        assert name != "href" or value.startswith("#")
+        assert name != "href" or (value.startswith(("#", "students/")) and ".." not in value)
         assert name != "src" or value.startswith("data:image/png;base64,")
         assert "javascript:" not in (value or "")
     assert "default-src 'none'" in text

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,27 @@ def test_what_is_open_since_the_grader_failed_is_flagged(office):
     made, url, _ = office
     flagged = gradebook.marked(again(made, "anna", open="b.ipynb is not graded yet."), url)
     assert [each["flags"] for each in flagged] == [["b.ipynb is not graded yet."], [], []]
+
+
+def test_formgrader_is_told_when_labs_were_due_and_handed_in_and_what_that_costs(office):
+    _, url, judge = office
+    due = datetime(2027, 3, 1, 23, 59, tzinfo=timezone(timedelta(hours=1)))
+    handed_in = datetime(2027, 3, 3, 4, 30, tzinfo=timezone.utc)
+    for name in WRITTEN:
+        judge("anna", name, 1.0)
+    anna, bo, _ = gradebook.marked(
+        [record("anna", when=handed_in.timestamp()), record("bo", when=0.0), ungraded("cy")], url
+    )
+    gradebook.enter_dates([anna | {"late": {"days": 2, "share": 0.2}}, bo], {LAB: due}, url)
+    with Gradebook(url) as book:
+        assert book.find_assignment(LAB).duedate == datetime(2027, 3, 1, 22, 59)
+        found = book.find_submission(LAB, "anna")
+        assert found.timestamp == datetime(2027, 3, 3, 4, 30)
+        assert found.late_submission_penalty == pytest.approx(0.2 * (sum(POINTS.values()) + len(WRITTEN)))
+        assert book.find_submission(LAB, "bo").timestamp is None
+        assert book.find_submission(LAB, "bo").late_submission_penalty == 0
+    gradebook.enter_dates([anna], {LAB: None}, url)
+    with Gradebook(url) as book:
+        assert (
+            book.find_assignment(LAB).duedate is None and book.find_submission(LAB, "anna").late_submission_penalty == 0
+        )

@@ -7,7 +7,7 @@ import pytest
 
 from course import answers
 from course.report import class_report
-from course.similar import similar_answers
+from course.similar import marked, similar_answers, worth_a_look
 from tests.html_page import harmless
 from tests.made_records import LAB, POINTS, record, saying, styled_record, unsolved
 
@@ -46,6 +46,43 @@ def test_copies_are_found_under_other_names_and_students_who_write_alone_are_not
     for row in [pairs, *(pair["exercises"] for pair in pairs)]:  # the strongest first
         assert [entry["evidence"] for entry in row] == sorted((entry["evidence"] for entry in row), reverse=True)
     assert similar_answers(records[::-1]) == pairs
+
+
+@pytest.mark.parametrize("size", [12, 60, 300])
+def test_two_copied_functions_or_a_copied_text_are_worth_a_look(size):
+    """And what chance brings in a class that works apart: less than one pair for each fifteen students."""
+    alone = [styled_record(f"student{k:03}", seed=3000 + k) for k in range(size)]
+    for k, each in enumerate(alone):
+        for name, item in each["written"].items():
+            item["answer"] = (
+                f"I, number {k}, think that {name} number{k} comes of the {k}th and so on, since {k} is {k + 1}."
+            )
+    by_chance = worth_a_look(alone)
+    assert len(by_chance) <= size / 15
+    copied = copy(alone[3], "copies_two", list(POINTS)[3:5])
+    text = record("copies_text")
+    essay = "Theta pulls the state back and sigma shakes it, so that in the end the variance is their ratio, halved, whatever it was."
+    name = next(iter(text["written"]))
+    text["written"][name]["answer"] = essay
+    alone[5]["written"][name]["answer"] = "First of all: " + essay.replace("in the end", "after all")
+    listed = worth_a_look([*alone, copied, text])
+    pairs = {row["students"]: row for row in listed} | {
+        row["students"]: row for row in similar_answers([*alone, copied, text])
+    }
+    assert len(pairs[("copies_two", "student003")]["exercises"]) >= 2
+    assert [each["exercise"] for each in pairs[("copies_text", "student005")]["exercises"]] == [name]
+    harmless(class_report([*alone[:20], copied, text], LAB))
+
+
+def test_what_agrees_is_marked_whatever_variables_are_called():
+    one, other = marked(
+        "def f(x):\n    y = x + 2 * x\n    return y", "def f(a):\n    b = a + 2 * a  # <mine>\n    return b - 1"
+    )
+    assert one == "<mark>def f(x):\n    y = x + 2 * x\n    return y</mark>"
+    assert other.startswith("<mark>def f(a):\n    b = a + 2 * a</mark>  # &lt;mine&gt;\n") and other.endswith(
+        "return b - 1"
+    )
+    assert marked("", "a") == ("", "a")
 
 
 def test_a_change_here_and_there_does_not_hide_a_copy():

@@ -1,0 +1,45 @@
+"""What exercises and questions are called in a lab, "3 · One Heun step", and the model answers to its questions."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from course import build
+from course.edition import current
+
+HEADING = re.compile(r"^#+ (?:Exercise|Question) (\d+) · (.*?)(?: \([^()]*points?[^()]*\))?$", re.MULTILINE)
+
+
+def titles(lab: str | None) -> dict[str, str]:
+    """Name → number and title, in the lab's order; names that are not there are their own titles."""
+    return _titles(lab, repr(current())) if lab else {}
+
+
+@functools.lru_cache(maxsize=32)
+def _titles(lab: str, edition: str) -> dict[str, str]:
+    try:
+        full = build.read(*build.sources([lab]))
+    except build.BuildError:  # a lab of an earlier term
+        return {}
+    found, title = {}, ""
+    for cell in full.cells:
+        if cell.cell_type == "markdown" and (headings := HEADING.findall(cell.source)):
+            title = " · ".join(headings[-1])
+        if build.is_solution(cell) and title:
+            found[cell.id.removesuffix("-answer")] = title
+    return found
+
+
+def models(lab: str | None) -> dict[str, str]:
+    """Question → its model answer."""
+    return _models(lab, repr(current())) if lab else {}
+
+
+@functools.lru_cache(maxsize=32)
+def _models(lab: str, edition: str) -> dict[str, str]:
+    try:
+        solved = build.solve(build.read(*build.sources([lab])))
+    except build.BuildError:
+        return {}
+    return {cell.id: cell.source for cell in solved.cells if cell.cell_type == "markdown" and cell.id in titles(lab)}
