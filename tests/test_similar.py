@@ -61,7 +61,7 @@ def test_two_copied_functions_or_a_copied_text_are_worth_a_look(size):
     assert len(by_chance) <= size / 15
     copied = copy(alone[3], "copies_two", list(POINTS)[3:5])
     text = record("copies_text")
-    essay = "Theta pulls the state back and sigma shakes it, so that in the end the variance is their ratio, halved, whatever it was."
+    essay = "Theta pulls the state back and sigma shakes it, so in the end its variance is their ratio, halved, for any start."
     name = next(iter(text["written"]))
     text["written"][name]["answer"] = essay
     alone[5]["written"][name]["answer"] = "First of all: " + essay.replace("in the end", "after all")
