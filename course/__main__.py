@@ -1,4 +1,4 @@
-"""python -m course new | build | verify | grade | report | export: the instructor's commands.
+"""python -m course new | build | verify | pace | grade | report | export: the instructor's commands.
 
 `python -m course grade --help` says more of one.
 """
@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--no-execute", dest="execute", action="store_false", help="do not run the solutions")
     command.set_defaults(command=_verify)
 
+    command = commands.add_parser("pace", help="cells, words, lines and minutes of each lab")
+    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    command.add_argument("--run", action="store_true", help="run the solutions, and print seconds")
+    command.set_defaults(command=_pace)
+
     command = commands.add_parser("grade", help="submissions -> marks, feedback and a report on the class")
     command.add_argument("places", nargs="+", type=Path, metavar="place", help="a folder, a zip or a table (.csv)")
     command.add_argument("--lab", help="only submissions of this lab, such as lab1; by default each is recognised")
@@ -88,15 +93,23 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from course import build
+    from course import build, pace
 
     for source in build.sources(args.labs):
         build.build(source, force=args.force)
+    pace.write()
+    return 0
+
+
+def _pace(args: argparse.Namespace) -> int:
+    from course import build, pace
+
+    print(pace.report(build.sources(args.labs), args.run))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from course import build
+    from course import build, pace
 
     problems = []
     for source in build.sources(args.labs):
@@ -104,6 +117,7 @@ def _verify(args: argparse.Namespace) -> int:
         if not build.is_current(build.read(source), source.stem):
             print(f"{source.stem}: the solution's figures are from before the last change; a build draws them again")
     problems += [f"{path.relative_to(ROOT).as_posix()}: has no source" for path in build.orphans()]
+    problems += [f"{name}: its list of labs is not what a build writes" for name in pace.stale()]
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

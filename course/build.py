@@ -9,7 +9,9 @@ A source is a jupytext script (py:percent). A cell says in its header what it is
 
     # %% exercise="euler_step"                            the student's answer; its solution region becomes a stub
     # %% check="euler_step" points=2                      checks that answer; the builder writes what stands in it
+    # %% check="heun_step" points=2 further=true          of an exercise that can be left out: its heading says so
     # %% [markdown] answer="ou_parameters" points=3       a written answer, graded by hand
+    # %% figure="the circle, by Euler and Heun"           only draws: folded, under these words
 
 Numbers are written by the builder, too, anywhere in a source: "Exercise {exercise:euler_step} ({points:euler_step}
 points)". Headings that name an exercise are counted; {exercise:lab1.euler_step} is one of another lab; and
@@ -76,19 +78,25 @@ class BuildError(ValueError):
 
 # --- source -> full notebook ------------------------------------------------------------------------------------------
 
-CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown"}
+CELL_TYPE = {"exercise": "code", "check": "code", "answer": "markdown", "figure": "code"}
+ABOUT = ("writes", "needs")  # what the first cell says of its lab, for the list of labs; see pace.py
+NAMED = ("exercise", "check", "answer")  # cells that nbgrader knows by a name
 SOLVED = ("exercise", "answer")  # cells with a region SOLUTION
 LAYOUT = {"cell_marker", "lines_to_next_cell"}  # jupytext's own notes on how the script looked
 
 
 class Cell(NamedTuple):
-    """A cell of a source: kind is "exercise", "check", "answer" or, for a plain cell, ""."""
+    """A cell of a source: kind is "exercise", "check", "answer", "figure" or, for a plain cell, "".
+
+    name: of a figure, its words. further: whether the exercise or the question can be left out.
+    """
 
     kind: str
     name: str
     points: float | None
     cell_type: str
     source: str
+    further: bool = False
 
 
 def read(path: Path) -> NotebookNode:
@@ -114,14 +122,14 @@ def parse(raw: NotebookNode) -> Cell:
     """What one cell says of itself. Raises BuildError where it says something this module does not know."""
     says = {key: value for key, value in raw.metadata.items() if key not in LAYOUT}
     kinds = [key for key in says if key in CELL_TYPE]
-    if unknown := sorted(says.keys() - CELL_TYPE.keys() - {"points"}):
+    if unknown := sorted(says.keys() - CELL_TYPE.keys() - {"points", "further", *ABOUT}):
         raise BuildError(f"unknown metadata: {', '.join(f'{key}={says[key]!r}' for key in unknown)}")
     if len(kinds) > 1:
         raise BuildError(f"is both {' and '.join(kinds)}")
     if raw.cell_type not in ("code", "markdown"):
         raise BuildError(f"is a {raw.cell_type} cell; use code or markdown")
     kind = kinds[0] if kinds else ""
-    cell = Cell(kind, says.get(kind, ""), says.get("points"), raw.cell_type, raw.source)
+    cell = Cell(kind, says.get(kind, ""), says.get("points"), raw.cell_type, raw.source, says.get("further", False))
     for error in _faults(cell):
         raise BuildError(error)
     return cell
@@ -134,8 +142,10 @@ def _faults(cell: Cell) -> Iterator[str]:
     if cell.kind != "check" and not cell.source.strip():
         yield "is empty"
     if cell.kind:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,55}", str(cell.name)):
+        if cell.kind in NAMED and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,55}", str(cell.name)):
             yield f"{cell.kind}={cell.name!r} is not a name"
+        if cell.kind == "figure" and not str(cell.name).strip():
+            yield "a figure without words; say in its header what it shows"
         if cell.cell_type != CELL_TYPE[cell.kind]:
             yield f"the {cell.kind} {cell.name!r} must be a {CELL_TYPE[cell.kind]} cell"
     if cell.kind in ("check", "answer"):
@@ -145,6 +155,8 @@ def _faults(cell: Cell) -> Iterator[str]:
             yield f"the {cell.kind} {cell.name!r} has points={cell.points!r}; points are a number above 0"
     elif cell.points is not None:
         yield f"points={cell.points!r} belong to a check or a written answer"
+    if cell.further not in (True, False) or (cell.further and cell.kind not in ("check", "answer")):
+        yield f"further={cell.further!r}; a check or a written answer may say further=true"
     for region in ("SOLUTION", "HIDDEN TESTS"):
         marks = re.findall(rf"(BEGIN|END) {region}", cell.source)
         if marks != ["BEGIN", "END"] * (len(marks) // 2):
@@ -158,9 +170,9 @@ def _faults(cell: Cell) -> Iterator[str]:
 
 def _misfits(cells: Sequence[Cell]) -> Iterator[str]:
     """What is wrong with the cells together."""
-    seen: dict[str, set[str]] = {kind: set() for kind in CELL_TYPE}
+    seen: dict[str, set[str]] = {kind: set() for kind in NAMED}
     for number, cell in enumerate(cells, start=1):
-        if not cell.kind:
+        if cell.kind not in NAMED:
             continue
         where = _place(number, cell.source, {cell.kind: cell.name})
         rivals = seen["exercise"] | seen["answer"] if cell.kind != "check" else seen["check"]
@@ -195,6 +207,7 @@ def complete(cells: Sequence[Cell], path: Path) -> list[Cell]:
     """The cells of the source `path`, checks with their code and all texts with their numbers."""
     completed, errors = [], []
     number, points = numbers(cells), {cell.name: cell.points for cell in cells if cell.points is not None}
+    further = {cell.name for cell in cells if cell.further}
     points |= {"all": sum(points.values()), "code": sum(cell.points for cell in cells if cell.kind == "check")}
 
     def replaced(match: re.Match) -> str:
@@ -204,16 +217,28 @@ def complete(cells: Sequence[Cell], path: Path) -> list[Cell]:
                 number.update(_numbers_of(path.parent, names.split(".")[0]))
             return f"{number[names]}{noun}"
         total = sum(points[name.strip()] for name in names.split(","))
-        return f"{total:g}{noun.removesuffix('s') if total == 1 else noun}"
+        mark = ", *further*" if noun and names in further else ""
+        return f"{total:g}{noun.removesuffix('s') if total == 1 else noun}{mark}"
 
     for k, cell in enumerate(cells, start=1):
-        source = CHECK.format(lab=short(path.stem), name=cell.name) if cell.kind == "check" else cell.source
+        source = _written(cell, short(path.stem))
         try:
             completed.append(cell._replace(source=NUMBER.sub(replaced, source)))
         except KeyError as error:
             errors.append(f"{_place(k, source, {})}: there is no number for {error.args[0]!r}; is the name right?")
     refuse(path.stem, errors)
     return completed
+
+
+def _written(cell: Cell, lab: str) -> str:
+    """What stands in a cell: the call of a check; a figure under its words, with these as its text alternative where
+    the cell gives it none."""
+    if cell.kind == "check":
+        return CHECK.format(lab=lab, name=cell.name)
+    if cell.kind == "figure":
+        words = "" if "plots.describe(" in cell.source else f"\nplots.describe({cell.name!r})"
+        return f"# Figure: {cell.name}\n{cell.source}{words}"
+    return cell.source
 
 
 def numbers(cells: Iterable[Cell]) -> dict[str, int]:
@@ -255,8 +280,9 @@ def expand(cells: Sequence[Cell], stem: str) -> NotebookNode:
 
 def _node(cell: Cell, number: int, stem: str) -> NotebookNode:
     new_cell = new_code_cell if cell.cell_type == "code" else new_markdown_cell
-    if not cell.kind:
-        return new_cell(cell.source, id=f"{stem}-{number:03d}")
+    if cell.kind not in NAMED:
+        folded = {"jupyter": {"source_hidden": True}} if cell.kind == "figure" else {}
+        return new_cell(cell.source, id=f"{stem}-{number:03d}", metadata=folded)
     grading = _nbgrader_metadata(cell)
     # A check fails until the answer is right; "Run All" is to go on past it.
     tags = {"tags": ["raises-exception"]} if cell.kind == "check" else {}
@@ -362,6 +388,7 @@ def nbgrader_config() -> Config:
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STILL = "(a widget: run this cell to use it)"
+STILL_HERE = "<p>A still picture: run the cell to get its sliders.</p>"
 
 
 def solve(full: NotebookNode) -> NotebookNode:
@@ -370,7 +397,7 @@ def solve(full: NotebookNode) -> NotebookNode:
     for cell in nb.cells:
         lines = cell.source.split("\n")
         cell.source = "\n".join(line for line in lines if not re.search("(BEGIN|END) SOLUTION", line)).strip("\n")
-        cell.metadata = NotebookNode()
+        cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "jupyter"})
     return nb
 
 
@@ -419,9 +446,11 @@ def execute(
 
 
 def _kernel_environment(opened: Path | None) -> dict[str, str]:
-    """One thread, so that sums add up in the same order on every machine; no progress bars; and figures go into the
-    notebook, whatever backend the caller's own matplotlib is told to use. The notebook is not the caller's, either."""
-    own = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | ({"JPY_SESSION_NAME": str(opened)} if opened else {})
+    """One thread, so that sums add up in the same order on every machine; no progress bars, and none remembered; and
+    figures go into the notebook, whatever backend the caller's own matplotlib is told to use. The notebook is not the
+    caller's, either."""
+    own = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "FMLAB_PROGRESS": "off"}
+    own |= {"JPY_SESSION_NAME": str(opened)} if opened else {}
     foreign = ("MPLBACKEND", "JPY_SESSION_NAME")
     return {key: value for key, value in os.environ.items() if key not in foreign} | own
 
@@ -445,7 +474,7 @@ def _words_below(output: NotebookNode) -> Iterator[NotebookNode]:
         from fmlab.plots import Description  # loads torch
 
         description = Description(words)
-        data = {"text/html": description._repr_html_(), "text/plain": str(description)}
+        data = {"text/html": f"{STILL_HERE}{description._repr_html_()}", "text/plain": str(description)}
         yield new_output("display_data", data)
 
 

@@ -34,8 +34,10 @@ STYLE = {
     "grid.alpha": 0.3,
     "image.cmap": "cividis",
     "legend.frameon": False,
+    "savefig.pad_inches": 0.15,
 }
 MARKERS = "osD^v*P"
+FRAME = {"linewidth": 1, "edgecolor": "#b0b0b0"}  # a white card on a dark page, and on a white one
 
 
 def use_style() -> None:
@@ -177,6 +179,49 @@ def plot_marginals(
     return ax
 
 
+def plot_counts(x, ax: Axes | None = None, extent: float = 3.0, bins: int = 75) -> Axes:
+    """How many points fall into each small square of [−extent, extent]²: the darker, the more. x: (n, 2)."""
+    ax = _plane(_axes(ax), extent)
+    ax.hist2d(*array(x).T, bins=bins, range=[[-extent, extent]] * 2, cmap="Greys")
+    return ax
+
+
+def plot_history(history, ax: Axes | None = None, window: int = 50, **line) -> Axes:
+    """The loss while training, each point the mean of `window` steps. history: (steps,), such as `model.history`.
+
+    Raises ValueError where there are fewer steps than that.
+    """
+    ax, losses = _axes(ax), torch.as_tensor(array(history))
+    if len(losses) < window:
+        raise ValueError(f"a history of {len(losses)} steps has no mean of {window}; give a smaller window")
+    means = losses.unfold(0, window, max(window // 5, 1)).mean(dim=1)
+    ax.plot(window + max(window // 5, 1) * np.arange(len(means)), means, **line)
+    ax.set(xlabel="training step", ylabel=f"loss (mean of {window} steps)")
+    return ax
+
+
+def plot_distances(
+    evaluations, distances: Mapping[str, Tensor], floor: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Distances of samples to data against evaluations of the field, on logarithmic axes.
+
+    evaluations: (m,), or name → (m,) where methods differ; distances: name → (m,). floor: the distance between two
+    fresh sets of data, which no sampler can be asked to go below.
+    """
+    ax, ticks = _axes(ax), set()
+    for k, (name, values) in enumerate(distances.items()):
+        calls = array(evaluations[name] if isinstance(evaluations, Mapping) else evaluations)
+        ax.loglog(calls, array(values), marker=MARKERS[k % len(MARKERS)], ms=5, label=name)
+        ticks |= set(calls)
+    ax.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+    ax.minorticks_off()
+    if floor is not None:
+        ax.axhline(float(floor), color=BLACK, ls=":", lw=1.5, label="two fresh sets of data")
+    ax.set(xlabel="evaluations of the field", ylabel="energy distance")
+    ax.legend(loc="upper right")
+    return ax
+
+
 def plot_images(
     x, ax: Axes | None = None, columns: int = 10, low: float = -1.0, high: float = 1.0, smooth: int = 1
 ) -> Axes:
@@ -294,13 +339,17 @@ class Animation:
         pause = round(1000 * self.seconds / max(last, 1))
         move = f"this.closest('figure').querySelector('img').style.marginTop = -{height} * this.value + 'px'"
         return f"""<figure style="margin: 0; width: {width}px" onkeydown="event.stopPropagation()">
-<div style="width: {width}px; height: {height}px; overflow: hidden">
+<div style="width: {width}px; height: {height}px; overflow: hidden; border: 1px solid {FRAME["edgecolor"]}">
 <img alt="{words}" src="data:image/webp;base64,{sheet}"
  style="display: block; max-width: none; margin-top: -{height * last}px"></div>
 <button type="button" onclick="{PLAY.format(pause=pause)}">Play</button>
 <input type="range" aria-label="frame" min="0" max="{last}" value="{last}" oninput="{move}">
+<span>Run the cell to play it.<img alt="" src="{DOT}" onload="this.parentNode.remove()"></span>
 </figure>"""
 
+
+# A picture of one pixel. A page that runs the script of its `onload` plays the animation, and needs no word about it.
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 # What the button does: run once to the end, or stop. The slider beside it is its next sibling.
 PLAY = """
@@ -324,6 +373,7 @@ def describe(words: str) -> "Description":
     so they also stand below the figure, folded away: the last line of a cell displays what is returned.
     """
     figure = plt.gcf()
+    figure.patch.set(**FRAME)
     figure._repr_mimebundle_ = lambda **kwargs: ({"text/plain": words}, alternative(words))
     plt.show()
     return Description(words)

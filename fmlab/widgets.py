@@ -45,7 +45,7 @@ class Explorer(VBox):
     def __init__(self, draw: Callable[..., str], panels: int = 1, **sliders):
         self._draw, self._sliders, self._picture = draw, sliders, HTML()
         with rc_context(STYLE):
-            self._figure = Figure(figsize=(7, 3.6), dpi=90)
+            self._figure = Figure(figsize=(7, 3.6), dpi=90, **plots.FRAME)
             self._canvas = FigureCanvasAgg(self._figure)
             self._figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.9)
             self._axes = self._figure.subplots(1, panels, squeeze=False)[0]

@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["FMLAB_PROGRESS"] = "off"  # so that no test leaves a file beside a notebook
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -326,6 +326,23 @@ def test_one_line_becomes_nbgraders_metadata(tmp_path):
     }
 
 
+def test_a_further_exercise_is_marked_in_its_heading_and_nowhere_else(tmp_path):
+    text = TOY.replace("points=2.5", "points=2.5 further=true") + "# %% [markdown]\n# {points:interpolate} of them.\n"
+    title, *_, last = build.read(toy(tmp_path, text)).cells
+    assert title.source.endswith("Exercise 1 · On the way (2.5 points, *further*)")
+    assert last.source == "2.5 of them."
+
+
+def test_a_figure_is_folded_under_its_words_and_described(tmp_path):
+    figure = "# %% figure=\"two lines that 'cross'\"\ndraw()\n"
+    full = build.read(toy(tmp_path, TOY + figure + "plots.describe(f'{n} lines')\n" + figure))
+    for nb in (full, build.release(full), build.solve(full)):
+        described, bare = nb.cells[-2:]
+        assert described.metadata == bare.metadata == {"jupyter": {"source_hidden": True}}
+        assert described.source == "# Figure: two lines that 'cross'\ndraw()\nplots.describe(f'{n} lines')"
+        assert bare.source == "# Figure: two lines that 'cross'\ndraw()\nplots.describe(\"two lines that 'cross'\")"
+
+
 def test_what_students_receive_and_what_they_may_read_later(tmp_path):
     full = build.read(toy(tmp_path))
     title = '# Half an hour\n<a id="eq-path"></a>\n### Exercise 1 · On the way (2.5 points)'
@@ -370,6 +387,10 @@ EXERCISE, CELL = ("# %%" + cell for cell in TOY.split("# %%")[3:5])
             "points=1 belong to a check or a written answer",
         ),
         (TOY.replace("points=3", "points=3 color='red'"), "cell 5 .*: unknown metadata: "),
+        (TOY.replace("points=2.5", "points=2.5 further=1.5"), "further=1.5; a check or a written answer may say"),
+        (TOY.replace('e="interpolate"\n', 'e="interpolate" further=true\n', 1), "further=True; a check or a written"),
+        (TOY + '# %% figure=""\n1\n', "a figure without words"),
+        (TOY + '# %% [markdown] figure="a line"\n# text\n', "the figure 'a line' must be a code cell"),
         (TOY.replace("points=2.5", "point=2.5"), "cell 4 .*: unknown metadata: point=2.5"),
         (TOY.replace('exercise="interpolate"', "exercise=interpolate"), "unknown metadata: .*exercise=interpolate"),
         (TOY.replace('exercise="interpolate"', "exercice int"), "unknown metadata: title='exercice int'"),
@@ -606,11 +627,11 @@ def test_outputs_keep_nothing_of_the_run(tmp_path, monkeypatch):
     pictures = [Image.open(io.BytesIO(png)) for png in pngs]
     assert [picture.mode for picture in pictures] == ["P", "P"]  # 256 colours: small files
     assert pictures[0].size == (1, 1)
-    words = "(a widget: run this cell to use it)"
+    words, in_words = "(a widget: run this cell to use it)", "<details><summary>In words</summary>a &lt; b</details>"
     assert shown == [
         {"text/plain": words},
         {"text/plain": words},
-        {"text/html": "<details><summary>In words</summary>a &lt; b</details>", "text/plain": "a < b"},
+        {"text/html": f"{build.STILL_HERE}{in_words}", "text/plain": "a < b"},
         {"text": "<object object>\n"},
         {"text/plain": "<method-wrapper '__repr__' of NotImplementedType object>"},
         {"text/plain": "<Figure size 640x480 with 1 Axes>"},

@@ -120,6 +120,28 @@ def test_convergence_reference_lines_have_their_slopes():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["Heun", "slope 2"]
 
 
+def test_a_history_is_drawn_as_means_over_a_window_at_the_step_where_it_ends():
+    line = plots.plot_history(torch.arange(100), window=50).lines[0]
+    assert list(line.get_xdata()) == [50, 60, 70, 80, 90, 100]
+    np.testing.assert_allclose(line.get_ydata(), np.arange(24.5, 80, 10))
+    with pytest.raises(ValueError, match="49 steps has no mean of 50; give a smaller window"):
+        plots.plot_history(torch.zeros(49))
+
+
+def test_points_are_counted_in_squares_the_right_way_up():
+    counts = plots.plot_counts(torch.tensor([[2.5, -2.5]] * 3), bins=6).collections[0].get_array().reshape(6, 6)
+    assert counts[0, 5] == 3 and counts.sum() == 3
+
+
+def test_distances_are_drawn_at_their_own_evaluations_with_the_floor():
+    calls = {"Euler": [3, 6], "Heun": torch.tensor([6, 12])}
+    ax = plots.plot_distances(calls, {"Euler": [0.3, 0.2], "Heun": [0.1, 0.05]}, floor=0.01)
+    assert [list(line.get_xdata()) for line in ax.lines] == [[3, 6], [6, 12], [0, 1]]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["3", "6", "12"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["Euler", "Heun", "two fresh sets of data"]
+    assert list(plots.plot_distances([3, 6], {"Euler": [0.3, 0.2]}).lines[0].get_xdata()) == [3, 6]
+
+
 def test_marginals_stand_at_their_times_with_one_scale():
     """Uniform states on an interval of length 1, then of length 2: half as high."""
     states = torch.stack([torch.linspace(0, 1, 4001), torch.linspace(0, 2, 4001)])

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from course import build
-from fmlab.checks import calls, lab1, lab2
+from fmlab.checks import calls, lab1, lab2, memory
 from fmlab.checks.verdict import MIME, CheckFailed, Verdict
 from tests import submissions
 from tests.labs import source
@@ -235,6 +235,73 @@ def test_progress_knows_the_open_notebook(tmp_path, monkeypatch, capsys):
     assert "Its exercises are: ou_drift, euler_step\n" in capsys.readouterr().out
     lab2.progress()  # another lab than the one that is open
     assert capsys.readouterr().out.endswith(f"0 of {len(lab2.exercises)} exercises pass\n")
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remembering(tmp_path, monkeypatch):
+    """An open notebook of two exercises, beside which there is room for a file."""
+    path = cut(tmp_path / "mine.ipynb", "ou_drift", "euler_step")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(path))
+    monkeypatch.delenv("FMLAB_PROGRESS")
+    return path.with_name(memory.FILE)
+
+
+def restart() -> None:
+    for exercise in lab1:
+        exercise.state, exercise.answer = "not checked yet", None
+
+
+def said(capsys) -> list[str]:
+    capsys.readouterr()
+    lab1.progress()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_progress_survives_a_restart(remembering, capsys):
+    points = submissions.points("lab1_simulation")
+    lab1.ou_drift(right)
+    restart()
+    one, other, total = said(capsys)
+    assert re.fullmatch(rf"✓ ou_drift +passed earlier +{points['ou_drift']} of {points['ou_drift']}", one)
+    assert re.fullmatch(r"· euler_step +not checked yet +0 of \d+", other) and total.startswith("1 of 2 exercises pass")
+    lab1.answer_or("ou_drift")  # the function itself is gone with the kernel
+    assert "ou_drift has not passed its check yet" in capsys.readouterr().out
+    verdict(wrong, lab1.ou_drift)
+    restart()
+    assert said(capsys)[0].startswith("· ou_drift")
+
+
+def test_predictions_are_compared_and_kept_the_last_one_of_each_question(remembering, capsys):
+    lab1.compare("the radius after one turn", ..., 2.5678)
+    assert "the radius after one turn: 2.57. (You have typed no prediction" in capsys.readouterr().out
+    for guess in (1, torch.tensor(1.25)):
+        lab1.compare("the radius after one turn", guess, 2.5678)
+    lab1.compare("the method that stays", "Euler", "Heun")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == "the radius after one turn: you predicted 1.25; it is 2.57."
+    assert said(capsys)[-2:] == [
+        "  the radius after one turn: you predicted 1.25; it is 2.57",
+        "  the method that stays: you predicted Euler; it is Heun",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"lab1": 3}', '{"lab1": {"passed": 1, "predictions": []}}', "\0"])
+def test_whatever_stands_in_the_file_progress_goes_on(remembering, capsys, text):
+    remembering.write_text(text)
+    assert said(capsys)[-1].startswith("0 of 2 exercises pass")
+    lab1.ou_drift(right)
+    restart()
+    assert said(capsys)[0].startswith("✓ ou_drift")
+
+
+def test_where_nothing_can_be_written_nothing_is_said(remembering, monkeypatch, capsys):
+    monkeypatch.setattr(Path, "write_text", lambda *args, **options: (_ for _ in ()).throw(PermissionError()))
+    lab1.ou_drift(right)
+    monkeypatch.undo()
+    assert not remembering.exists()
 
 
 # --- in a real kernel -------------------------------------------------------------------------------------------------

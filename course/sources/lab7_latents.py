@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="an autoencoder and its price, flow in latent space, attention, a transformer block" needs="lab 6; convolutions"
 # # Lab 7 · Latent space and transformers
 #
 # Lab 6 drew digits of 64 pixels. Large images have millions, and the networks of large image models never see them:
@@ -11,8 +11,7 @@
 # passed, and fmlab's until then, so you can always read on. Eight cells train networks, for 3 to 20 seconds each.
 # Stuck? Beside the folded hints in the text, `lab7.hint("reparameterise")` gives up to three more, one at a time.
 #
-# **How long.** The core of the lab takes about two hours, with its two questions. Four exercises are marked *further*:
-# leave them out if time is short; nothing else needs them.
+# Four exercises are marked *further*: leave them out if time is short; nothing else needs them.
 #
 # | letter | meaning |
 # |---|---|
@@ -180,6 +179,8 @@ pixel_unet = models.UNet(channels=1, width=16, labels=10, halvings=2)
 _ = training.train(pixel_unet, flow_loss(images, letters, 64), steps=100, lr=3e-3)
 from_pixels = draw(pixel_unet, fixed_noise(100, 1, 32, 32))
 report("pixel U-Net", from_pixels, asked[:100])
+
+# %% figure="first, the pixels themselves"
 fig, (ax,) = plots.figure(width=5.5, height=2.5)
 plots.plot_images(from_pixels[:40], ax)
 _ = ax.set_title("drawn by the pixel U-Net: the columns ask for A … J")
@@ -214,7 +215,7 @@ def squared_error(x, again):
     """Sum of squares over the pixels of an image, on average over the images."""
     return float((x - again).square().flatten(1).sum(1).mean())
 
-
+# %% figure="how much is there to say"
 fig, (ax,) = plots.figure(width=5.5, height=2.8)
 ax.plot(range(1, 1025), eigenvalues.cumsum(0) / eigenvalues.sum(), label="share of the variance")
 ax.axvline(64, color=plots.BLACK, ls=":", label="64 directions")
@@ -274,7 +275,7 @@ def reparameterise(mean, log_var, noise):
 # **An image is a cloud.** Three images with two latents each: what the decoder may be given for them. The wider the
 # cloud, the less the decoder can know; where clouds overlap, it cannot tell the images apart.
 
-# %%
+# %% figure="an image is a cloud"
 sample = lab7.answer_or("reparameterise")
 fig, (ax,) = plots.figure(width=4.6, height=3.2)
 means, log_vars = (
@@ -336,6 +337,8 @@ def gaussian_kl(mean, log_var):
 # %%
 kl_of = lab7.answer_or("gaussian_kl")
 sigmas = torch.logspace(-2, 0.6, 100)
+
+# %% figure="the price of being sure"
 fig, (ax,) = plots.figure(width=5, height=2.8)
 for mu in (0.0, 1.0, 2.0):
     nats = kl_of(torch.full((100, 1), mu), 2 * sigmas.log()[:, None])
@@ -416,6 +419,8 @@ print(f"error of 64 directions: {squared_error(new_images, by_pca(new_images)):5
 print(f"error of 64 latents:    {squared_error(new_images, by_vae(new_images)):5.1f}")
 report("500 real letters", fresh_images, fresh_letters)
 report("after the autoencoder", by_vae(fresh_images), fresh_letters)
+
+# %% figure="training the autoencoder"
 fig, (ax,) = plots.figure(width=6, height=2)
 plots.plot_images(
     torch.cat([new_images[:12], by_pca(new_images[:12]), by_vae(new_images[:12])]), ax, columns=12
@@ -526,6 +531,8 @@ water = lab7.answer_or("linear_rate")
 curve = [
     tuple(map(float, water(eigenvalues, float(beta)))) for beta in torch.logspace(-1.5, 3, 60)
 ]
+
+# %% figure="rate and distortion"
 fig, axes = plots.figure(columns=2, width=4, height=3)
 styles = {0.1: ("o", plots.BLUE), 10.0: ("s", plots.ORANGE), 100.0: ("D", plots.GREEN)}
 for ax in axes:
@@ -579,6 +586,8 @@ with torch.no_grad():
     blots = vae.decode(fixed_noise(500, 4, 4, 4))
     latents = torch.cat([vae.encode(x)[0] for x in images.split(1000)])
 report("decoded noise", blots, asked)
+
+# %% figure="A flow in the small space"
 fig, (ax,) = plots.figure(width=5.5, height=1.4)
 plots.plot_images(blots[:20], ax)
 _ = ax.set_title("decoded noise")
@@ -633,7 +642,7 @@ def scaled_time(t, scale):
 # their standard deviation before a flow learns them. (The factor 0.18215 in a well-known image model is nothing else: 1
 # over the standard deviation of its latents.)
 
-# %%
+# %% figure="where the time goes"
 shifted = lab7.answer_or("scaled_time")
 ts = torch.linspace(0, 1, 1001)
 fig, (ax,) = plots.figure(width=4.6, height=3)
@@ -687,7 +696,7 @@ report("pixel U-Net, w = 1, 100 letters", from_pixels, asked[:100])
 # **The same seconds.** Left the pixel U-Net, right the latent one. And look at the two columns of numbers above:
 # from $w = 2$ on all letters are recognised, and $w = 1$ has the smallest distance. Guidance trades here as in lab 6.
 
-# %%
+# %% figure="the same seconds"
 fig, axes = plots.figure(columns=2, width=4, height=2)
 for ax, (name, x) in zip(
     axes, {"pixels": from_pixels, "latents": from_unet[1.0]}.items(), strict=True
@@ -777,6 +786,8 @@ def patchify(x, size):
 # %%
 cut = lab7.answer_or("patchify")
 letter = new_images[new_letters == 1][:1]
+
+# %% figure="A letter as a sentence"
 fig, axes = plots.figure(rows=2, width=6.5, height=0.75)
 plots.plot_images(cut(letter, 8).reshape(16, 1, 8, 8), axes[0], columns=16).set_title("patchify")
 plots.plot_images(letter.reshape(16, 1, 8, 8), axes[1], columns=16).set_title("reshape alone")
@@ -786,7 +797,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise {exercise:unpatchify} · And back · *further* ({points:unpatchify} points)
+# ### Exercise {exercise:unpatchify} · And back ({points:unpatchify} points)
 #
 # At the end of the network the tokens have to become an image again.
 #
@@ -812,7 +823,7 @@ def unpatchify(tokens, size, shape):
     ### END SOLUTION
 
 
-# %% check="unpatchify" points=3
+# %% check="unpatchify" points=3 further=true
 
 # %% [markdown]
 # **Scrambled.** The same tokens, put back right, and with rows and columns of the patches exchanged.
@@ -821,6 +832,8 @@ def unpatchify(tokens, size, shape):
 glue = lab7.answer_or("unpatchify")
 tokens = cut(new_images[:8], 8)
 wrong = tokens.unflatten(1, (4, 4)).transpose(1, 2).flatten(1, 2)
+
+# %% figure="and back"
 fig, (ax,) = plots.figure(width=5, height=1.4)
 plots.plot_images(
     torch.cat([glue(tokens, 8, (1, 32, 32)), glue(wrong, 8, (1, 32, 32))]), ax, columns=8
@@ -880,6 +893,8 @@ for d in lengths:
     units = torch.eye(16).expand(200, 16, 16)
     with_root.append(float(attend(q, k, units).amax(-1).mean()))
     without.append(float(attend(q * math.sqrt(d), k, units).amax(-1).mean()))
+
+# %% figure="why divide by sqrt d"
 fig, (ax,) = plots.figure(width=5, height=2.8)
 ax.plot(lengths, with_root, marker="o", label=r"divided by $\sqrt{d}$")
 ax.plot(lengths, without, marker="s", ls="--", label="not divided")
@@ -894,7 +909,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise {exercise:self_attention} · Several heads · *further* ({points:self_attention} points)
+# ### Exercise {exercise:self_attention} · Several heads ({points:self_attention} points)
 #
 # In **self-attention** queries, keys and values are made from the tokens themselves, by one linear layer, `qkv`. It
 # gives three times `size` numbers for each token: first all of the query, then of the key, then of the value. And a
@@ -931,7 +946,7 @@ def self_attention(x, qkv, out, heads):
     ### END SOLUTION
 
 
-# %% check="self_attention" points=5
+# %% check="self_attention" points=5 further=true
 
 # %% [markdown]
 # **What it costs.** For $N$ tokens of size $D$ the layers take $8ND^2$ operations and the two products with all pairs of
@@ -959,7 +974,7 @@ with torch.no_grad():
 print("exchanging tokens exchanges answers, up to rounding:", bool(moved.abs().max() < 1e-5))
 
 # %% [markdown]
-# ### Exercise {exercise:position_embedding} · Where is a patch? · *further* ({points:position_embedding} points)
+# ### Exercise {exercise:position_embedding} · Where is a patch? ({points:position_embedding} points)
 #
 # So each token is told its place: numbers that belong to the place are added to it. They are waves, as those of the
 # time in lab 6, half of them for the row $r$ and half for the column $c$. With the frequencies
@@ -992,7 +1007,7 @@ def position_embedding(rows, columns, size):
     ### END SOLUTION
 
 
-# %% check="position_embedding" points=3
+# %% check="position_embedding" points=3 further=true
 
 # %% [markdown]
 # **How alike are two places?** The scalar products of one place's numbers with those of all places of a 4 × 4 grid. They
@@ -1004,6 +1019,8 @@ def position_embedding(rows, columns, size):
 positions = lab7.answer_or("position_embedding")
 table = positions(4, 4, 64)
 print("rank:", int(torch.linalg.matrix_rank(table.double())))
+
+# %% figure="how alike are two places"
 fig, axes = plots.figure(columns=3, width=2.3, height=2.4)
 for ax, place in zip(axes, (0, 5, 14), strict=True):
     products = (table @ table[place]).reshape(4, 4)
@@ -1178,6 +1195,8 @@ from_lost = draw_letters(lost, noise)
 for w, x in from_transformer.items():
     report(f"latent transformer, w = {w:g}", x, asked)
 report("without places, w = 1", from_lost, asked)
+
+# %% figure="training it"
 fig, axes = plots.figure(columns=2, width=4, height=2)
 plots.plot_images(from_transformer[1.0][:40], axes[0]).set_title("transformer, $w$ = 1")
 plots.plot_images(from_lost[:40], axes[1]).set_title("without places")
@@ -1215,6 +1234,8 @@ print(f"same noise, two networks:                            {float(same):5.1f}"
 print(f"other noise, same letter, two networks:              {float(other):5.1f}")
 print(f"drawn letters to their nearest among the training:   {float(drawn):5.1f}")
 print(f"real new letters to their nearest among the training:{float(real):5.1f}")
+
+# %% figure="the same noise, two networks"
 fig, (ax,) = plots.figure(width=6, height=2.6)
 plots.plot_images(torch.cat([a[:10], b[:10], a[10:20], b[10:20]]), ax)
 _ = ax.set_title("rows 1 and 3: U-Net; rows 2 and 4: transformer, from the same noise")
@@ -1236,7 +1257,7 @@ plots.describe(
 #
 # Each letter has a second label, the family of its font. Can we ask for both, a letter *and* a font?
 #
-# ### Exercise {exercise:doubly_guided_vector_field} · Two guidance scales · *further* ({points:doubly_guided_vector_field} points)
+# ### Exercise {exercise:doubly_guided_vector_field} · Two guidance scales ({points:doubly_guided_vector_field} points)
 #
 # Let a network know both labels, $u(x, t \mid y, f)$, each of which may be $\varnothing$. One can guide in two steps,
 # first towards the letter $y$, then, the letter being known, towards the family $f$; each step has a scale of its own,
@@ -1272,7 +1293,7 @@ def doubly_guided_vector_field(u, y, f, w, v, no_y, no_f):
     ### END SOLUTION
 
 
-# %% check="doubly_guided_vector_field" points=4
+# %% check="doubly_guided_vector_field" points=4 further=true
 
 # %% [markdown]
 # **A network for both.** The U-Net once more. Both labels are written as one number, $8y + f$, with $y = 10$ and
@@ -1320,6 +1341,8 @@ for w, v in (1, 0), (1, 1), (2, 1), (1, 2), (2, 2), (2, 4):
     with torch.no_grad():
         family = float(metrics.fidelity(reader(x)[1], fresh_families))
     print(f"{w:3}{v:4}{recognised(x, asked):10.0%}{family:8.0%}{feature_distance(x):12.2f}")
+
+# %% figure="A network for both"
 fig, (ax,) = plots.figure(width=5.5, height=4)
 plots.plot_images(draw_styled(2, 2, torch.arange(70) // 10), ax).set_title(
     "a letter and a family of fonts, w = v = 2"

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="flow maps and their equations, distillation, consistency, mean flow: samples in one call" needs="labs 3 and 6; the chain rule"
 # # Lab 8 · Need for speed: flow maps, distillation, consistency
 #
 # A flow model draws by taking steps, and each step calls the network once or twice. With a large network fifty calls
@@ -9,9 +9,9 @@
 # **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
 # your code, run the cell, then run the check below it. A figure follows. It uses your function once its check has
 # passed, and fmlab's until then, so you can always read on. Each training takes between three and fifteen seconds. Stuck?
-# `lab8.hint("gaussian_flow_map")` gives up to three hints, one at a time. The core takes about two hours. Five
-# exercises, with 20 of the points, are marked *Further (optional)*: leave them out if time is short; nothing else needs
-# them.
+# `lab8.hint("gaussian_flow_map")` gives up to three hints, one at a time. Exercises
+# marked *further*, with {points:line_flow_map,lagrangian_target,shortcut_loss,distribution_matching_loss} points
+# together, can be left out: nothing else needs them.
 #
 # **Notation.** Time runs from noise, $t = 0$, to data, $t = 1$, on the straight path of lab 3.
 #
@@ -100,7 +100,7 @@ for steps in (1, 2, 4, 8, 16, 32):
 # $\varepsilon + u_0(\varepsilon)$. Where will the 3000 points lie: all over the moons, in a blurred copy of them, or
 # somewhere else?
 
-# %%
+# %% figure="energy distance"
 fig, axes = plots.figure(columns=2, width=4.2)
 one_step = samplers.sample_flow(teacher, noise, 1, simulators.Euler())
 plots.plot_samples(fresh[0], axes[0], color=plots.SKY, alpha=0.3)
@@ -158,6 +158,8 @@ fitted = {
     "the flow's pairs": regression(flows_own),
 }
 spread = data.sample(100_000).var(dim=0).sum()
+
+# %% figure="A beautiful failure"
 fig, axes = plots.figure(columns=2, width=4.2)
 for ax, (name, f) in zip(axes, fitted.items(), strict=True):
     x, end = f(noise, torch.zeros(len(noise))), torch.tensor(f.history[-200:]).mean()
@@ -234,6 +236,8 @@ ts = torch.linspace(0, 1, 201, dtype=torch.float64)
 by_steps = simulators.simulate(
     simulators.ODE(gaussian_field), x0, ts, simulators.RK4(), record=True
 )
+
+# %% figure="A jump against many steps"
 fig, (ax,) = plots.figure(width=5, height=3.6)
 ax.plot(by_steps[..., 0], by_steps[..., 1], color=plots.BLUE, ls="-", lw=1)
 euler = torch.stack([x0, x0 + gaussian_field(x0, torch.tensor(0.0))])
@@ -267,7 +271,7 @@ plots.describe(
 # No differential equation is left, only a number to be found: the $y$ with $F_t(y) = F_s(x)$. Since $F_t$ increases,
 # **bisection** finds it: keep two ends with $y$ between them, ask $F_t$ in the middle, drop the half where $y$ is not.
 #
-# ### Further (optional) · Exercise {exercise:line_flow_map} · The flow map on a line ({points:line_flow_map} points)
+# ### Exercise {exercise:line_flow_map} · The flow map on a line ({points:line_flow_map} points)
 #
 # Write `line_flow_map(cdf, x, s, t)`, which [finds this $y$](#eq-line-map) for each row by bisection between −10 and 10.
 #
@@ -295,7 +299,7 @@ def line_flow_map(cdf, x, s, t):
     ### END SOLUTION
 
 
-# %% check="line_flow_map" points=4
+# %% check="line_flow_map" points=4 further=true
 
 # %% [markdown]
 # **The truth for the rest of the lab.** Left: a mixture on a line and trajectories by your map. Right: the map
@@ -402,6 +406,8 @@ def exact_v(x, s, t):
 
 
 x0 = torch.randn(4000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+# %% figure="any number of jumps is right"
 fig, axes = plots.figure(columns=3, width=3, height=2.8)
 jumps = {}
 for ax, steps in zip(axes, (1, 2, 4), strict=True):
@@ -545,6 +551,8 @@ rms = {
     ]
     for name, X in maps.items()
 }
+
+# %% figure="residuals are a magnifying glass"
 fig, (ax,) = plots.figure(width=7, height=2.8)
 for k, (label, mark) in enumerate((("Lagrangian", "o"), ("Eulerian", "s"))):
     values = [max(r[k], 1e-17) for r in rms.values()]
@@ -656,6 +664,8 @@ in_steps = {8: samplers.sample_flow(teacher, noise, 8, simulators.Midpoint())}
 for steps in (4, 2, 1):
     student = lambda x, s, t, network=taught[steps]: network(x, s)
     in_steps[steps] = flow_maps.sample_map(student, noise, torch.linspace(0, 1, steps + 1))
+
+# %% figure="progressive distillation"
 fig, axes = plots.figure(columns=4, width=2.5, height=2.6)
 for ax, (steps, x) in zip(axes, in_steps.items(), strict=True):
     calls = 16 if steps == 8 else steps
@@ -766,6 +776,8 @@ shown = {
     "four jumps to 1, renoised": renoised[4],
     "four jumps as a map": flow_maps.sample_map(consistent, noise, (*quarters, 1.0)),
 }
+
+# %% figure="without a teacher"
 fig, axes = plots.figure(columns=3, width=3.2, height=2.7)
 for ax, (name, x) in zip(axes, shown.items(), strict=True):
     plots.plot_samples(x, ax).set_title(f"{name}:\n{floors(x):.3g} floors")
@@ -902,6 +914,8 @@ def on_grid(values):
 
 arrivals = flow_maps.LineFlowMap(line)(x, s, t)
 single, x32 = {"s": s.float(), "t": t.float()}, x.float()
+
+# %% figure="is it the code, or is it the network"
 fig, axes = plots.figure(columns=3, rows=2, width=3.0, height=2.5)
 for k, (name, v) in enumerate(students.items()):
     X = flow_maps.map_of(v)
@@ -983,7 +997,7 @@ plots.describe(
 # The stray points come from noise that the exact map tears apart: neighbours that go to different moons. A small network
 # makes of this tear a steep slope, and draws what lies on it. The energy distance counts them little, the eye more.
 #
-# ### Further (optional) · Exercise {exercise:lagrangian_target} · The Lagrangian target ({points:lagrangian_target} points)
+# ### Exercise {exercise:lagrangian_target} · The Lagrangian target ({points:lagrangian_target} points)
 #
 # Do the same with the other equation. With $X = x + (t - s)\,v$ the product rule gives
 # $\partial_t X = v + (t - s)\,\partial_t v$, and so
@@ -1013,7 +1027,7 @@ def lagrangian_target(v, u, x, s, t):
     ### END SOLUTION
 
 
-# %% check="lagrangian_target" points=3
+# %% check="lagrangian_target" points=3 further=true
 
 # %% [markdown]
 # **Three curves.** A student on the line with your Lagrangian target, beside student A and the exact map $X_{0,1}$. Both
@@ -1026,6 +1040,8 @@ both = {
     "Eulerian (A)": students["A: right code"],
     "Lagrangian": line_student(lagrangian, features=2),
 }
+
+# %% figure="three curves"
 fig, (ax,) = plots.figure(width=5.4, height=3.2)
 ax.plot(
     curve,
@@ -1125,6 +1141,8 @@ mean_flows = {"with stop": map_student(from_data(own_mean_flow), steps=1800)}
 # %%
 mean_flows["without"] = map_student(from_data(without_stop), steps=1800)
 mean_flow_samples = {name: by_jumps(v) for name, v in mean_flows.items()}
+
+# %% figure="what the stop is for"
 fig, axes = plots.figure(columns=3, width=3.2, height=2.7)
 for ax, (name, found) in zip(axes, mean_flow_samples.items(), strict=False):
     plots.plot_samples(found[1], ax).set_title(f"{name}: {floors(found[1]):.3g} floors")
@@ -1158,7 +1176,7 @@ plots.describe(
 # | Eulerian: start moves | Eulerian distillation; consistency distillation, for $t = 1$ and finite $h$ | mean flow; consistency training |
 # | Lagrangian: end moves | Lagrangian distillation | self-distillation [Boffi et al. 2025], with the network's own $v_{t,t}$ for $u_t$ |
 #
-# ### Further (optional) · Exercise {exercise:shortcut_loss} · Shortcuts ({points:shortcut_loss} points)
+# ### Exercise {exercise:shortcut_loss} · Shortcuts ({points:shortcut_loss} points)
 #
 # One cell of the table is left: the semigroup target with the network as its own teacher. By itself that is satisfied by
 # any map that chains, $v = 0$ included. It needs an **anchor**: where $s = t$ the target is the data's velocity.
@@ -1191,7 +1209,7 @@ def shortcut_loss(v, z, noise, s, t):
     ### END SOLUTION
 
 
-# %% check="shortcut_loss" points=4
+# %% check="shortcut_loss" points=4 further=true
 
 # %% [markdown]
 # **A shortcut model** of the moons. Short steps are learned first, and the jump over the whole time last: one jump is
@@ -1225,6 +1243,8 @@ for name, found in {
     "shortcut": shortcut_samples,
 }.items():
     curves[name] = {k: floors(x) for k, x in found.items()}
+
+# %% figure="quality against calls"
 fig, (ax,) = plots.figure(width=7, height=4)
 colors = (
     plots.BLACK,
@@ -1353,6 +1373,8 @@ drawn = {
     "teacher, one Euler step": samplers.sample_flow(guided, start, 1, simulators.Euler()),
 }
 drawn = {name: x.clamp(-1, 1).reshape(-1, *SHAPE) for name, x in drawn.items()}
+
+# %% figure="A digit on request, in one call"
 fig, axes = plots.figure(rows=3, width=6.5, height=1.75)
 far = {name: float(metrics.energy_distance(x, held_out.z)) for name, x in drawn.items()}
 read = {name: float(metrics.fidelity(classifier(x), labels)) for name, x in drawn.items()}
@@ -1373,7 +1395,7 @@ plots.describe(
 # Note the third picture. One Euler step draws ten averages, overdrawn since guidance pushes past the mean, with leftovers
 # of noise; and the classifier recognises every one. "Recognised" alone is no measure of quality; the energy distance, which compares whole sets, sees the difference.
 #
-# ## 11 · Further (optional) · Matching the distribution instead of the map
+# ## 11 · Matching the distribution instead of the map · *further*
 #
 # So far the student had to send each $\varepsilon$ where the flow sends it. But who asked for that? We want the *set* of
 # samples to be right. Let a generator $g$ draw $x = g(\varepsilon)$ in one call, noise its samples to
@@ -1390,7 +1412,7 @@ plots.describe(
 #
 # The value of this **surrogate** means nothing. Its gradient, in $x$, is the push.
 #
-# ### Further (optional) · Exercise {exercise:distribution_matching_loss} · Matching distributions ({points:distribution_matching_loss} points)
+# ### Exercise {exercise:distribution_matching_loss} · Matching distributions ({points:distribution_matching_loss} points)
 #
 # Write `distribution_matching_loss(teacher, fake, x, noise, t)`, [this $L$](#eq-distribution-matching).
 #
@@ -1415,7 +1437,7 @@ def distribution_matching_loss(teacher, fake, x, noise, t):
     ### END SOLUTION
 
 
-# %% check="distribution_matching_loss" points=5
+# %% check="distribution_matching_loss" points=5 further=true
 
 # %% [markdown]
 # **Before you run the cell:** the generator will fill the moons. Will it send each noise point to where the flow sends
@@ -1447,6 +1469,8 @@ def pair_loss(pair):
 _ = torch.manual_seed(0)
 pair = training.train(Pair(), pair_loss, steps=1500, lr=5e-3).requires_grad_(False)
 matched, by_flow = pair.draw(noise), in_steps[8]
+
+# %% figure="matching distributions"
 fig, axes = plots.figure(columns=2, width=4.2)
 few = slice(0, 60)
 for ax, (name, x) in zip(

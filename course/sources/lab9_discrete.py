@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] writes="jumps and their rates, masks, exact posteriors, a sudoku solved by sampling, a language model of sums" needs="lab 3; probabilities"
 # # Lab 9 · Discrete diffusion: sentences out of masks
 #
 # A picture can be moved a little, and every lab so far moved points a little at a time. A sentence cannot: there is
@@ -9,9 +9,8 @@
 #
 # **How to work.** Each exercise asks for one function of a few lines. Replace the line `raise NotImplementedError` by
 # your code, run the cell, then run the check below it. A figure or a table follows. It uses your function once its
-# check has passed, and fmlab's until then, so you can always read on. The core, sections 1 to 7 without exercise
-# {exercise:corrector_rate}, takes about two hours, and the two questions in words 20 minutes more; what is marked
-# *further* can be left out. Two cells train a network: they take about 20 and 15 seconds. Stuck?
+# check has passed, and fmlab's until then, so you can always read on. What is marked *further* can be left out: nothing
+# else needs it. Two cells train a network: they take about 20 and 15 seconds. Stuck?
 # `lab9.hint("jump_rate")` gives up to three hints, one at a time.
 #
 # **Notation.** As before $t = 0$ is noise, $t = 1$ is data, and $z$ is a data point.
@@ -26,8 +25,8 @@
 # | $\kappa_t$, $\dot\kappa_t$ | the share of tokens that are data at time $t$, and its derivative (section 2); $\kappa_s$ is that share at a later time $s$ |
 # | $p(z^i = y \mid x)$ | what token $i$ is, given what can be seen: the **posterior** (section 3) |
 #
-# The lab is worth {points:all} points, {points:code} of them for code. The two exercises marked *further*, with
-# {points:corrector_rate} and {points:guided_probs} points, are among these.
+# The lab is worth {points:all} points, {points:code} of them for code. The three exercises
+# marked *further*, with {points:next_jump,corrector_rate,guided_probs} points together, are among these.
 
 # %%
 import itertools
@@ -139,6 +138,8 @@ for p in rare.tolist():
     near_the_end = 1 - 4 * p * even  # the last 4 p of the interval
     drawn = draw(torch.tensor([1 - p, p], dtype=torch.float64).expand(1000, 2), near_the_end)
     by_parts.append(4 * float((drawn == 1).double().mean()))
+
+# %% figure="why double precision"
 fig, (ax,) = plots.figure(width=6, height=2.8)
 ax.semilogx(
     rare, by_parts, color=plots.BLUE, marker="o", label="parts of an interval, double precision"
@@ -214,6 +215,8 @@ def euler(n):
 print("after the first of two steps:", [round(value, 2) for value in euler(2)[1].tolist()])
 fine = torch.linspace(0, 1, 101)
 exact_p = torch.stack([START @ torch.linalg.matrix_exp(t * RATES) for t in fine.double()])
+
+# %% figure="three states"
 fig, axes = plots.figure(columns=2, width=4.2)
 for state, (color, marker) in enumerate(zip((plots.BLUE, plots.RED, plots.GREEN), "o^s")):
     axes[0].plot(fine, exact_p[:, state], color=color, ls="-", label=f"state {state}")
@@ -279,7 +282,7 @@ def next_jump(rates, x, hold, pick):
     ### END SOLUTION
 
 
-# %% check="next_jump" points=4
+# %% check="next_jump" points=4 further=true
 
 # %% [markdown]
 # **Twenty thousand chains.** The loop lets every chain jump until its time is up. There is no step size in it, and no
@@ -304,7 +307,7 @@ def simulate(x, end, generator):
             path.append((float(clock[0]), int(then[0])))
     return x, [*path, (end, path[-1][1])]
 
-
+# %% figure="twenty thousand chains"
 fig, axes = plots.figure(columns=2, width=4.2, height=2.8)
 for seed, (color, style) in enumerate(zip((plots.BLUE, plots.RED, plots.GREEN), ("-", "--", "-."))):
     _, path = simulate(torch.zeros(1, dtype=torch.int64), 4.0, seeded(seed + 3))
@@ -441,6 +444,8 @@ SCHEDULES = {
 TIME = 0.3
 
 one_sentence = torch.tensor([[2, 7]])
+
+# %% figure="does it follow the path"
 fig, (ax,) = plots.figure(width=5.5, height=2.8)
 times = torch.linspace(0.01, 0.93, 60)
 for (label, schedule), color in zip(SCHEDULES.items(), (plots.BLUE, plots.RED, plots.GREEN)):
@@ -647,6 +652,8 @@ gaps = [abs(found - 1 / (2 * n)) for n, found in zip(ns, distance[True])]
 print("total variation = 1/(2n) on all states, within 1e-10:", max(gaps) < 1e-10)
 gaps = [abs(found - 1 / (2 * n)) for n, found in zip(ns, off)]
 print("40 000 samples agree within 0.01:", max(gaps) < 0.01)
+
+# %% figure="what does a step cost"
 fig, (ax,) = plots.figure(width=5.5, height=3.2)
 ax.loglog(ns, [1 / (2 * n) for n in ns], color=plots.BLACK, ls="-", label="$1/(2n)$")
 ax.loglog(ns, off, color=plots.BLUE, ls="", marker="o", label="masks: 40 000 samples off the board")
@@ -800,7 +807,7 @@ def plot_in_time(ax):
     ax.set(xscale="log", xticks=steps, xticklabels=steps)
     ax.minorticks_off()
 
-
+# %% figure="valid grids"
 fig, (ax,) = plots.figure(width=6, height=3.2)
 calls = [16 // k for k in [*per_call, 1]]
 ax.plot(calls, in_order, color=plots.BLUE, marker="o", label="$k$ cells per call, random order")
@@ -847,6 +854,7 @@ for title, seed in (("four clues", 4), ("four other clues", 2)):
         f"{title}, grids that fit: {fits}; {len(found)} found in 400 draws, {valid(solutions):.0%} valid"
     )
 
+# %% figure="solving puzzles"
 fig, axes = plots.figure(columns=4, width=2.2, height=2.5)
 for k, (title, (puzzle, solved)) in enumerate(puzzles.items()):
     token_widgets.plot_sudoku(axes[2 * k], puzzle, puzzle != 4).set_title(title)
@@ -858,7 +866,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ### Exercise {exercise:corrector_rate} · Further (optional): a second thought ({points:corrector_rate} points)
+# ### Exercise {exercise:corrector_rate} · A second thought ({points:corrector_rate} points)
 #
 # A token that was drawn wrongly stays wrong for ever, since revealed tokens never jump. Unless we let them: **re-mask**
 # tokens now and then, at the rate 1, and reveal masks a little faster in return. For which rate $r$ does $p_t$ stay as
@@ -893,7 +901,7 @@ def corrector_rate(probs, x, kappa):
     ### END SOLUTION
 
 
-# %% check="corrector_rate" points=4
+# %% check="corrector_rate" points=4 further=true
 
 # %% [markdown]
 # **Does it pay?** On the board, $p_t Q = 0$ shows that the corrector leaves $p_t$ alone. On sudoku it repairs clashes:
@@ -924,6 +932,8 @@ on_two_tokens = unmasking.sample_tokens(
 )
 missed = 1 - float(on_board(on_two_tokens).double().mean())
 print(f"board, 8 steps, on light squares: {missed:.2f} with c = 3, and 1/16 without")
+
+# %% figure="does it pay"
 fig, (ax,) = plots.figure(width=6, height=3.2)
 shares = list(corrected.values())
 ax.plot(steps, shares, color=plots.BLUE, marker="o", label="with the corrector, $c = 3$")
@@ -1035,6 +1045,7 @@ network = token_models.TokenMLP(10, 7)
 _ = training.train(network, sum_loss, steps=settings["steps"], lr=settings["lr"])
 network_says = token_models.denoiser(network)
 
+# %% figure="the bound against the likelihood"
 fig, (ax,) = plots.figure(width=6.5, height=2.9)
 history = torch.tensor(network.history).unfold(0, 50, 10).mean(dim=1)
 number = 50 + 10 * torch.arange(len(history))
@@ -1080,6 +1091,8 @@ share = {
     name: [float(right(x[k]).double().mean()) for k in calls]
     for name, x in (("table", by_table), ("network", by_network))
 }
+
+# %% figure="one call or seven"
 fig, (ax,) = plots.figure(width=5.5, height=3.2)
 asked = list(calls.values())
 ax.plot(asked, share["table"], color=plots.BLACK, ls="-", label="the exact table of all sums")
@@ -1179,6 +1192,8 @@ named = {
 for k in range(4):
     named[f"random\n{k + 1}"] = torch.randperm(7, generator=seeded(k))
 surprise = {name: -likelihood(network_says, test, order, 10) for name, order in named.items()}
+
+# %% figure="do the orders agree"
 fig, (ax,) = plots.figure(width=7, height=3)
 boxes = [plots.array(value) for value in surprise.values()]
 ax.boxplot(boxes, whis=(5, 95), showfliers=False, medianprops={"color": plots.RED, "lw": 2})
@@ -1307,7 +1322,7 @@ print(
 print(f"bound, uniform noise: {token_laws.uniform_bound(BOARD, 8, BOARD[5]):.2f}")
 
 # %% [markdown]
-# ## 8 · Further (optional): colours that do not exist
+# ## 8 · Colours that do not exist · *further*
 #
 # To end with, real words. Some years ago the readers of the web comic *xkcd* named colours, and matplotlib knows their
 # favourites: "dusty rose", "robin egg blue", "perrywinkle". We take the 839 names of at most 14 letters as a
@@ -1347,7 +1362,7 @@ favourites = sorted(set(found), key=lambda name: (-found.count(name), name))[:4]
 print('"__sty ____" becomes, most often:', ", ".join(favourites))
 
 # %% [markdown]
-# ### Exercise {exercise:guided_probs} · Further (optional): guidance for tokens ({points:guided_probs} points)
+# ### Exercise {exercise:guided_probs} · Guidance for tokens ({points:guided_probs} points)
 #
 # In lab 6 we asked for a digit, and exaggerated the request. The same works here. What the label changes is the ratio of
 # two probabilities, and guidance takes it to a power:
@@ -1375,7 +1390,7 @@ def guided_probs(conditional, unconditional, w):
     ### END SOLUTION
 
 
-# %% check="guided_probs" points=3
+# %% check="guided_probs" points=3 further=true
 
 # %% [markdown]
 # **Swatches.** Each box has the hue that was asked for, and a name that the network made up for it, letter by letter at
@@ -1397,6 +1412,8 @@ def invent(w):
 
 invented = {w: invent(w) for w in (0, 1, 2, 4)}
 ANGLES = (0, 30, 57, 120, 182, 230, 275, 318)
+
+# %% figure="swatches of invented names"
 fig, axes = plots.figure(columns=3, width=3.1, height=3.6)
 for ax, w in zip(axes, (0, 1, 2)):
     for hue in range(NONE):
@@ -1434,6 +1451,8 @@ print(
     "asked hue is read: at most 0.2 at w = 0, at least 0.45 at w = 1, at least 0.7 at w = 2:",
     hits[0] <= 0.2 and hits[1] >= 0.45 and hits[2] >= 0.7,
 )
+
+# %% figure="what guidance gives and takes, counted"
 fig, (ax,) = plots.figure(width=5.5, height=2.8)
 ax.plot(list(hits), list(hits.values()), color=plots.BLUE, marker="o", label="invented names")
 ax.axhline(real, color=plots.BLACK, ls="--", lw=1, label="real names, held out")

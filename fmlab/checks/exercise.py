@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fmlab.checks import judges
+from fmlab.checks import judges, memory
 from fmlab.checks.calls import Guarded, Unsolved, default_dtype
 from fmlab.checks.compare import (
     TOLERANCE,
@@ -40,6 +40,7 @@ from fmlab.checks.compare import (
 from fmlab.checks.reference import ANSWER, OnCard, answering, withheld, words
 from fmlab.checks.verdict import CheckFailed, Verdict, in_notebook, show
 
+NEW = "not checked yet"  # the state of an exercise that nobody has asked about
 SEED = 602_214_076  # of random numbers in a check: none that an answer sets
 
 
@@ -102,7 +103,7 @@ class Exercise:
         self.mistakes = {said: OnCard(mistake, repr(self)) for said, mistake in (mistakes or {}).items()}
         self.random = random
         self._shown: dict[str, tuple[Sequence[tuple], list[Trace]]] = {}
-        self.state, self.answer, self.hints_given = "not checked yet", None, 0
+        self.state, self.answer, self.hints_given = NEW, None, 0
 
     def __repr__(self) -> str:
         return f"{self.lab}.{self.name}"
@@ -115,6 +116,7 @@ class Exercise:
             self.state, self.answer = "passed", answer
         elif not verdict.solved:
             self.state = "not solved yet"
+        memory.note_check(self.lab, self.name, verdict.passed)
         if verdict.passed or in_notebook():
             show(verdict)
         if not verdict.passed:

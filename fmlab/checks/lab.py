@@ -6,15 +6,19 @@ import importlib
 import linecache
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 
-from fmlab.checks import installation, notebook, submission
+from fmlab.checks import installation, memory, notebook, submission
 from fmlab.checks.calls import default_dtype
-from fmlab.checks.exercise import Case, Exercise
+from fmlab.checks.exercise import NEW, Case, Exercise
 from fmlab.checks.verdict import CheckFailed, Verdict, in_notebook, show
+
+EARLIER = "passed earlier"
+PASSED = ("passed", EARLIER)
+SIGNS = {"passed": "✓", EARLIER: "✓", "not right yet": "✗"}
 
 
 class Lab:
@@ -72,15 +76,35 @@ class Lab:
             print(f"{name} has no hints.")
 
     def progress(self) -> None:
-        """Show which exercises of the open notebook have passed their check in this session, and the points so far."""
-        signs, points = {"passed": "✓", "not right yet": "✗"}, self.points()
-        exercises = [self.exercises[name] for name in points]
-        for e in exercises:
-            worth = f"{points[e.name] if e.answer else 0:g} of {points[e.name]:g}" if points[e.name] else ""
-            print(f"{signs.get(e.state, '·')} {e.name:32}{e.state:18}{worth}".rstrip())
-        passed = [exercise for exercise in exercises if exercise.answer]
-        total = f": {sum(points[e.name] for e in passed):g} of {sum(points.values()):g} points for code"
-        print(f"{len(passed)} of {len(exercises)} exercises pass{total if sum(points.values()) else ''}")
+        """Show which exercises of the open notebook have passed their check, and the points so far; then what was
+        predicted. What passed before the notebook was started anew counts, and is marked."""
+        points, remembered = self.points(), memory.recall(self.name)
+        states = {name: self._state(name, remembered["passed"]) for name in points}
+        for name, state in states.items():
+            worth = f"{points[name] if state in PASSED else 0:g} of {points[name]:g}" if points[name] else ""
+            print(f"{SIGNS.get(state, '·')} {name:32}{state:18}{worth}".rstrip())
+        passed = [name for name, state in states.items() if state in PASSED]
+        total = f": {sum(points[name] for name in passed):g} of {sum(points.values()):g} points for code"
+        print(f"{len(passed)} of {len(points)} exercises pass{total if sum(points.values()) else ''}")
+        for what, (guess, value) in remembered["predictions"].items():
+            print(f"  {what}: you predicted {guess}; it is {value}")
+
+    def compare(self, what: str, guess, value, digits: int = 3) -> None:
+        """Show a prediction beside what came of it, and keep it for `progress()`. It is never graded.
+
+        what: what was asked, such as "the radius after one turn". guess: a number or a word; `...` where nothing was
+        typed. value: a number, which is shown with this many digits, or a word.
+        """
+        shown = _shown(value, digits)
+        if guess is ... or guess is None:
+            print(f"{what}: {shown}. (You have typed no prediction above.)")
+            return
+        print(f"{what}: you predicted {_shown(guess, digits)}; it is {shown}.")
+        memory.note_prediction(self.name, what, _shown(guess, digits), shown)
+
+    def _state(self, name: str, before: Iterable[str]) -> str:
+        state = self.exercises[name].state
+        return EARLIER if state == NEW and name in before else state
 
     def points(self) -> dict[str, float]:
         """Points of the exercises of the open notebook, in its order; 0 where it cannot be told which one is open."""
@@ -106,6 +130,14 @@ class Lab:
 
     def _listed(self) -> str:
         return f"Its exercises are: {', '.join(self.points())}"
+
+
+def _shown(value, digits: int) -> str:
+    """A number in a few digits; a word as it is."""
+    try:
+        return f"{float(value):.{digits}g}"
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def load(name: str) -> Lab:
