@@ -611,14 +611,17 @@ def gaussian_field(mean, std):
 
 def law_of(field, start=0.0):
     """Mean and standard deviation of the law of an affine field, from where −1 and 1 end."""
-    x0, ts = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.linspace(start, 1, 401, dtype=torch.float64)
+    x0, ts = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.linspace(start, 1, 201, dtype=torch.float64)
     low, high = samplers.sample_flow(field, x0, steps=ts)
     return float(low + high) / 2, float(high - low) / 2
 
 
+label, other, all_numbers = gaussian_field(1.0, 0.5), gaussian_field(-1.0, 0.5), gaussian_field(0.0, 1.3)
+
+
 def gaussian_fields(x, t, y):
-    """Label 0: N(1, 0.5²). Label 1: N(−1, 0.5²). Label 2: all numbers, N(0, 1.3²)."""
-    return gaussian_field(*((1.0, 0.5), (-1.0, 0.5), (0.0, 1.3))[y])(x, t)
+    """The label is 0, another label is 1, and 2 is no label."""
+    return (label, other, all_numbers)[y](x, t)
 
 
 precision = 2 / 0.5**2 - 1 / 1.3**2
@@ -645,11 +648,11 @@ def plot_laws(laws, ax):
 
 _, (left, right) = plots.figure(columns=2, width=4.6, height=3)
 plot_laws(laws, left)
-left.set(xlim=(-1, 3), ylim=(0, 3.4))
+left.set(xlim=(-1, 3), ylim=(0, 2.3))
 scales = torch.linspace(1, 4, 61)
-right.plot(scales, [(float(w) / 0.25 + (1 - float(w)) / 1.69) ** -0.5 for w in scales], ls="--", label="tilted law")
-right.plot(scales, [std_of(0.5, 1.3, float(w)) for w in scales], label="guidance, your formula")
-right.set(xlabel="guidance scale $w$", ylabel="standard deviation", ylim=(0, 0.55))
+right.plot(scales, [(float(w) / 0.25 + (1 - float(w)) / 1.69) ** -0.5 for w in scales], color=plots.RED, ls="--", label="tilted law")
+right.plot(scales, [std_of(0.5, 1.3, float(w)) for w in scales], color=plots.BLACK, ls="-.", label="guidance")
+right.set(xlabel="guidance scale $w$", ylabel="standard deviation", ylim=(0, 0.6))
 right.legend(loc="upper right")
 plots.describe(
     "Left: at w = 2 the law of guidance is a peak near 1.26, about twice as high as the tilted law and further right. "
@@ -721,10 +724,10 @@ show_images(torch.cat([in_two, in_one]).clamp(-1, 1), ax).set_title("two calls a
 plots.describe("Two rows of the digits 0 to 9. Each digit in the lower row is the same as the one above it.")
 
 # %% [markdown]
-# ## 6 · Four other fields
+# ## 6 · Other ways to ask
 #
-# Classifier-free guidance moves the mean *and* takes variety away. Four relatives combine other fields, so they have
-# other laws. All exercises of this section and the next can be left out.
+# Classifier-free guidance moves the mean *and* takes variety away. Other fields have other laws, so you can choose what
+# to give up. All exercises of this section and the next can be left out.
 #
 # ### Exercise {exercise:classifier_guided_field} · A classifier asks ({points:classifier_guided_field} points)
 #
@@ -790,8 +793,8 @@ _, axes = plots.figure(columns=3)
 for ax, (name, field) in zip(axes, shown.items(), strict=True):
     plots.plot_vector_field(field, 0.6, ax).set_title(name)
 plots.describe(
-    "Arrows at t = 0.6. Those of all data lead to the centre, the push leads up and to the left, away from the other "
-    "labels, and their sum leads to the two blobs of label 0."
+    "Arrows at t = 0.6. Those of all data lead to three places. The push leads up from below and left from the right, "
+    "away from the other labels. The sum leads to the upper left, where label 0 is."
 )
 
 # %% [markdown]
@@ -830,18 +833,21 @@ def guidance_in_interval(u, y, w, null, start, end):
 # %% check="guidance_in_interval" points=3 further=true
 
 # %% [markdown]
-# **Variety kept.** The plane of section 1 at $w = 3$. Half of label 0 lies in its right blob. How much of it is left?
+# **Variety kept.** The plane of section 1 at $w = 3$. Half of label 0 lies in its right blob. Guidance from 0.5 to 0.9
+# leaves nearly all of it, and yet the points show their label almost as plainly as with guidance at all times.
 
 # %%
 in_interval = lab6.answer_or("guidance_in_interval")
 fields = {
     "$w$ = 1": guided(exact_field, 0, 1.0, 3),
     "$w$ = 3": guided(exact_field, 0, 3.0, 3),
-    "$w$ = 3 from 0.6 to 0.9": in_interval(exact_field, 0, 3.0, 3, 0.6, 0.9),
+    "$w$ = 3 from 0.5 to 0.9": in_interval(exact_field, 0, 3.0, 3, 0.5, 0.9),
 }
 ends = {name: samplers.sample_flow(field, x0, steps=40) for name, field in fields.items()}
 for name, x in ends.items():
-    print(f"{name.replace('$', ''):24} in the right blob: {float((x[:, 0] > -0.5).float().mean()):4.0%}")
+    certain = torch.stack([p.log_prob(x) for p in classes]).softmax(0)[0].mean()  # p(0 | x)
+    right = (x[:, 0] > -0.5).float().mean()
+    print(f"{name.replace('$', ''):24} in the right blob: {right:4.0%}   certainty of label 0: {certain:.3f}")
 
 # %% figure="label 0 without guidance, with it, and with it for a while"
 _, axes = plots.figure(columns=3)
@@ -852,7 +858,7 @@ for ax, (name, x) in zip(axes, ends.items(), strict=True):
     ax.set(title=name, xlim=(-3, 3), ylim=(-3, 3))
 plots.describe(
     "Black points among the data of three labels. Without guidance they fill both blobs of label 0, with it nearly all "
-    "are in the left one, and with guidance from 0.6 to 0.9 alone both blobs have many again."
+    "are in the left one, and with guidance from 0.5 to 0.9 alone both blobs have many again."
 )
 
 # %% [markdown]
@@ -866,9 +872,6 @@ plots.describe(
 # $$\tilde u_t(x) = w\,u^{\text{good}}_t(x) + (1 - w)\,u^{\text{bad}}_t(x).$$
 #
 # Write `autoguided_field(good, bad, w)`, [this field](#eq-auto) as a function of $(x, t)$.
-#
-# **Predict.** The good model has the law $\mathcal N(1, 0.5^2)$, the bad one is blurrier, $\mathcal N(1, 1.3^2)$. The field of
-# exercise {exercise:guided_std} moved the mean from 1 to 1.258. What is it now, at $w = 2$?
 #
 # <details><summary>Hint</summary>
 # Compare it with the guided field: which field has the place of which?
@@ -887,6 +890,10 @@ def autoguided_field(good, bad, w):
 
 
 # %% check="autoguided_field" points=2 further=true
+
+# %% [markdown]
+# **Predict.** The good model has the law $\mathcal N(1, 0.5^2)$, the bad one is blurrier, $\mathcal N(1, 1.3^2)$. In
+# section 5 guidance moved the mean from 1 to 1.258. What is the mean under autoguidance, at $w = 2$?
 
 # %%
 mean_guess = ...  # your guess, a number
@@ -928,7 +935,7 @@ def negative_field(u, y, avoid, w):
 auto, negative = lab6.answer_or("autoguided_field"), lab6.answer_or("negative_field")
 laws |= {
     "from 0.3 to 0.7, w = 2": law_of(in_interval(gaussian_fields, 0, 2.0, 2, 0.3, 0.7)),
-    "autoguidance, w = 2": law_of(auto(gaussian_field(1.0, 0.5), gaussian_field(1.0, 1.3), 2.0)),
+    "autoguidance, w = 2": law_of(auto(label, gaussian_field(1.0, 1.3), 2.0)),
     "label avoided, w = 2": law_of(negative(gaussian_fields, 0, 1, 2.0)),
 }
 print(f"{'':30} mean    std")
@@ -1026,7 +1033,7 @@ for ax, (name, doubt) in zip(axes, {"with $C$": 1.0, "DPS, $C$ = 0": 0.0}.items(
     ax.plot(ts, states[..., 0], color=plots.BLUE, ls="-", lw=0.9, alpha=0.7)
     mean, std = posteriors["exact posterior"]
     ax.errorbar(1.03, mean, yerr=2 * std, color=plots.BLACK, fmt="o", ms=4, capsize=4)
-    ax.set(title=name, xlabel="time $t$", ylabel="state", xlim=(0, 1.08), ylim=(-2.2, 2.2))
+    ax.set(title=name, xlabel="time $t$", ylabel="state", xlim=(0, 1.08), ylim=(-2.2, 3.4))
 plots.describe(
     "Trajectories from 15 starts between −2 and 2. With C they end spread over the bar, the posterior's mean and twice "
     "its standard deviation. With C = 0 they all meet near 1.15, above the mean."
@@ -1074,8 +1081,8 @@ def inpaint(u, known, mask, noise, steps):
 
 # %% [markdown]
 # **Against the exact answer.** We make the digits black and white, and take them alone as the data. Then the field is
-# known exactly, and so is the answer: the digits whose three upper rows are the known ones, each with the same
-# probability. Their own field draws from it.
+# known exactly, and so is the answer: the digits that *match*, whose three upper rows are the known ones, each with the
+# same probability. Their own field draws from it.
 #
 # **Predict.** Which share of the inpainted images is one of these digits?
 
@@ -1087,28 +1094,29 @@ fill = lab6.answer_or("inpaint")
 binary = torch.where(distributions.Digits().z > 0, 1.0, -1.0)
 known, mask = binary[72], torch.zeros(1, 8, 8, dtype=torch.bool)
 mask[:, :3] = True
-fits = binary[(binary == known)[:, mask].all(dim=1)]  # of which the known pixels agree
+matching = binary[(binary == known)[:, mask].all(dim=1)]
 start = torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-all_digits, fitting = (paths.GaussianPath().marginal(distributions.Empirical(z)).vector_field for z in (binary, fits))
+all_digits, exact = (paths.GaussianPath().marginal(distributions.Empirical(z)).vector_field for z in (binary, matching))
 filled = {
     "inpainted": fill(all_digits, known, mask, start, 50),
-    "exact": samplers.sample_flow(fitting, start, steps=50),
+    "exact": samplers.sample_flow(exact, start, steps=50),
 }
-fresh = [fits[torch.randint(len(fits), (300,))] for _ in range(2)]
+fresh = [matching[torch.randint(len(matching), (300,))] for _ in range(2)]
 shares = {}
-print(f"{len(fits)} of {len(binary)} digits fit")
-for name, x in {**filled, "fresh": fresh[1]}.items():
-    shares[name] = float((torch.cdist(x.flatten(1), fits.flatten(1)).amin(dim=1) < 0.1).float().mean())
-    print(f"{name:10} one of them: {shares[name]:4.0%}   energy distance: {metrics.energy_distance(x, fresh[0]):.2f}")
-lab6.compare("the share that fits", share_guess, shares["inpainted"])
+print(f"{len(matching)} of {len(binary)} digits match")
+for name, x in {**filled, "drawn anew": fresh[1]}.items():
+    shares[name] = float((torch.cdist(x.flatten(1), matching.flatten(1)).amin(dim=1) < 0.1).float().mean())
+    print(f"{name:12} one of them: {shares[name]:4.0%}   energy distance: {metrics.energy_distance(x, fresh[0]):.2f}")
+lab6.compare("the share of inpainted images that match", share_guess, shares["inpainted"])
 
-# %% figure="digits that fit, and inpainted ones"
-_, axes = plots.figure(columns=3, width=3.4, height=1.9)
-for ax, (name, x) in zip(axes, {"digits that fit": fits, **filled}.items(), strict=True):
+# %% figure="digits that match, and inpainted ones"
+fig, axes = plots.figure(columns=3, width=3.6, height=2.1)
+fig.get_layout_engine().set(wspace=0.08)
+for ax, (name, x) in zip(axes, {"digits that match": matching, **filled}.items(), strict=True):
     plots.plot_images(x[:18], ax, columns=6, smooth=4).set_title(name)
 plots.describe(
-    "Digits with the same three upper rows. Those that fit, and the exact samples, are whole digits in black and white. "
-    "Many inpainted ones have grey pixels or lower parts that do not go with the upper."
+    "All images have the same three upper rows. The exact samples are digits of the data. The inpainted images look like "
+    "digits, too, but most have lower parts that no matching digit has."
 )
 
 # %% [markdown]

@@ -715,9 +715,10 @@ def in_one_call(answer, case):
         "w is counted from 0, with weights −w and 1 + w": joined(lambda free, shown, w: (1 + w) * shown - w * free),
         "only the difference of the halves is returned": joined(lambda free, shown, w: w * (shown - free)),
         "the half without label lost its weight 1 − w": joined(lambda free, shown, w: free + w * shown),
-        "the half without label is not used": joined(lambda free, shown, w: shown),
         "the half with the label is not used": joined(lambda free, shown, w: free),
-        "both halves have the label": joined(labels=lambda y, null: torch.cat([y, y])),
+        "this is the field of the label alone; do both halves have the label, or is one not used?": joined(
+            labels=lambda y, null: torch.cat([y, y])
+        ),
         "label 0 was taken for the null label": joined(labels=lambda y, null: torch.cat([0 * y, y])),
         "all points were given the label of the first": joined(
             labels=lambda y, null: torch.cat([torch.full_like(y, null), y[:1].expand(len(y))])
@@ -963,7 +964,7 @@ def avoiding(weights=lambda w: (w, 1 - w), labels=lambda y, avoid: (y, avoid), t
         "At w = 1 the label to avoid does not matter; beyond 1 its weight is negative.",
         "Return a function of (x, t): w times u(x, t, y), and 1 − w times u(x, t, avoid).",
     ),
-    withhold=("guidance.negative_field", "guidance.guided_vector_field"),
+    withhold=("guidance.negative_field",),
     library=guidance.negative_field,
     judge=judges.function,
     visible=[
@@ -1119,7 +1120,6 @@ def filled(
     visible=[((4, 1, 3, 2), 5), ((3, 5), 7, DOUBLE), ((1, 2, 2, 3), 3), ((2, 4), 1)],
     mistakes={
         "the known pixels were put in at the end alone": filled(often=lambda k: False),
-        "the known pixels were put in at the start and the end alone": filled(often=lambda k: k == 0),
         "the known pixels were put in without noise": filled(lambda known, noise, t: known),
         "t and 1 − t are exchanged": filled(lambda known, noise, t: (1 - t) * known + t * noise),
         "the noise does not fade: its weight is 1 − t": filled(lambda known, noise, t: t * known + noise),
