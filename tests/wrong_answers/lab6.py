@@ -175,7 +175,7 @@ def filled(u, known, mask, noise, steps, new=None, states=lambda states: states[
 
 
 def filled_in_place(u, known, mask, noise, steps):
-    for k in range(steps):
+    for _ in range(steps):
         noise += filled(u, known, mask, noise, steps) / steps
     return noise
 
@@ -268,7 +268,7 @@ WRONG = {
         ),
         "times per row alone": (
             lambda u, x, t, y, w, null: batched(u, x, torch.cat([t, t])[: len(x)], y, w, null),
-            "raised TypeError",
+            "raised",
         ),
         "n times": (
             lambda u, x, t, y, w, null: batched(lambda a, b, c: u(a, b[: len(x)], c), x, t, y, w, null),
@@ -292,7 +292,7 @@ WRONG = {
     "guidance_in_interval": {
         "for one time alone": (for_one_time, "raised RuntimeError"),
         "scale along the last axis": (lambda *args: within(*args, shape=lambda scale, x: scale), ""),
-        "points alone": (lambda *args: within(*args, shape=lambda scale, x: scale[:, None]), "raised IndexError"),
+        "points alone": (lambda *args: within(*args, shape=lambda scale, x: scale[:, None]), "raised RuntimeError"),
         "a tensor": (lambda u, y, w, null, start, end: torch.zeros(3), "a function should be returned"),
     },
     "autoguided_field": {
