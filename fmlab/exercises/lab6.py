@@ -16,7 +16,7 @@ from torch.nn.functional import silu
 
 from fmlab import guidance, losses, metrics, models, paths, samplers
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, describe, fail
+from fmlab.checks.compare import Look, describe, fail, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Field, states, times
 from fmlab.checks.lab import Lab
@@ -788,6 +788,8 @@ def function_while_sampling(answer, case):
     """As `judges.function`, where gradients are switched off first, as samplers do."""
     with torch.no_grad():
         yield from judges.function(answer, case)
+    said = "the state that was given requires a gradient now; ask for one in a copy, x.detach().requires_grad_()"
+    require(not any(args[0].requires_grad for _, args, _ in case.calls), said)
 
 
 @lab.exercise(

@@ -283,6 +283,7 @@ WRONG = {
         "no gradients": (pushed(mode=torch.no_grad), "raised RuntimeError"),
         "as gradients are": (pushed(mode=torch.inference_mode), "raised RuntimeError"),
         "not a copy that is differentiated": (pushed(copy=lambda x: x.detach()), "raised RuntimeError"),
+        "no copy": (pushed(copy=lambda x: x.requires_grad_()), "requires a gradient now"),
         "the first row alone": (pushed(total=lambda values: values[0]), ""),
         "t along the last axis": (pushed(factor=lambda t, x: (1 - t) / t), ""),
         "points alone": (pushed(factor=lambda t, x: ((1 - t) / t)[:, None]), "raised TypeError"),
