@@ -372,7 +372,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     ),
     "measurement_log_prob": _replaced(
         "covariance = noise_var * torch.eye(len(y)).to(A) + A @ cov @ A.T",
-        "all that is given has one dtype and one device, y has as many numbers as A has rows, and sums take the wider dtype",
+        "all that is given has one dtype and one device, and y has as many numbers as A has rows",
         (".to(A)", ""),
         ("to(A)", "to(mean)"),
         ("to(A)", "to(cov)"),

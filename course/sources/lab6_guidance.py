@@ -556,8 +556,8 @@ plots.describe(
 # expects the **tilted law**, proportional to $p(x \mid y)^w\, p(x)^{1 - w}$: a Gaussian with the variance
 # $1/(w/s^2 + (1 - w)/S^2)$.
 #
-# **Predict.** Let $m = 1$, $s = 0.5$, $M = 0$, $S = 1.3$ and $w = 2$. The tilted law has the mean 1.080 and the standard
-# deviation 0.367. What is the standard deviation of the guided field's law?
+# **Predict.** Let $m = 1$, $s = 0.5$, $M = 0$, $S = 1.3$ and $w = 2$. The tilted law has the mean 1.080 and the
+# standard deviation 0.367. What is the standard deviation of the guided field's law?
 
 # %%
 std_guess = ...  # your guess, a number
@@ -573,9 +573,9 @@ std_guess = ...  # your guess, a number
 # <a id="eq-guided-spread"></a>
 # $$\frac{\dot d_t}{d_t} = w\,\frac{\dot\sigma_t}{\sigma_t} + (1 - w)\,\frac{\dot\sigma^\varnothing_t}{\sigma^\varnothing_t}.$$
 #
-# All distances grow by the same factor $d_1/d_0$, and the noise has the standard deviation 1. Hence the law is a Gaussian
-# with the standard deviation $d_1/d_0$. Integrate [the equation for the distance](#eq-guided-spread) from 0 to 1, on
-# paper, and write the result as `guided_std(s, S, w)`.
+# All distances grow by the same factor $d_1/d_0$, and the noise has the standard deviation 1. Hence the law is a
+# Gaussian with the standard deviation $d_1/d_0$. Integrate [the equation for the distance](#eq-guided-spread) from 0 to
+# 1, on paper, and write the result as `guided_std(s, S, w)`.
 #
 # <details><summary>Hint</summary>
 # The quotient of a derivative and its function is the derivative of a logarithm.
@@ -585,8 +585,8 @@ std_guess = ...  # your guess, a number
 def guided_std(s, S, w):
     """The standard deviation of the law that guidance samples.
 
-    s: the standard deviation of p(x | y). S: that of p(x). w: guidance scale. All are numbers, s and S positive.
-    Returns one number.
+    s: the standard deviation of p(x | y). S: that of p(x). w: guidance scale. All are numbers, s
+    and S positive. Returns one number.
     """
     ### BEGIN SOLUTION
     return s**w * S ** (1 - w)
@@ -611,17 +611,18 @@ def gaussian_field(mean, std):
 
 def law_of(field, start=0.0):
     """Mean and standard deviation of the law of an affine field, from where −1 and 1 end."""
-    x0, ts = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.linspace(start, 1, 201, dtype=torch.float64)
+    x0 = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    ts = torch.linspace(start, 1, 201, dtype=torch.float64)
     low, high = samplers.sample_flow(field, x0, steps=ts)
     return float(low + high) / 2, float(high - low) / 2
 
 
-label, other, all_numbers = gaussian_field(1.0, 0.5), gaussian_field(-1.0, 0.5), gaussian_field(0.0, 1.3)
+three = [gaussian_field(1.0, 0.5), gaussian_field(-1.0, 0.5), gaussian_field(0.0, 1.3)]
 
 
 def gaussian_fields(x, t, y):
     """The label is 0, another label is 1, and 2 is no label."""
-    return (label, other, all_numbers)[y](x, t)
+    return three[y](x, t)
 
 
 precision = 2 / 0.5**2 - 1 / 1.3**2
@@ -640,8 +641,9 @@ lab6.compare("the standard deviation of the guided law", std_guess, laws["guidan
 def plot_laws(laws, ax):
     """Densities of Gaussians by name."""
     grid = torch.linspace(-2.5, 5, 600)
-    for (mean, std), (name, style) in zip(laws.values(), zip(laws, ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))))):
-        ax.plot(grid, torch.distributions.Normal(mean, std).log_prob(grid).exp(), ls=style, lw=1.6, label=name)
+    for (name, law), style in zip(laws.items(), ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))):
+        density = torch.distributions.Normal(*law).log_prob(grid).exp()
+        ax.plot(grid, density, ls=style, lw=1.6, label=name)
     ax.set(xlabel="$x$", ylabel="density at $t$ = 1")
     ax.legend(loc="upper left", fontsize=9)
 
@@ -650,25 +652,28 @@ _, (left, right) = plots.figure(columns=2, width=4.6, height=3)
 plot_laws(laws, left)
 left.set(xlim=(-1, 3), ylim=(0, 2.3))
 scales = torch.linspace(1, 4, 61)
-right.plot(scales, [(float(w) / 0.25 + (1 - float(w)) / 1.69) ** -0.5 for w in scales], color=plots.RED, ls="--", label="tilted law")
-right.plot(scales, [std_of(0.5, 1.3, float(w)) for w in scales], color=plots.BLACK, ls="-.", label="guidance")
+tilted = (scales / 0.5**2 + (1 - scales) / 1.3**2) ** -0.5
+right.plot(scales, tilted, color=plots.RED, ls="--", label="tilted law")
+by_formula = [std_of(0.5, 1.3, w) for w in scales.tolist()]
+right.plot(scales, by_formula, color=plots.BLACK, ls="-.", label="guidance")
 right.set(xlabel="guidance scale $w$", ylabel="standard deviation", ylim=(0, 0.6))
 right.legend(loc="upper right")
 plots.describe(
-    "Left: at w = 2 the law of guidance is a peak near 1.26, about twice as high as the tilted law and further right. "
-    "Right: the standard deviation of the tilted law falls slowly with w, that of guidance falls exponentially."
+    "Left: at w = 2 the law of guidance is a peak near 1.26, about twice as high as the tilted "
+    "law and further right. Right: the standard deviation of the tilted law falls slowly with "
+    "w, that of guidance falls exponentially."
 )
 
 # %% [markdown]
-# Guidance goes further than the tilted law and loses far more variety. At every single time the guided field belongs to the
-# score of a tilted density, $p_t(x \mid y)^w\, p_t(x)^{1-w}$. But these densities are no
-# [probability path](../words.md#probability-path) of that field: to tilt and then add noise is not the same as to add
-# noise and then tilt.
+# Guidance goes further than the tilted law and loses far more variety. At every single time the guided field belongs to
+# the score of a tilted density, $p_t(x \mid y)^w\, p_t(x)^{1-w}$. But these densities are no [probability
+# path](../words.md#probability-path) of that field: to tilt and then add noise is not the same as to add noise and then
+# tilt.
 #
 # ### Exercise {exercise:batch_guidance} · Both calls in one batch ({points:batch_guidance} points)
 #
 # Guidance calls the network twice per evaluation, with and without the label. Neither call needs the other's result. So
-# programs join them to one call with $2n$ rows. On a GPU, small batches then take about half the time:
+# programs join them to one call with $2n$ rows. On a GPU, a small batch often takes as long as one of twice the size:
 #
 # <a id="eq-one-batch"></a>
 # $$\begin{pmatrix} u_t(x \mid \varnothing) \\ u_t(x \mid y) \end{pmatrix}
@@ -687,8 +692,9 @@ plots.describe(
 def batch_guidance(u, x, t, y, w, null):
     """The guided velocity, by one call of the network.
 
-    u: function u(x, t, y), a network. x: (n, *shape). t: a number or (n,). y: one label, or one for each state, (n,).
-    w: guidance scale, a number. null: the label that says "no label". Returns (n, *shape), in the dtype of x.
+    u: function u(x, t, y), a network. x: (n, *shape). t: a number or (n,). y: one label, or one
+    for each state, (n,). w: guidance scale, a number. null: the label that says "no label".
+    Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
     t, y = (torch.as_tensor(value, device=x.device).expand(len(x)) for value in (t, y))
@@ -717,11 +723,14 @@ with torch.no_grad():
     in_two = sampler(counted, labels[:10], 2.0, NULL, noise[:10], 10)
     print(f"two calls per evaluation: {len(calls)} calls, {sum(calls)} rows")
     calls.clear()
-    in_one = samplers.sample_flow(lambda x, t: one_call(counted, x, t, labels[:10], 2.0, NULL), noise[:10], steps=10)
+    in_one = samplers.sample_flow(
+        lambda x, t: one_call(counted, x, t, labels[:10], 2.0, NULL), noise[:10], steps=10
+    )
     print(f"one call per evaluation:  {len(calls)} calls, {sum(calls)} rows")
 _, (ax,) = plots.figure(width=5.5, height=1.4)
-show_images(torch.cat([in_two, in_one]).clamp(-1, 1), ax).set_title("two calls above, one call below")
-plots.describe("Two rows of the digits 0 to 9. Each digit in the lower row is the same as the one above it.")
+show_images(torch.cat([in_two, in_one]).clamp(-1, 1), ax)
+ax.set_title("two calls above, one call below")
+plots.describe("Two rows of the digits 0 to 9. Each digit below is the same as the one above it.")
 
 # %% [markdown]
 # ## 6 · Other ways to ask
@@ -732,15 +741,16 @@ plots.describe("Two rows of the digits 0 to 9. Each digit in the lower row is th
 # ### Exercise {exercise:classifier_guided_field} · A classifier asks ({points:classifier_guided_field} points)
 #
 # What if nobody trained the network with labels? Then a second model can ask: a classifier of noisy images,
-# $p_t(y \mid x)$. By Bayes' rule the score of label $y$ is the score of all data plus $\nabla_x \log p_t(y \mid x)$. For
-# the straight path $\kappa_t = (1 - t)/t$ turns scores into fields (section 1):
+# $p_t(y \mid x)$. By Bayes' rule the score of label $y$ is the score of all data plus $\nabla_x \log p_t(y \mid x)$. On
+# the straight path a difference of scores, times $(1 - t)/t$, is a difference of fields (section 1, $\kappa_t$):
 #
 # <a id="eq-classifier"></a>
 # $$\tilde u_t(x) = u_t(x) + w\,\frac{1 - t}{t}\,\nabla_x \log p_t(y \mid x).$$
 #
-# At $w = 1$ this is the field of the label, exactly. Write `classifier_guided_field(u, log_likelihood, w)`, which returns
-# [the field with this push](#eq-classifier) as a function of $(x, t)$. `log_likelihood(x, t)` is $\log p_t(y \mid x)$, a
-# number for each row. Samplers switch gradients off, so your function has to switch them on.
+# At $w = 1$ this is the field of the label, exactly. Write `classifier_guided_field(u, log_likelihood, w)`, which
+# returns [the field with this push](#eq-classifier) as a function of $(x, t)$. `log_likelihood(x, t)` is
+# $\log p_t(y \mid x)$, a number for each row. Samplers run under `torch.no_grad()`, so your function has to switch
+# gradients on.
 #
 # <details><summary>Hint</summary>
 # Under <code>with torch.enable_grad():</code> make a copy by <code>x.detach().requires_grad_()</code>. Then
@@ -751,9 +761,11 @@ plots.describe("Two rows of the digits 0 to 9. Each digit in the lower row is th
 def classifier_guided_field(u, log_likelihood, w):
     """A field with a push towards what a classifier takes for y.
 
-    u: function u(x, t), without a label. log_likelihood: function (x, t) → (n,), differentiable in x. w: a number.
-    Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,), above 0. It works under torch.no_grad().
+    u: function u(x, t), without a label. log_likelihood: function (x, t) → (n,), differentiable
+    in x. w: a number. Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,),
+    above 0. It works under torch.no_grad().
     """
+
     ### BEGIN SOLUTION
     def field(x, t):
         with torch.enable_grad():
@@ -780,8 +792,9 @@ def log_label(x, t):
 
 
 x, t = torch.randn(1000, 2), torch.rand(1000).clamp(0.1, 0.95)
-error = by_classifier(marginals[3].vector_field, log_label, 1.0)(x, t) - marginals[0].vector_field(x, t)
-print(f"the largest difference from the field of label 0 is below 0.001: {bool(error.abs().max() < 1e-3)}")
+asked = by_classifier(marginals[3].vector_field, log_label, 1.0)(x, t)
+error = float((asked - marginals[0].vector_field(x, t)).abs().max())
+print("the largest difference from the field of label 0 is below 0.001:", error < 1e-3)
 
 # %% figure="the field of all data, the push, and their sum"
 shown = {
@@ -793,8 +806,9 @@ _, axes = plots.figure(columns=3)
 for ax, (name, field) in zip(axes, shown.items(), strict=True):
     plots.plot_vector_field(field, 0.6, ax).set_title(name)
 plots.describe(
-    "Arrows at t = 0.6. Those of all data lead to three places. The push leads up from below and left from the right, "
-    "away from the other labels. The sum leads to the upper left, where label 0 is."
+    "Arrows at t = 0.6. Those of all data lead to three places. The push leads up from below "
+    "and left from the right, away from the other labels. The sum leads to the upper left, "
+    "where label 0 is."
 )
 
 # %% [markdown]
@@ -817,9 +831,11 @@ plots.describe(
 def guidance_in_interval(u, y, w, null, start, end):
     """The guided field, with the scale w at times start ≤ t < end and 1 at others.
 
-    u: function u(x, t, y). y: one label, or one for each point, (n,). null: the label that says "no label". w, start,
-    end: numbers. Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
+    u: function u(x, t, y). y: one label, or one for each point, (n,). null: the label that says
+    "no label". w, start, end: numbers. Returns a function of (x, t), with x: (n, *shape) and t: a
+    number or (n,).
     """
+
     ### BEGIN SOLUTION
     def field(x, t):
         at = torch.as_tensor(t)
@@ -847,7 +863,8 @@ ends = {name: samplers.sample_flow(field, x0, steps=40) for name, field in field
 for name, x in ends.items():
     certain = torch.stack([p.log_prob(x) for p in classes]).softmax(0)[0].mean()  # p(0 | x)
     right = (x[:, 0] > -0.5).float().mean()
-    print(f"{name.replace('$', ''):24} in the right blob: {right:4.0%}   certainty of label 0: {certain:.3f}")
+    name = name.replace("$", "")
+    print(f"{name:24} in the right blob: {right:4.0%}   certainty of label 0: {certain:.3f}")
 
 # %% figure="label 0 without guidance, with it, and with it for a while"
 _, axes = plots.figure(columns=3)
@@ -857,16 +874,17 @@ for ax, (name, x) in zip(axes, ends.items(), strict=True):
     plots.plot_samples(x[:300], ax, color=plots.BLACK, ms=3, alpha=0.7)
     ax.set(title=name, xlim=(-3, 3), ylim=(-3, 3))
 plots.describe(
-    "Black points among the data of three labels. Without guidance they fill both blobs of label 0, with it nearly all "
-    "are in the left one, and with guidance from 0.5 to 0.9 alone both blobs have many again."
+    "Black points among the data of three labels. Without guidance they fill both blobs of "
+    "label 0, with it most are in the left one, and with guidance from 0.5 to 0.9 alone "
+    "both blobs have many again."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:autoguided_field} · A worse model of the same ({points:autoguided_field} points)
 #
 # Is "no label" the right thing to move away from? Karras and others (2024) take a *worse* model of the *same* label
-# instead, smaller or trained for less time. It makes the good model's errors, only larger, so the step from bad to good is
-# worth going on with:
+# instead, one that is smaller or trained for less time. It makes similar errors, only larger, so one goes on in the
+# direction from bad to good:
 #
 # <a id="eq-auto"></a>
 # $$\tilde u_t(x) = w\,u^{\text{good}}_t(x) + (1 - w)\,u^{\text{bad}}_t(x).$$
@@ -917,8 +935,8 @@ mean_guess = ...  # your guess, a number
 def negative_field(u, y, avoid, w):
     """The field towards one label and away from another.
 
-    u: function u(x, t, y). y, avoid: one label each, or one for each point, (n,). w: guidance scale, a number.
-    Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
+    u: function u(x, t, y). y, avoid: one label each, or one for each point, (n,). w: guidance
+    scale, a number. Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
     """
     ### BEGIN SOLUTION
     return lambda x, t: (1 - w) * u(x, t, avoid) + w * u(x, t, y)
@@ -935,7 +953,7 @@ def negative_field(u, y, avoid, w):
 auto, negative = lab6.answer_or("autoguided_field"), lab6.answer_or("negative_field")
 laws |= {
     "from 0.3 to 0.7, w = 2": law_of(in_interval(gaussian_fields, 0, 2.0, 2, 0.3, 0.7)),
-    "autoguidance, w = 2": law_of(auto(label, gaussian_field(1.0, 1.3), 2.0)),
+    "autoguidance, w = 2": law_of(auto(three[0], gaussian_field(1.0, 1.3), 2.0)),
     "label avoided, w = 2": law_of(negative(gaussian_fields, 0, 1, 2.0)),
 }
 print(f"{'':30} mean    std")
@@ -948,34 +966,37 @@ _, (ax,) = plots.figure(width=6.5, height=3)
 plot_laws({name: law for name, law in laws.items() if "tilted" not in name}, ax)
 ax.set(xlim=(-2.5, 5), ylim=(0, 2.4))
 plots.describe(
-    "Guidance is a narrow peak right of the label's mean, autoguidance an equally narrow one at the label's mean. The "
-    "interval lies between label and guidance. With a label to avoid, the curve keeps its width and moves to 3."
+    "Guidance is a narrow peak right of the label's mean, autoguidance an equally narrow one at "
+    "the label's mean. The interval lies between label and guidance. With a label to avoid, the "
+    "curve keeps its width and moves to 3."
 )
 
 # %% [markdown]
 # Classifier-free guidance moves the mean and shrinks. Autoguidance only shrinks: where the good model is a little too
-# wide, some $w > 1$ makes it exact. A label to avoid, of equal width, only moves. The interval does the work of guidance
-# in part: the standard deviation is
-# $s\,\bigl[(\sigma_b/\sigma_a) / (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from
-# [the equation for the distance](#eq-guided-spread) once more.
+# wide, some $w > 1$ makes it exact. A label to avoid, of equal width, only moves. The interval does the work of
+# guidance in part: the standard deviation is
+# $s\,\bigl[(\sigma_b/\sigma_a) / (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the
+# distance](#eq-guided-spread) once more.
 #
 # ## 7 · Guided by a measurement
 #
 # A request need not be a label. Sharpen this photograph, fill in that gap: the request is a *measurement* of the image,
-# and the right answer is a known distribution, the [posterior](../words.md#posterior) of the data given the measurement.
-# So one can check whether a method draws from it.
+# and the right answer is a known distribution, the [posterior](../words.md#posterior) of the data given the
+# measurement. So one can check whether a method draws from it.
 #
 # ### Exercise {exercise:measurement_log_prob} · A measurement as a classifier ({points:measurement_log_prob} points)
 #
 # We measure $y = A z + r\,\xi$ with a matrix $A$ and standard normal errors $\xi$. In the field of exercise
-# {exercise:classifier_guided_field} it takes the part of the label, so $p_t(y \mid x)$ is needed. A state $x$ leaves $z$ uncertain:
-# let its mean be $\hat z$, the output of the denoiser, and its covariance $C$. If it is Gaussian, so is the measurement:
+# {exercise:classifier_guided_field} it takes the part of the label, so $p_t(y \mid x)$ is needed. A state $x$ leaves
+# $z$ uncertain: let its mean be $\hat z$, the output of the denoiser, and its covariance $C$. If it is Gaussian, so is
+# the measurement:
 #
 # <a id="eq-measured"></a>
 # $$p_t(y \mid x) = \mathcal N\bigl(y;\ A \hat z,\ r^2 I + A\,C A^\top\bigr).$$
 #
 # Write `measurement_log_prob(mean, cov, A, y, noise_var)`, the logarithm of [this density](#eq-measured) for each row
-# $\hat z$ of `mean`; `noise_var` is $r^2$. **Diffusion posterior sampling** (DPS; Chung and others, 2023) leaves out $C$.
+# $\hat z$ of `mean`; `noise_var` is $r^2$. **Diffusion posterior sampling** (DPS; Chung and others, 2023) leaves out
+# $C$.
 #
 # <details><summary>Hint</summary>
 # <code>torch.distributions.MultivariateNormal(means, covariance).log_prob(y)</code>.
@@ -985,8 +1006,8 @@ plots.describe(
 def measurement_log_prob(mean, cov, A, y, noise_var):
     """log N(y; A ẑ, r² I + A C Aᵀ) for each row ẑ.
 
-    mean: (n, d), the rows ẑ. cov: (d, d), the matrix C. A: (k, d). y: (k,), the measurement. noise_var: r², a number.
-    Returns (n,), in the dtype of mean; its gradient reaches mean.
+    mean: (n, d), the rows ẑ. cov: (d, d), the matrix C. A: (k, d). y: (k,), the measurement.
+    noise_var: r², a number. Returns (n,), in the dtype of mean; its gradient reaches mean.
     """
     ### BEGIN SOLUTION
     covariance = noise_var * torch.eye(len(y)).to(A) + A @ cov @ A.T
@@ -1027,7 +1048,8 @@ for name, (mean, std) in posteriors.items():
 
 # %% figure="trajectories guided by a measurement, with the right covariance and without"
 _, axes = plots.figure(columns=2, width=4.6, height=3)
-ts, starts = torch.linspace(1e-5, 1, 101, dtype=torch.float64), torch.linspace(-2, 2, 15, dtype=torch.float64)
+ts = torch.linspace(1e-5, 1, 101, dtype=torch.float64)
+starts = torch.linspace(-2, 2, 15, dtype=torch.float64)
 for ax, (name, doubt) in zip(axes, {"with $C$": 1.0, "DPS, $C$ = 0": 0.0}.items(), strict=True):
     states = samplers.sample_flow(posterior_field(doubt), starts[:, None], steps=ts, record=True)
     ax.plot(ts, states[..., 0], color=plots.BLUE, ls="-", lw=0.9, alpha=0.7)
@@ -1035,13 +1057,14 @@ for ax, (name, doubt) in zip(axes, {"with $C$": 1.0, "DPS, $C$ = 0": 0.0}.items(
     ax.errorbar(1.03, mean, yerr=2 * std, color=plots.BLACK, fmt="o", ms=4, capsize=4)
     ax.set(title=name, xlabel="time $t$", ylabel="state", xlim=(0, 1.08), ylim=(-2.2, 3.4))
 plots.describe(
-    "Trajectories from 15 starts between −2 and 2. With C they end spread over the bar, the posterior's mean and twice "
-    "its standard deviation. With C = 0 they all meet near 1.15, above the mean."
+    "Trajectories from 15 starts between −2 and 2. With C they end spread over the bar, the "
+    "posterior's mean and twice its standard deviation. With C = 0 they all meet near 1.15, "
+    "above the mean."
 )
 
 # %% [markdown]
-# With $C = 0$ the method believes its first guess, so the push is far too strong while little is known. Programs of DPS
-# weaken it by a step size, which has to be found anew for each task.
+# With $C = 0$ the method treats its first guess $\hat z$ as exact, so the push is far too strong while little is known.
+# Programs of DPS weaken it by a step size, which has to be found anew for each task.
 #
 # ### Exercise {exercise:inpaint} · The rest of a digit ({points:inpaint} points)
 #
@@ -1053,8 +1076,8 @@ plots.describe(
 # $$x \leftarrow t\,z_{\text{known}} + (1 - t)\,\varepsilon \ \text{ where a pixel is known}, \qquad
 # x \leftarrow x + h\,u_t(x) \ \text{ everywhere.}$$
 #
-# $\varepsilon$ is the noise of the start. Write `inpaint(u, known, mask, noise, steps)`, with
-# [these two parts](#eq-inpaint) in each step. In the end the known pixels are put in without noise.
+# $\varepsilon$ is the noise of the start. Write `inpaint(u, known, mask, noise, steps)`, with [these two
+# parts](#eq-inpaint) in each step. In the end the known pixels are put in without noise.
 #
 # <details><summary>Hint</summary>
 # <code>torch.where(mask, new, x)</code> replaces known pixels alone. Step $k$ starts at $t = k h$.
@@ -1064,8 +1087,9 @@ plots.describe(
 def inpaint(u, known, mask, noise, steps):
     """Images at t = 1 whose known pixels are given.
 
-    u: function u(x, t). known: (*shape), an image. mask: (*shape), true where a pixel of it is known; the others may be
-    anything. noise: (n, *shape), the states at t = 0. steps: their number. Returns (n, *shape), in the dtype of noise.
+    u: function u(x, t). known: (*shape), an image. mask: (*shape), true where a pixel of it is
+    known; the others may be anything. noise: (n, *shape), the states at t = 0. steps: their
+    number. Returns (n, *shape), in the dtype of noise.
     """
     ### BEGIN SOLUTION
     x = noise
@@ -1082,7 +1106,7 @@ def inpaint(u, known, mask, noise, steps):
 # %% [markdown]
 # **Against the exact answer.** We make the digits black and white, and take them alone as the data. Then the field is
 # known exactly, and so is the answer: the digits that *match*, whose three upper rows are the known ones, each with the
-# same probability. Their own field draws from it.
+# same probability. The field of these digits alone draws from that distribution.
 #
 # **Predict.** Which share of the inpainted images is one of these digits?
 
@@ -1096,7 +1120,10 @@ known, mask = binary[72], torch.zeros(1, 8, 8, dtype=torch.bool)
 mask[:, :3] = True
 matching = binary[(binary == known)[:, mask].all(dim=1)]
 start = torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-all_digits, exact = (paths.GaussianPath().marginal(distributions.Empirical(z)).vector_field for z in (binary, matching))
+all_digits, exact = (
+    paths.GaussianPath().marginal(distributions.Empirical(z)).vector_field
+    for z in (binary, matching)
+)
 filled = {
     "inpainted": fill(all_digits, known, mask, start, 50),
     "exact": samplers.sample_flow(exact, start, steps=50),
@@ -1105,8 +1132,12 @@ fresh = [matching[torch.randint(len(matching), (300,))] for _ in range(2)]
 shares = {}
 print(f"{len(matching)} of {len(binary)} digits match")
 for name, x in {**filled, "drawn anew": fresh[1]}.items():
-    shares[name] = float((torch.cdist(x.flatten(1), matching.flatten(1)).amin(dim=1) < 0.1).float().mean())
-    print(f"{name:12} one of them: {shares[name]:4.0%}   energy distance: {metrics.energy_distance(x, fresh[0]):.2f}")
+    nearest = torch.cdist(x.flatten(1), matching.flatten(1)).amin(dim=1)
+    shares[name], distance = (
+        float((nearest < 0.1).float().mean()),
+        metrics.energy_distance(x, fresh[0]),
+    )
+    print(f"{name:12} one of them: {shares[name]:4.0%}   energy distance: {distance:.2f}")
 lab6.compare("the share of inpainted images that match", share_guess, shares["inpainted"])
 
 # %% figure="digits that match, and inpainted ones"
@@ -1115,14 +1146,16 @@ fig.get_layout_engine().set(wspace=0.08)
 for ax, (name, x) in zip(axes, {"digits that match": matching, **filled}.items(), strict=True):
     plots.plot_images(x[:18], ax, columns=6, smooth=4).set_title(name)
 plots.describe(
-    "All images have the same three upper rows. The exact samples are digits of the data. The inpainted images look like "
-    "digits, too, but most have lower parts that no matching digit has."
+    "All images have the same three upper rows. The exact samples are digits of the data. The "
+    "inpainted images look like digits, too, but most have lower parts that no matching digit "
+    "has."
 )
 
 # %% [markdown]
-# Replacing pixels looks right at each time, and is not. The field moves the unknown pixels by what the known ones show
-# *at time $t$*, and that is mostly noise at first. When the known pixels become clear, the others are already decided.
-# RePaint (Lugmayr and others, 2022) therefore goes back and forth many times at each noise level, which helps.
+# Replacing pixels seems right at each time, and is not. The field moves the unknown pixels by what the known ones show
+# *at time $t$*, and that is mostly noise at first. When the known pixels become clear, the others have already moved
+# towards another digit. RePaint (Lugmayr and others, 2022) therefore goes back and forth many times at each noise
+# level, which helps.
 
 # %% [markdown]
 # ## 5 · A network made for images
