@@ -359,11 +359,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "distribution_matching_loss": _replaced("own = coefficient(t, x)", _SHAPE, ("(t, x)", "(t, noise)")),
     "batch_guidance": {
         "detached at the end": "it is for drawing, where nothing is differentiated",
-        **_replaced(
-            "t, y = (torch.as_tensor(value, device=x.device).expand(len(x)) for value in (t, y))",
-            "on one device nothing is moved",
-            (", device=x.device", ""),
-        ),
+        **{
+            f"{v} = torch.as_tensor({v}, device=x.device).expand(len(x)) → {v} = torch.as_tensor({v}).expand(len(x))": (
+                "on one device nothing is moved"
+            )
+            for v in "ty"
+        },
     },
     "guidance_in_interval": _replaced(
         "scale = coefficient(torch.where((start <= at) & (at < end), w, 1.0).to(x), x)",

@@ -697,7 +697,8 @@ def batch_guidance(u, x, t, y, w, null):
     Returns (n, *shape), in the dtype of x.
     """
     ### BEGIN SOLUTION
-    t, y = (torch.as_tensor(value, device=x.device).expand(len(x)) for value in (t, y))
+    t = torch.as_tensor(t, device=x.device).expand(len(x))
+    y = torch.as_tensor(y, device=x.device).expand(len(x))
     both = u(torch.cat([x, x]), torch.cat([t, t]), torch.cat([torch.full_like(y, null), y]))
     free, shown = both.chunk(2)
     return (1 - w) * free + w * shown
