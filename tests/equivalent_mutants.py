@@ -365,6 +365,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             )
             for v in "ty"
         },
+        **_replaced(
+            "y = torch.as_tensor(y, device=x.device).expand(len(x))",
+            "t has one time for each row by then, where x is",
+            ("len(x)", "len(t)"),
+            ("x.device", "t.device"),
+        ),
     },
     "guidance_in_interval": _replaced(
         "scale = coefficient(torch.where((start <= at) & (at < end), w, 1.0).to(x), x)",
