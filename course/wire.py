@@ -249,7 +249,8 @@ class Peer:
         )
         made_from = [self.sent[k] for k in wanted]
         self._keep(value, len(wanted))
-        self.received[number] = Bridge.apply(self, number, wanted, seen, value, anchor, *made_from)
+        with torch.enable_grad():  # it requires grad at the other end, whatever the mode here
+            self.received[number] = Bridge.apply(self, number, wanted, seen, value, anchor, *made_from)
         return self.received[number]
 
     def _keep(self, value: Tensor, edges: int = 0) -> None:

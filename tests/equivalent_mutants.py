@@ -349,4 +349,33 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         ("(1 - s, z)", "(1 - s, noise)"),
     ),
     "distribution_matching_loss": _replaced("own = coefficient(t, x)", _SHAPE, ("(t, x)", "(t, noise)")),
+    "batch_guidance": {
+        "detached at the end": "it is for drawing, where nothing is differentiated",
+        **{
+            f"{v} = torch.as_tensor({v}, device=x.device).expand(len(x)) → {v} = torch.as_tensor({v}).expand(len(x))": (
+                "on one device nothing is moved"
+            )
+            for v in "ty"
+        },
+        **_replaced(
+            "y = torch.as_tensor(y, device=x.device).expand(len(x))",
+            "t has one time for each row by then, where x is",
+            ("len(x)", "len(t)"),
+            ("x.device", "t.device"),
+        ),
+    },
+    "guidance_in_interval": _replaced(
+        "scale = coefficient(torch.where((start <= at) & (at < end), w, 1.0).to(x), x)",
+        "a scale in single precision is off by a rounding",
+        (".to(x)", ""),
+    ),
+    "measurement_log_prob": _replaced(
+        "covariance = noise_var * torch.eye(len(y)).to(A) + A @ cov @ A.T",
+        "all that is given has one dtype and one device, and y has as many numbers as A has rows",
+        (".to(A)", ""),
+        ("to(A)", "to(mean)"),
+        ("to(A)", "to(cov)"),
+        ("to(A)", "to(y)"),
+        ("len(y)", "len(A)"),
+    ),
 }

@@ -198,6 +198,20 @@ CALLS = {
     "guidance.guided_vector_field": lambda w: guidance.guided_vector_field(
         lambda x, t, y: -x * torch.as_tensor(y, device=x.device).reshape(-1, 1), w.y, 2.0, null=3
     )(w.x, torch.tensor(0.3, device=w.device)),
+    "guidance.batch_guidance": lambda w: guidance.batch_guidance(labelled_field, w.x, w.t, w.y, 2.0, 3),
+    "guidance.guided_std": lambda w: guidance.guided_std(w.t, w.s, 2.0),
+    "guidance.guidance_in_interval": lambda w: guidance.guidance_in_interval(
+        labelled_field, w.y, 2.0, 0.3, 0.6, null=3
+    )(w.x, w.t),
+    "guidance.autoguided_field": lambda w: guidance.autoguided_field(field, row_field, 2.0)(w.x, 0.3),
+    "guidance.negative_field": lambda w: guidance.negative_field(labelled_field, w.y, 1, 2.0)(w.x, w.t),
+    "guidance.classifier_guided_field": lambda w: guidance.classifier_guided_field(
+        row_field, lambda x, t: x.square().sum(1), 2.0
+    )(w.x, w.t),
+    "guidance.measurement_log_prob": lambda w: guidance.measurement_log_prob(
+        w.x, w.x.mT @ w.x, w.x[:1], w.x[0, :1], 0.5
+    ),
+    "guidance.inpaint": lambda w: guidance.inpaint(field, w.x[0], w.x[0] > 0, w.noise, 3),
     "jumps.draw": lambda w: jumps.draw(w.uniform(6, 4), w.uniform(6)),
     "jumps.transition_matrix": lambda w: jumps.transition_matrix(RATES.to(w.device), 0.3),
     "jumps.simulate_chain": lambda w: jumps.simulate_chain(RATES.to(w.device), w.y, 0.3, w.generator),
@@ -346,6 +360,10 @@ RATES = torch.tensor([[-1.0, 0.6, 0.4], [0.5, -0.9, 0.4], [0.1, 0.2, -0.3]])
 
 def row_field(x, t):
     return -x * (1 + values.coefficient(torch.as_tensor(t), x))
+
+
+def labelled_field(x, t, y):
+    return -x * torch.as_tensor(y, device=x.device).reshape(-1, 1)
 
 
 def density(x, t):

@@ -259,6 +259,15 @@ def test_gradients_cross_in_both_directions(peer):
         assert torch.allclose(found, expected, atol=1e-6)
 
 
+def test_gradients_cross_where_they_are_switched_off_here(peer):
+    """As within one process, where the other end switches them on, and what it calls does."""
+    u, x, t = torch.enable_grad()(lambda x, t: torch.sin(x * t).cumsum(1)), torch.randn(4, 3), torch.rand(4, 1)
+    expected = (t * torch.cos(x * t)).sum(1)
+    with torch.no_grad():
+        found = peer.call("divergence", u, x, t)
+    torch.testing.assert_close(found, expected)
+
+
 def test_gradients_of_gradients_cross(peer):
     x = torch.randn(4, 3, dtype=torch.float64)
     found = peer.call("forward_derivative", lambda x: x.sin() * x.sum(1, keepdim=True), x)

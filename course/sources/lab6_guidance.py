@@ -595,6 +595,619 @@ plots.describe(
 )
 
 # %% [markdown]
+# ## 5 · The law that guidance really samples
+#
+# Guided digits are plain, but from which distribution are they drawn? The answer says how far averages move and how
+# much variety is lost. For Gaussians we can compute it exactly. By the **law** of a field we mean the distribution in
+# which its flow ends at $t = 1$, started from standard normal noise.
+#
+# Numbers take the place of images: those with the label are $\mathcal N(m, s^2)$, all numbers $\mathcal N(M, S^2)$. One
+# expects the **tilted law**, proportional to $p(x \mid y)^w\, p(x)^{1 - w}$: a Gaussian with the variance
+# $1/(w/s^2 + (1 - w)/S^2)$.
+#
+# **Predict.** Let $m = 1$, $s = 0.5$, $M = 0$, $S = 1.3$ and $w = 2$. The tilted law has the mean 1.080 and the
+# standard deviation 0.367. What is the standard deviation of the guided field's law?
+
+# %%
+std_guess = ...  # your guess, a number
+
+# %% [markdown]
+# ### Exercise {exercise:guided_std} · How wide is the law? ({points:guided_std} points)
+#
+# The standard deviation at time $t$ is $\sigma_t = \sqrt{t^2 s^2 + (1 - t)^2}$ for the label, and
+# $\sigma^\varnothing_t = \sqrt{t^2 S^2 + (1 - t)^2}$ for all numbers. The field of a Gaussian path is affine (lab 2):
+# $u_t(x \mid y) = (x - t\,m)\,\dot\sigma_t/\sigma_t + m$. So the distance $d_t$ of two trajectories grows at the rate
+# $\dot d_t/d_t = \dot\sigma_t/\sigma_t$. With guidance, the two rates are mixed:
+#
+# <a id="eq-guided-spread"></a>
+# $$\frac{\dot d_t}{d_t} = w\,\frac{\dot\sigma_t}{\sigma_t} + (1 - w)\,\frac{\dot\sigma^\varnothing_t}{\sigma^\varnothing_t}.$$
+#
+# All distances grow by the same factor $d_1/d_0$, and the noise has the standard deviation 1. Hence the law is a
+# Gaussian with the standard deviation $d_1/d_0$. Integrate [the equation for the distance](#eq-guided-spread) from 0 to
+# 1, on paper, and write the result as `guided_std(s, S, w)`.
+#
+# <details><summary>Hint</summary>
+# The quotient of a derivative and its function is the derivative of a logarithm.
+# </details>
+
+# %% exercise="guided_std"
+def guided_std(s, S, w):
+    """The standard deviation of the law that guidance samples.
+
+    s: the standard deviation of p(x | y). S: that of p(x). w: guidance scale. All are numbers, s
+    and S positive. Returns one number.
+    """
+    ### BEGIN SOLUTION
+    return s**w * S ** (1 - w)
+    ### END SOLUTION
+
+
+# %% check="guided_std" points=4
+
+# %% [markdown]
+# **Your formula, and a simulation.** The flow is affine. So the ends of two trajectories, from −1 and from 1, tell mean
+# and standard deviation.
+
+# %%
+std_of = lab6.answer_or("guided_std")
+
+
+def gaussian_field(mean, std):
+    """The field whose law is N(mean, std²)."""
+    mean = torch.tensor([mean], dtype=torch.float64)
+    return paths.GaussianPath().marginal(distributions.Gaussian(mean, std**2)).vector_field
+
+
+def law_of(field, start=0.0):
+    """Mean and standard deviation of the law of an affine field, from where −1 and 1 end."""
+    x0 = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    ts = torch.linspace(start, 1, 201, dtype=torch.float64)
+    low, high = samplers.sample_flow(field, x0, steps=ts)
+    return float(low + high) / 2, float(high - low) / 2
+
+
+three = [gaussian_field(1.0, 0.5), gaussian_field(-1.0, 0.5), gaussian_field(0.0, 1.3)]
+
+
+def gaussian_fields(x, t, y):
+    """The label is 0, another label is 1, and 2 is no label."""
+    return three[y](x, t)
+
+
+precision = 2 / 0.5**2 - 1 / 1.3**2
+laws = {
+    "label, w = 1": (1.0, 0.5),
+    "tilted law, w = 2": (2 / 0.5**2 / precision, precision**-0.5),
+    "guidance, w = 2": law_of(guided(gaussian_fields, 0, 2.0, 2)),
+}
+print(f"{'':30} mean    std")
+for name, (mean, std) in laws.items():
+    print(f"{name:28}{mean:7.3f}{std:7.3f}")
+print(f"{'your formula, w = 2':35}{std_of(0.5, 1.3, 2.0):7.3f}")
+lab6.compare("the standard deviation of the guided law", std_guess, laws["guidance, w = 2"][1])
+
+# %% figure="three laws, and their spread against the scale"
+def plot_laws(laws, ax):
+    """Densities of Gaussians by name."""
+    grid = torch.linspace(-2.5, 5, 600)
+    for (name, law), style in zip(laws.items(), ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))):
+        density = torch.distributions.Normal(*law).log_prob(grid).exp()
+        ax.plot(grid, density, ls=style, lw=1.6, label=name)
+    ax.set(xlabel="$x$", ylabel="density at $t$ = 1")
+    ax.legend(loc="upper left", fontsize=9)
+
+
+_, (left, right) = plots.figure(columns=2, width=4.6, height=3)
+plot_laws(laws, left)
+left.set(xlim=(-1, 3), ylim=(0, 2.3))
+scales = torch.linspace(1, 4, 61)
+tilted = (scales / 0.5**2 + (1 - scales) / 1.3**2) ** -0.5
+right.plot(scales, tilted, color=plots.RED, ls="--", label="tilted law")
+by_formula = [std_of(0.5, 1.3, w) for w in scales.tolist()]
+right.plot(scales, by_formula, color=plots.BLACK, ls="-.", label="guidance")
+right.set(xlabel="guidance scale $w$", ylabel="standard deviation", ylim=(0, 0.6))
+right.legend(loc="upper right")
+plots.describe(
+    "Left: at w = 2 the law of guidance is a peak near 1.26, about twice as high as the tilted "
+    "law and further right. Right: the standard deviation of the tilted law falls slowly with "
+    "w, that of guidance falls exponentially."
+)
+
+# %% [markdown]
+# Guidance goes further than the tilted law and loses far more variety. At every single time the guided field belongs to
+# the score of a tilted density, $p_t(x \mid y)^w\, p_t(x)^{1-w}$. But these densities are no [probability
+# path](../words.md#probability-path) of that field: to tilt and then add noise is not the same as to add noise and then
+# tilt.
+#
+# ### Exercise {exercise:batch_guidance} · Both calls in one batch ({points:batch_guidance} points)
+#
+# Guidance calls the network twice per evaluation, with and without the label. Neither call needs the other's result. So
+# programs join them to one call with $2n$ rows. On a GPU, a small batch often takes as long as one of twice the size:
+#
+# <a id="eq-one-batch"></a>
+# $$\begin{pmatrix} u_t(x \mid \varnothing) \\ u_t(x \mid y) \end{pmatrix}
+# = u\left(\begin{pmatrix} x \\ x \end{pmatrix}, \begin{pmatrix} t \\ t \end{pmatrix},
+# \begin{pmatrix} \varnothing \\ y \end{pmatrix}\right).$$
+#
+# Write `batch_guidance(u, x, t, y, w, null)`: the guided velocity $(1 - w)\,u_t(x \mid \varnothing) + w\,u_t(x \mid y)$
+# by [one call of the network](#eq-one-batch).
+#
+# <details><summary>Hint</summary>
+# <code>torch.cat</code> joins, <code>.chunk(2)</code> cuts into halves. One label for all must first become one for each
+# row. A time of shape <code>()</code> can stay as it is.
+# </details>
+
+# %% exercise="batch_guidance"
+def batch_guidance(u, x, t, y, w, null):
+    """The guided velocity, by one call of the network.
+
+    u: function u(x, t, y), a network. x: (n, *shape). t: a number or (n,). y: one label, or one
+    for each state, (n,). w: guidance scale, a number. null: the label that says "no label".
+    Returns (n, *shape), in the dtype of x.
+    """
+    ### BEGIN SOLUTION
+    t = torch.as_tensor(t, device=x.device).expand(len(x))
+    y = torch.as_tensor(y, device=x.device).expand(len(x))
+    both = u(torch.cat([x, x]), torch.cat([t, t]), torch.cat([torch.full_like(y, null), y]))
+    free, shown = both.chunk(2)
+    return (1 - w) * free + w * shown
+    ### END SOLUTION
+
+
+# %% check="batch_guidance" points=4
+
+# %% [markdown]
+# **Count the calls.** The same ten digits, drawn both ways in ten steps of the midpoint rule.
+
+# %%
+one_call, calls = lab6.answer_or("batch_guidance"), []
+
+
+def counted(x, t, y):
+    """The network of section 2, which notes the rows of each call."""
+    calls.append(len(x))
+    return mlp(x, t, y)
+
+
+with torch.no_grad():
+    in_two = sampler(counted, labels[:10], 2.0, NULL, noise[:10], 10)
+    print(f"two calls per evaluation: {len(calls)} calls, {sum(calls)} rows")
+    calls.clear()
+    in_one = samplers.sample_flow(
+        lambda x, t: one_call(counted, x, t, labels[:10], 2.0, NULL), noise[:10], steps=10
+    )
+    print(f"one call per evaluation:  {len(calls)} calls, {sum(calls)} rows")
+_, (ax,) = plots.figure(width=5.5, height=1.4)
+show_images(torch.cat([in_two, in_one]).clamp(-1, 1), ax)
+ax.set_title("two calls above, one call below")
+plots.describe("Two rows of the digits 0 to 9. Each digit below is the same as the one above it.")
+
+# %% [markdown]
+# ## 6 · Other ways to ask
+#
+# Classifier-free guidance moves the mean *and* takes variety away. Other fields have other laws, so you can choose what
+# to give up. All exercises of this section and the next can be left out.
+#
+# ### Exercise {exercise:classifier_guided_field} · A classifier asks ({points:classifier_guided_field} points)
+#
+# What if nobody trained the network with labels? Then a second model can ask: a classifier of noisy images,
+# $p_t(y \mid x)$. By Bayes' rule the score of label $y$ is the score of all data plus $\nabla_x \log p_t(y \mid x)$. On
+# the straight path a difference of scores, times $(1 - t)/t$, is a difference of fields (section 1, $\kappa_t$):
+#
+# <a id="eq-classifier"></a>
+# $$\tilde u_t(x) = u_t(x) + w\,\frac{1 - t}{t}\,\nabla_x \log p_t(y \mid x).$$
+#
+# At $w = 1$ this is the field of the label, exactly. Write `classifier_guided_field(u, log_likelihood, w)`, which
+# returns [the field with this push](#eq-classifier) as a function of $(x, t)$. `log_likelihood(x, t)` is
+# $\log p_t(y \mid x)$, a number for each row. Samplers run under `torch.no_grad()`, so your function has to switch
+# gradients on.
+#
+# <details><summary>Hint</summary>
+# Under <code>with torch.enable_grad():</code> make a copy by <code>x.detach().requires_grad_()</code>. Then
+# <code>torch.autograd.grad</code> of the summed log-likelihoods holds each row's own gradient.
+# </details>
+
+# %% exercise="classifier_guided_field"
+def classifier_guided_field(u, log_likelihood, w):
+    """A field with a push towards what a classifier takes for y.
+
+    u: function u(x, t), without a label. log_likelihood: function (x, t) → (n,), differentiable
+    in x. w: a number. Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,),
+    above 0. It works under torch.no_grad().
+    """
+
+    ### BEGIN SOLUTION
+    def field(x, t):
+        with torch.enable_grad():
+            given = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_likelihood(given, t).sum(), given)
+        return u(x, t) + w * coefficient((1 - t) / t, x) * gradient
+
+    return field
+    ### END SOLUTION
+
+
+# %% check="classifier_guided_field" points=4 further=true
+
+# %% [markdown]
+# **An exact classifier.** In the plane of section 1 all densities are known, so Bayes' rule is a perfect classifier.
+
+# %%
+by_classifier = lab6.answer_or("classifier_guided_field")
+
+
+def log_label(x, t):
+    """log p_t(0 | x) in the plane of section 1, but for a constant."""
+    return marginals[0].log_prob(x, t) - marginals[3].log_prob(x, t)
+
+
+x, t = torch.randn(1000, 2), torch.rand(1000).clamp(0.1, 0.95)
+asked = by_classifier(marginals[3].vector_field, log_label, 1.0)(x, t)
+error = float((asked - marginals[0].vector_field(x, t)).abs().max())
+print("the largest difference from the field of label 0 is below 0.001:", error < 1e-3)
+
+# %% figure="the field of all data, the push, and their sum"
+shown = {
+    "all data": marginals[3].vector_field,
+    "push": by_classifier(lambda x, t: 0 * x, log_label, 1.0),
+    "sum: the field of label 0": by_classifier(marginals[3].vector_field, log_label, 1.0),
+}
+_, axes = plots.figure(columns=3)
+for ax, (name, field) in zip(axes, shown.items(), strict=True):
+    plots.plot_vector_field(field, 0.6, ax).set_title(name)
+plots.describe(
+    "Arrows at t = 0.6. Those of all data lead to three places. The push leads up from below "
+    "and left from the right, away from the other labels. The sum leads to the upper left, "
+    "where label 0 is."
+)
+
+# %% [markdown]
+# ### Exercise {exercise:guidance_in_interval} · Only for a while ({points:guidance_in_interval} points)
+#
+# In section 1 guidance gave up half of label 0. Early on, while $x$ is mostly noise, it chooses among the blobs of the
+# label; late, it changes little. Kynkäänniemi and others (2024) guide in the middle alone, with the scale
+#
+# <a id="eq-interval"></a>
+# $$w_t = w \ \text{ for } a \le t < b, \qquad w_t = 1 \ \text{ at other times.}$$
+#
+# Write `guidance_in_interval(u, y, w, null, start, end)`, the guided field with [this scale](#eq-interval), $a$ being
+# `start` and $b$ `end`.
+#
+# <details><summary>Hint</summary>
+# <code>torch.where</code> chooses the scale for one time or many; <code>coefficient(scale, x)</code> shapes it.
+# </details>
+
+# %% exercise="guidance_in_interval"
+def guidance_in_interval(u, y, w, null, start, end):
+    """The guided field, with the scale w at times start ≤ t < end and 1 at others.
+
+    u: function u(x, t, y). y: one label, or one for each point, (n,). null: the label that says
+    "no label". w, start, end: numbers. Returns a function of (x, t), with x: (n, *shape) and t: a
+    number or (n,).
+    """
+
+    ### BEGIN SOLUTION
+    def field(x, t):
+        at = torch.as_tensor(t)
+        scale = coefficient(torch.where((start <= at) & (at < end), w, 1.0).to(x), x)
+        return (1 - scale) * u(x, t, null) + scale * u(x, t, y)
+
+    return field
+    ### END SOLUTION
+
+
+# %% check="guidance_in_interval" points=3 further=true
+
+# %% [markdown]
+# **Variety kept.** The plane of section 1 at $w = 3$. Half of label 0 lies in its right blob. Guidance from 0.5 to 0.9
+# leaves nearly all of it, and yet the points show their label almost as plainly as with guidance at all times.
+
+# %%
+in_interval = lab6.answer_or("guidance_in_interval")
+fields = {
+    "$w$ = 1": guided(exact_field, 0, 1.0, 3),
+    "$w$ = 3": guided(exact_field, 0, 3.0, 3),
+    "$w$ = 3 from 0.5 to 0.9": in_interval(exact_field, 0, 3.0, 3, 0.5, 0.9),
+}
+ends = {name: samplers.sample_flow(field, x0, steps=40) for name, field in fields.items()}
+for name, x in ends.items():
+    certain = torch.stack([p.log_prob(x) for p in classes]).softmax(0)[0].mean()  # p(0 | x)
+    right = (x[:, 0] > -0.5).float().mean()
+    name = name.replace("$", "")
+    print(f"{name:24} in the right blob: {right:4.0%}   certainty of label 0: {certain:.3f}")
+
+# %% figure="label 0 without guidance, with it, and with it for a while"
+_, axes = plots.figure(columns=3)
+for ax, (name, x) in zip(axes, ends.items(), strict=True):
+    for p, marker, color in zip(classes, "osD", colors, strict=True):
+        plots.plot_samples(p.sample(150), ax, marker=marker, ms=3, alpha=0.4, color=color)
+    plots.plot_samples(x[:300], ax, color=plots.BLACK, ms=3, alpha=0.7)
+    ax.set(title=name, xlim=(-3, 3), ylim=(-3, 3))
+plots.describe(
+    "Black points among the data of three labels. Without guidance they fill both blobs of "
+    "label 0, with it most are in the left one, and with guidance from 0.5 to 0.9 alone "
+    "both blobs have many again."
+)
+
+# %% [markdown]
+# ### Exercise {exercise:autoguided_field} · A worse model of the same ({points:autoguided_field} points)
+#
+# Is "no label" the right thing to move away from? Karras and others (2024) take a *worse* model of the *same* label
+# instead, one that is smaller or trained for less time. It makes similar errors, only larger, so one goes on in the
+# direction from bad to good:
+#
+# <a id="eq-auto"></a>
+# $$\tilde u_t(x) = w\,u^{\text{good}}_t(x) + (1 - w)\,u^{\text{bad}}_t(x).$$
+#
+# Write `autoguided_field(good, bad, w)`, [this field](#eq-auto) as a function of $(x, t)$.
+#
+# <details><summary>Hint</summary>
+# Compare it with the guided field: which field has the place of which?
+# </details>
+
+# %% exercise="autoguided_field"
+def autoguided_field(good, bad, w):
+    """The field of autoguidance.
+
+    good, bad: functions u(x, t), for one and the same label. w: guidance scale, a number.
+    Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
+    """
+    ### BEGIN SOLUTION
+    return lambda x, t: w * good(x, t) + (1 - w) * bad(x, t)
+    ### END SOLUTION
+
+
+# %% check="autoguided_field" points=2 further=true
+
+# %% [markdown]
+# **Predict.** The good model has the law $\mathcal N(1, 0.5^2)$, the bad one is blurrier, $\mathcal N(1, 1.3^2)$. In
+# section 5 guidance moved the mean from 1 to 1.258. What is the mean under autoguidance, at $w = 2$?
+
+# %%
+mean_guess = ...  # your guess, a number
+
+# %% [markdown]
+# ### Exercise {exercise:negative_field} · A label to avoid ({points:negative_field} points)
+#
+# "A street, but no cars": image programs take *negative* requests. They put the label to avoid, $y'$, in the place of
+# $\varnothing$:
+#
+# <a id="eq-negative"></a>
+# $$\tilde u_t(x) = (1 - w)\,u_t(x \mid y') + w\,u_t(x \mid y).$$
+#
+# Write `negative_field(u, y, avoid, w)`, [this field](#eq-negative) as a function of $(x, t)$.
+#
+# <details><summary>Hint</summary>
+# You have written this function before, under another name.
+# </details>
+
+# %% exercise="negative_field"
+def negative_field(u, y, avoid, w):
+    """The field towards one label and away from another.
+
+    u: function u(x, t, y). y, avoid: one label each, or one for each point, (n,). w: guidance
+    scale, a number. Returns a function of (x, t), with x: (n, *shape) and t: a number or (n,).
+    """
+    ### BEGIN SOLUTION
+    return lambda x, t: (1 - w) * u(x, t, avoid) + w * u(x, t, y)
+    ### END SOLUTION
+
+
+# %% check="negative_field" points=2 further=true
+
+# %% [markdown]
+# **Which guidance?** All laws at $w = 2$, for the label $\mathcal N(1, 0.5^2)$. The bad model is
+# $\mathcal N(1, 1.3^2)$, the label to avoid $\mathcal N(-1, 0.5^2)$.
+
+# %%
+auto, negative = lab6.answer_or("autoguided_field"), lab6.answer_or("negative_field")
+laws |= {
+    "from 0.3 to 0.7, w = 2": law_of(in_interval(gaussian_fields, 0, 2.0, 2, 0.3, 0.7)),
+    "autoguidance, w = 2": law_of(auto(three[0], gaussian_field(1.0, 1.3), 2.0)),
+    "label avoided, w = 2": law_of(negative(gaussian_fields, 0, 1, 2.0)),
+}
+print(f"{'':30} mean    std")
+for name, (mean, std) in laws.items():
+    print(f"{name:28}{mean:7.3f}{std:7.3f}")
+lab6.compare("the mean under autoguidance", mean_guess, laws["autoguidance, w = 2"][0])
+
+# %% figure="five laws of one label"
+_, (ax,) = plots.figure(width=6.5, height=3)
+plot_laws({name: law for name, law in laws.items() if "tilted" not in name}, ax)
+ax.set(xlim=(-2.5, 5), ylim=(0, 2.4))
+plots.describe(
+    "Guidance is a narrow peak right of the label's mean, autoguidance an equally narrow one at "
+    "the label's mean. The interval lies between label and guidance. With a label to avoid, the "
+    "curve keeps its width and moves to 3."
+)
+
+# %% [markdown]
+# Classifier-free guidance moves the mean and shrinks. Autoguidance only shrinks: where the good model is a little too
+# wide, some $w > 1$ makes it exact. A label to avoid, of equal width, only moves. The interval does the work of
+# guidance in part: the standard deviation is
+# $s\,\bigl[(\sigma_b/\sigma_a) / (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the
+# distance](#eq-guided-spread) once more.
+#
+# ## 7 · Guided by a measurement
+#
+# A request need not be a label. Sharpen this photograph, fill in that gap: the request is a *measurement* of the image,
+# and the right answer is a known distribution, the [posterior](../words.md#posterior) of the data given the
+# measurement. So one can check whether a method draws from it.
+#
+# ### Exercise {exercise:measurement_log_prob} · A measurement as a classifier ({points:measurement_log_prob} points)
+#
+# We measure $y = A z + r\,\xi$ with a matrix $A$ and standard normal errors $\xi$. In the field of exercise
+# {exercise:classifier_guided_field} it takes the part of the label, so $p_t(y \mid x)$ is needed. A state $x$ leaves
+# $z$ uncertain: let its mean be $\hat z$, the output of the denoiser, and its covariance $C$. If it is Gaussian, so is
+# the measurement:
+#
+# <a id="eq-measured"></a>
+# $$p_t(y \mid x) = \mathcal N\bigl(y;\ A \hat z,\ r^2 I + A\,C A^\top\bigr).$$
+#
+# Write `measurement_log_prob(mean, cov, A, y, noise_var)`, the logarithm of [this density](#eq-measured) for each row
+# $\hat z$ of `mean`; `noise_var` is $r^2$. **Diffusion posterior sampling** (DPS; Chung and others, 2023) leaves out
+# $C$.
+#
+# <details><summary>Hint</summary>
+# <code>torch.distributions.MultivariateNormal(means, covariance).log_prob(y)</code>.
+# </details>
+
+# %% exercise="measurement_log_prob"
+def measurement_log_prob(mean, cov, A, y, noise_var):
+    """log N(y; A ẑ, r² I + A C Aᵀ) for each row ẑ.
+
+    mean: (n, d), the rows ẑ. cov: (d, d), the matrix C. A: (k, d). y: (k,), the measurement.
+    noise_var: r², a number. Returns (n,), in the dtype of mean; its gradient reaches mean.
+    """
+    ### BEGIN SOLUTION
+    covariance = noise_var * torch.eye(len(y)).to(A) + A @ cov @ A.T
+    return torch.distributions.MultivariateNormal(mean @ A.T, covariance).log_prob(y)
+    ### END SOLUTION
+
+
+# %% check="measurement_log_prob" points=4 further=true
+
+# %% [markdown]
+# **With and without $C$.** The data are $\mathcal N(0, 1.3^2)$, and 1 was measured with $r = 0.4$. For a Gaussian
+# $\hat z = x + (1 - t)\,u_t(x)$ and $C = (1 - t)^2\, 1.3^2/(t^2\, 1.3^2 + (1 - t)^2)$ are exact.
+
+# %%
+log_density, prior = lab6.answer_or("measurement_log_prob"), gaussian_field(0.0, 1.3)
+A = torch.ones(1, 1, dtype=torch.float64)
+
+
+def posterior_field(doubt):
+    """The field guided by the measurement 1, with the covariance C times doubt."""
+
+    def log_likelihood(x, t):
+        cov = doubt * A * (1 - t) ** 2 * 1.69 / (t**2 * 1.69 + (1 - t) ** 2)
+        return log_density(x + (1 - t) * prior(x, t), cov, A, A[0], 0.4**2)
+
+    return by_classifier(prior, log_likelihood, 1.0)
+
+
+precision = 1 / 1.3**2 + 1 / 0.4**2
+posteriors = {
+    "exact posterior": (1 / 0.4**2 / precision, precision**-0.5),
+    "with C": law_of(posterior_field(1.0), start=1e-5),
+    "DPS, C = 0": law_of(posterior_field(0.0), start=1e-5),
+}
+print(f"{'':18} mean    std")
+for name, (mean, std) in posteriors.items():
+    print(f"{name:16}{mean:7.4f}{std:8.4f}")
+
+# %% figure="trajectories guided by a measurement, with the right covariance and without"
+_, axes = plots.figure(columns=2, width=4.6, height=3)
+ts = torch.linspace(1e-5, 1, 101, dtype=torch.float64)
+starts = torch.linspace(-2, 2, 15, dtype=torch.float64)
+for ax, (name, doubt) in zip(axes, {"with $C$": 1.0, "DPS, $C$ = 0": 0.0}.items(), strict=True):
+    states = samplers.sample_flow(posterior_field(doubt), starts[:, None], steps=ts, record=True)
+    ax.plot(ts, states[..., 0], color=plots.BLUE, ls="-", lw=0.9, alpha=0.7)
+    mean, std = posteriors["exact posterior"]
+    ax.errorbar(1.03, mean, yerr=2 * std, color=plots.BLACK, fmt="o", ms=4, capsize=4)
+    ax.set(title=name, xlabel="time $t$", ylabel="state", xlim=(0, 1.08), ylim=(-2.2, 3.4))
+plots.describe(
+    "Trajectories from 15 starts between −2 and 2. With C they end spread over the bar, the "
+    "posterior's mean and twice its standard deviation. With C = 0 they all meet near 1.15, "
+    "above the mean."
+)
+
+# %% [markdown]
+# With $C = 0$ the method treats its first guess $\hat z$ as exact, so the push is far too strong while little is known.
+# Programs of DPS weaken it by a step size, which has to be found anew for each task.
+#
+# ### Exercise {exercise:inpaint} · The rest of a digit ({points:inpaint} points)
+#
+# You have the upper part of a digit. Which lower parts fit? A popular method needs no classifier: before each step it
+# replaces the known pixels by their noised selves. They are what a state of the path would show, so it seems right.
+# Below you measure whether it is. With the straight path and Euler's steps of length $h$:
+#
+# <a id="eq-inpaint"></a>
+# $$x \leftarrow t\,z_{\text{known}} + (1 - t)\,\varepsilon \ \text{ where a pixel is known}, \qquad
+# x \leftarrow x + h\,u_t(x) \ \text{ everywhere.}$$
+#
+# $\varepsilon$ is the noise of the start. Write `inpaint(u, known, mask, noise, steps)`, with [these two
+# parts](#eq-inpaint) in each step. In the end the known pixels are put in without noise.
+#
+# <details><summary>Hint</summary>
+# <code>torch.where(mask, new, x)</code> replaces known pixels alone. Step $k$ starts at $t = k h$.
+# </details>
+
+# %% exercise="inpaint"
+def inpaint(u, known, mask, noise, steps):
+    """Images at t = 1 whose known pixels are given.
+
+    u: function u(x, t). known: (*shape), an image. mask: (*shape), true where a pixel of it is
+    known; the others may be anything. noise: (n, *shape), the states at t = 0. steps: their
+    number. Returns (n, *shape), in the dtype of noise.
+    """
+    ### BEGIN SOLUTION
+    x = noise
+    for k in range(steps):
+        t = k / steps
+        x = torch.where(mask, t * known + (1 - t) * noise, x)
+        x = x + u(x, t) / steps
+    return torch.where(mask, known, x)
+    ### END SOLUTION
+
+
+# %% check="inpaint" points=4 further=true
+
+# %% [markdown]
+# **Against the exact answer.** We make the digits black and white, and take them alone as the data. Then the field is
+# known exactly, and so is the answer: the digits that *match*, whose three upper rows are the known ones, each with the
+# same probability. The field of these digits alone draws from that distribution.
+#
+# **Predict.** Which share of the inpainted images is one of these digits?
+
+# %%
+share_guess = ...  # your guess, a number between 0 and 1
+
+# %%
+fill = lab6.answer_or("inpaint")
+binary = torch.where(distributions.Digits().z > 0, 1.0, -1.0)
+known, mask = binary[72], torch.zeros(1, 8, 8, dtype=torch.bool)
+mask[:, :3] = True
+matching = binary[(binary == known)[:, mask].all(dim=1)]
+start = torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+all_digits, exact = (
+    paths.GaussianPath().marginal(distributions.Empirical(z)).vector_field
+    for z in (binary, matching)
+)
+filled = {
+    "inpainted": fill(all_digits, known, mask, start, 50),
+    "exact": samplers.sample_flow(exact, start, steps=50),
+}
+fresh = [matching[torch.randint(len(matching), (300,))] for _ in range(2)]
+shares = {}
+print(f"{len(matching)} of {len(binary)} digits match")
+for name, x in {**filled, "drawn anew": fresh[1]}.items():
+    nearest = torch.cdist(x.flatten(1), matching.flatten(1)).amin(dim=1)
+    shares[name], distance = (
+        float((nearest < 0.1).float().mean()),
+        metrics.energy_distance(x, fresh[0]),
+    )
+    print(f"{name:12} one of them: {shares[name]:4.0%}   energy distance: {distance:.2f}")
+lab6.compare("the share of inpainted images that match", share_guess, shares["inpainted"])
+
+# %% figure="digits that match, and inpainted ones"
+fig, axes = plots.figure(columns=3, width=3.6, height=2.1)
+fig.get_layout_engine().set(wspace=0.08)
+for ax, (name, x) in zip(axes, {"digits that match": matching, **filled}.items(), strict=True):
+    plots.plot_images(x[:18], ax, columns=6, smooth=4).set_title(name)
+plots.describe(
+    "All images have the same three upper rows. The exact samples are digits of the data. The "
+    "inpainted images look like digits, too, but most have lower parts that no matching digit "
+    "has."
+)
+
+# %% [markdown]
+# Replacing pixels seems right at each time, and is not. The field moves the unknown pixels by what the known ones show
+# *at time $t$*, and that is mostly noise at first. When the known pixels become clear, the others have already moved
+# towards another digit. RePaint (Lugmayr and others, 2022) therefore goes back and forth many times at each noise
+# level, which helps.
+
+# %% [markdown]
 # ## 5 · A network made for images
 #
 # Why did the MLP's diversity rise again? Guidance multiplies the *difference* of two predictions by $w$, and with it

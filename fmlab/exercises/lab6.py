@@ -6,6 +6,7 @@ measures are counted pair by pair.
 """
 
 import math
+from functools import cache
 from itertools import accumulate
 from statistics import fmean
 
@@ -15,13 +16,14 @@ from torch.nn.functional import silu
 
 from fmlab import guidance, losses, metrics, models, paths, samplers
 from fmlab.checks import judges
-from fmlab.checks.compare import Look, describe, fail
+from fmlab.checks.compare import Look, describe, fail, require
 from fmlab.checks.exercise import Case
 from fmlab.checks.inputs import Field, states, times
 from fmlab.checks.lab import Lab
+from fmlab.distributions import Gaussian
 from fmlab.processes import ODE
 from fmlab.schedules import coefficient
-from fmlab.simulators import Midpoint, simulate
+from fmlab.simulators import RK4, Euler, Midpoint, simulate
 
 lab = Lab("lab6")
 
@@ -609,3 +611,544 @@ def nearest_neighbour_distance(shape, n, many, dtype=torch.float32):
     nearest = [min(float((a - b).norm()) for b in data) for a in x]
     expected = torch.tensor(nearest, dtype=dtype)
     return Case(f"the distance to the nearest of {many} for shape {shape}", (x, data), expected)
+
+
+# --- the law that guidance samples, and both calls in one -------------------------------------------------------------
+
+
+@cache
+def simulated_std(s: float, S: float, w: float) -> float:
+    """Half the distance at which −1 and 1 end, by the exact fields of N(0.8, s²) and N(−0.3, S²)."""
+    laws = [Gaussian(torch.tensor([mean], dtype=DOUBLE), std**2) for mean, std in ((0.8, s), (-0.3, S))]
+    label, free = (paths.GaussianPath().marginal(law).vector_field for law in laws)
+    ends = torch.tensor([[-1.0], [1.0]], dtype=DOUBLE)
+    ends = simulate(
+        ODE(lambda x, t: w * label(x, t) + (1 - w) * free(x, t)), ends, torch.linspace(0, 1, 51, dtype=DOUBLE), RK4()
+    )
+    return float(ends[1] - ends[0]) / 2
+
+
+@lab.exercise(
+    reread=("eq-guided-spread", "how the distance of two trajectories grows, above the exercise"),
+    passed="a law whose spread is a product of powers",
+    hints=(
+        "The left side is the derivative of log d. Of what are the two quotients on the right the derivatives?",
+        "Integrate from 0 to 1: log(d_1/d_0) = w (log σ_1 − log σ_0) + (1 − w) (the same for ∅). What are σ_0 and σ_1?",
+        "σ_0 = 1 and σ_1 = s, and for all images 1 and S. Take the exponential of w log s + (1 − w) log S.",
+    ),
+    withhold=("guidance.guided_std",),
+    library=guidance.guided_std,
+    visible=[(0.6, 1.4, 1.7), (0.8, 0.35, 0.4), (0.45, 1.2, 3.0), (1.3, 0.9, -0.6)],
+    mistakes={
+        "this is the spread of the tilted law p(x | y)^w p(x)^(1 − w); the flow of the guided field ends elsewhere": (
+            lambda s, S, w: abs(w / s**2 + (1 - w) / S**2) ** -0.5
+        ),
+        "this is the variance; its root is wanted": lambda s, S, w: (s**w * S ** (1 - w)) ** 2,
+        "s and S are exchanged": lambda s, S, w: S**w * s ** (1 - w),
+        "this is log d₁; take its exponential": lambda s, S, w: w * math.log(s) + (1 - w) * math.log(S),
+        "the spreads were mixed as the fields are; it is their logarithms that are": lambda s, S, w: (
+            w * s + (1 - w) * S
+        ),
+        "the variances were mixed as the fields are": lambda s, S, w: abs(w * s**2 + (1 - w) * S**2) ** 0.5,
+        "S has the exponent w − 1; it should be 1 − w": lambda s, S, w: s**w * S ** (w - 1),
+        "S lost its exponent 1 − w": lambda s, S, w: s**w * S,
+        "S does not occur": lambda s, S, w: s**w,
+        "w is counted from 0, with exponents 1 + w and −w": lambda s, S, w: s ** (1 + w) * S**-w,
+        "w is not used: this is the spread for w = 1": lambda s, S, w: s,
+        "the exponents stand for factors: w s (1 − w) S": lambda s, S, w: w * s * (1 - w) * S,
+    },
+)
+def guided_std(s, S, w):
+    return Case(f"the standard deviation for s = {s:g}, S = {S:g}, w = {w:g}", (s, S, w), simulated_std(s, S, w))
+
+
+def joined(
+    put=lambda free, shown, w: (1 - w) * free + w * shown,
+    labels=lambda y, null: torch.cat([torch.full_like(y, null), y]),
+    times=lambda t: t.repeat(2),
+    states=lambda x: torch.cat([x, x]),
+    cut=lambda both: both.chunk(2),
+):
+    """One call of twice as many rows, with other labels, times or states, cut or mixed otherwise."""
+
+    def batch_guidance(u, x, t, y, w, null):
+        t, y = torch.as_tensor(t).to(x).expand(len(x)), torch.as_tensor(y).expand(len(x))
+        return put(*cut(u(states(x), times(t), labels(y, null))), w)
+
+    return batch_guidance
+
+
+def in_one_call(answer, case):
+    """The guided velocity, for which the network was called once."""
+    u = case.args[0]
+    found = answer(*case.args)
+    n = len(case.args[1])
+    if isinstance(found, Tensor) and found.shape[:1] == (2 * n,):
+        fail(
+            f"{2 * n} rows came back, those of both fields; they should be mixed to one velocity for each of {n} states"
+        )
+    yield Look(case.what, found, case.expected)
+    yield from judges.counted(u.field.calls, 1, "the number of calls of the network")
+
+
+@lab.exercise(
+    reread=("eq-one-batch", "both calls as one, above the exercise"),
+    passed="two fields by one call",
+    hints=(
+        "Which rows does the network see? First all states with the null label, then the same states with theirs.",
+        "torch.as_tensor(y).expand(len(x)) makes one label one for each row; a time of shape () may stay as it is.",
+        "Cut what comes back by .chunk(2), and mix the halves with the weights 1 − w and w.",
+    ),
+    withhold=("guidance.batch_guidance",),
+    library=guidance.batch_guidance,
+    judge=in_one_call,
+    visible=[
+        ((5, 2), 0.3, torch.tensor([0, 1, 2, 1, 3]), 2.5, 4),
+        ((4, 1, 2, 3), times(4), 3, -0.7, 6),
+        ((3, 1, 3, 2), torch.tensor(0.8, dtype=DOUBLE), torch.tensor([4, 0, 2]), 0.35, 5, DOUBLE),
+        ((2, 3), times(2), torch.tensor([2, 5]), 1.6, 8),
+        ((1, 3), times(1), torch.tensor([2]), 1.3, 7),
+    ],
+    mistakes={
+        "the network was called twice; give it both halves in one batch": lambda u, x, t, y, w, null: (
+            (1 - w) * u(x, t, null) + w * u(x, t, y)
+        ),
+        "the halves are exchanged: the label's has the weight w": joined(
+            lambda free, shown, w: (1 - w) * shown + w * free
+        ),
+        "w is counted from 0, with weights −w and 1 + w": joined(lambda free, shown, w: (1 + w) * shown - w * free),
+        "only the difference of the halves is returned": joined(lambda free, shown, w: w * (shown - free)),
+        "the half without label lost its weight 1 − w": joined(lambda free, shown, w: free + w * shown),
+        "the half with the label is not used": joined(lambda free, shown, w: free),
+        "this is the field of the label alone; do both halves have the label, or is one not used?": joined(
+            labels=lambda y, null: torch.cat([y, y])
+        ),
+        "label 0 was taken for the null label": joined(labels=lambda y, null: torch.cat([0 * y, y])),
+        "all points were given the label of the first": joined(
+            labels=lambda y, null: torch.cat([torch.full_like(y, null), y[:1].expand(len(y))])
+        ),
+        "all points were given the time of the first": joined(times=lambda t: t[:1].expand(2 * len(t))),
+        "the times are in another order than the states: repeat_interleave puts each beside its copy": joined(
+            times=lambda t: t.repeat_interleave(2)
+        ),
+        "the states stand beside their copies, labels and times do not": joined(
+            states=lambda x: x.repeat_interleave(2, 0)
+        ),
+        "every other row was taken for a half; the halves stand one after the other": joined(
+            cut=lambda both: (both[::2], both[1::2])
+        ),
+    },
+)
+def batch_guidance(shape, t, y, w, null, dtype=torch.float32):
+    u, x = Labelled(dtype), states(5, *shape, dtype=dtype)
+    what = f"the guided velocity at w = {w:g} for shape {shape}"
+    return Case(what, (u, x, t, y, w, null), u.guided(x, t, y, w, null))
+
+
+# --- other ways to guide ----------------------------------------------------------------------------------------------
+
+
+@torch.enable_grad()  # in the grader's process as in the student's
+def likelihood(x, t):
+    """A log-likelihood in which neighbouring pixels meet: t Σ x_i x_{i+1} + Σ sin x_i, for t of any shape."""
+    t = coefficient(torch.as_tensor(t).to(x), x)
+    return (t * x * x.roll(1, -1) + torch.sin(x)).flatten(1).sum(1)
+
+
+def slope(x, t):
+    """Its gradient, worked out by hand."""
+    t = coefficient(torch.as_tensor(t).to(x), x)
+    return t * (x.roll(1, -1) + x.roll(-1, -1)) + torch.cos(x)
+
+
+def drift() -> Field:
+    return Field(lambda x, t: torch.sin(x.roll(1, -1) - 2 * t) + x * t**2)
+
+
+def pushed(
+    kappa=lambda t: (1 - t) / t,
+    put=lambda u, push, w: u + w * push,
+    ask=lambda grad, x, t: grad(x, t),
+    time=lambda t: t,
+):
+    """A field with another push: kappa times the gradient of what is asked, put together with u and w."""
+
+    def classifier_guided_field(u, log_likelihood, w):
+        def gradient(x, t):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                return torch.autograd.grad(log_likelihood(x, t).sum(), x)[0]
+
+        def field(x, t):
+            each = coefficient(time(torch.as_tensor(t).to(x)), x)
+            return put(u(x, t), kappa(each) * ask(gradient, x, t), w)
+
+        return field
+
+    return classifier_guided_field
+
+
+def function_while_sampling(answer, case):
+    """As `judges.function`, where gradients are switched off first, as samplers do."""
+    with torch.no_grad():
+        yield from judges.function(answer, case)
+    said = "the state that was given requires a gradient now; ask for one in a copy, x.detach().requires_grad_()"
+    require(not any(args[0].requires_grad for _, args, _ in case.calls), said)
+
+
+@lab.exercise(
+    reread=("eq-classifier", "the field with a push, above the exercise"),
+    passed="a push towards what the classifier takes for y",
+    hints=(
+        "The gradient of the sum over the rows holds, in each row, the gradient of that row's own log-likelihood.",
+        "x.detach().requires_grad_() makes a copy that is differentiated; do it under `with torch.enable_grad():`.",
+        "It is torch.autograd.grad(log_likelihood(x, t).sum(), x)[0], times w and coefficient((1 - t) / t, x).",
+    ),
+    withhold=("guidance.classifier_guided_field",),
+    library=guidance.classifier_guided_field,
+    judge=function_while_sampling,
+    visible=[
+        ((5, 3), 0.3, 1.7),
+        ((4, 1, 2, 3), times(4), -0.6),
+        ((3, 1, 3, 2), torch.tensor(0.85, dtype=DOUBLE), 2.4, DOUBLE),
+        ((1, 4), times(1, 0.02, 0.2), 0.35),
+    ],
+    mistakes={
+        "the factor (1 − t)/t is missing": pushed(lambda t: t**0),
+        "the factor is upside down: it is (1 − t)/t": pushed(lambda t: t / (1 - t)),
+        "the factor is 1 − t; it should be divided by t": pushed(lambda t: 1 - t),
+        "the factor is 1/t; it should be (1 − t)/t": pushed(lambda t: 1 / t),
+        "the factor is (1 − t)²/t²": pushed(lambda t: (1 - t) ** 2 / t**2),
+        "the push has the wrong sign": pushed(put=lambda u, push, w: u - w * push),
+        "w is not used": pushed(put=lambda u, push, w: u + push),
+        "w is counted from 0: the push has the weight 1 + w": pushed(put=lambda u, push, w: u + (1 + w) * push),
+        "the field u got a weight 1 − w; here it has none": pushed(put=lambda u, push, w: (1 - w) * u + w * push),
+        "the field u is missing": pushed(put=lambda u, push, w: w * push),
+        "the push is missing": pushed(put=lambda u, push, w: u),
+        "w multiplies the field, too": pushed(put=lambda u, push, w: w * (u + push)),
+        "the gradient is that of a mean over the rows; take the sum": pushed(
+            ask=lambda grad, x, t: grad(x, t) / len(x)
+        ),
+        "the classifier was asked at 1 − t": pushed(ask=lambda grad, x, t: grad(x, 1 - t)),
+        "all points were given the factor of the first": pushed(time=lambda t: t.flatten()[0]),
+        "all points were given the time of the first": pushed(
+            ask=lambda grad, x, t: grad(x, torch.as_tensor(t).flatten()[0])
+        ),
+    },
+)
+def classifier_guided_field(shape, t, w, dtype=torch.float32):
+    u, x = drift(), states(6, *shape, dtype=dtype)
+    time = torch.as_tensor(t).to(x)
+    expected = u.value(x, t) + coefficient(w * (1 / time - 1), x) * slope(x, t)
+    asked = (f"the field at w = {w:g} for shape {shape}", (x, t), expected)
+    others = (u, lambda x, t: -likelihood(x, t), w + 1)
+    return Case(asked[0], (u, likelihood, w), calls=[asked], others=others)
+
+
+def within(
+    inside=lambda t, a, b: (a <= t) & (t < b),
+    weights=lambda w: (1 - w, w),
+    outside=1.0,
+    scale=lambda scale: scale,
+):
+    """Guidance at other times, with other weights, or another scale at other times."""
+
+    def guidance_in_interval(u, y, w, null, start, end):
+        def field(x, t):
+            chosen = inside(torch.as_tensor(t).to(x), start, end)
+            free, shown = weights(coefficient(scale(torch.where(chosen, w, outside).to(x)), x))
+            return free * u(x, t, null) + shown * u(x, t, y)
+
+        return field
+
+    return guidance_in_interval
+
+
+@lab.exercise(
+    reread=("eq-interval", "the scale at each time, above the exercise"),
+    passed="guided for a while",
+    hints=(
+        "Only the scale changes. What is the guided field at the scale 1?",
+        "A time may be a number or a tensor: torch.as_tensor(t) has comparisons and torch.where for both.",
+        "The scale is torch.where((start <= t) & (t < end), w, 1.0); coefficient(scale, x) gives it the shape of x.",
+    ),
+    withhold=("guidance.guidance_in_interval",),
+    library=lambda u, y, w, null, start, end: guidance.guidance_in_interval(u, y, w, start, end, null),
+    judge=judges.function,
+    visible=[
+        ((6, 2), torch.tensor([0.1, 0.25, 0.4, 0.62, 0.75, 0.9]), torch.tensor([0, 1, 2, 1, 0, 3]), 2.5, 4, 0.25, 0.75),
+        ((4, 1, 2, 3), torch.tensor([0.3, 0.55, 0.8, 0.95]), 3, 3.5, 6, 0.375, 0.875),
+        ((3, 1, 3, 2), torch.tensor(0.7, dtype=DOUBLE), torch.tensor([4, 0, 2]), 1.75, 5, 0.625, 0.8125, DOUBLE),
+        ((1, 3), 0.3, 2, -0.75, 8, 0.125, 0.25),
+        ((2, 3), 0.0, 1, 1.625, 3, 0.0, 0.5),
+    ],
+    mistakes={
+        "this is guided at all times": within(lambda t, a, b: t < 2),
+        "this is guided at no time": within(lambda t, a, b: t > 2),
+        "inside and outside are exchanged": within(lambda t, a, b: (t < a) | (t >= b)),
+        "it is guided until the end, and not from the start on": within(lambda t, a, b: t < b),
+        "it is guided from the start on, and does not stop at the end": within(lambda t, a, b: a <= t),
+        "at t = start it should be guided already": within(lambda t, a, b: (a < t) & (t < b)),
+        "at t = end it should be guided no more": within(lambda t, a, b: (a <= t) & (t <= b)),
+        "outside of the interval the scale is 0: that ignores the label": within(outside=0.0),
+        "the weights w and 1 − w are exchanged": within(weights=lambda w: (w, 1 - w)),
+        "w is counted from 0, with weights −w and 1 + w": within(weights=lambda w: (-w, 1 + w), outside=0.0),
+        "the field without label lost its weight 1 − w": within(weights=lambda w: (1, w)),
+        "the time of the first point decided for all": within(
+            lambda t, a, b: ((a <= t) & (t < b)).flatten()[0].expand(t.shape)
+        ),
+        "the interval was taken for one of noise, 1 − t": within(lambda t, a, b: (a <= 1 - t) & (1 - t < b)),
+    },
+)
+def guidance_in_interval(shape, t, y, w, null, start, end, dtype=torch.float32):
+    u, x = Labelled(dtype), states(7, *shape, dtype=dtype)
+    scales = [w if start <= time < end else 1.0 for time in torch.as_tensor(t).flatten().tolist()]
+    scale = torch.tensor(scales if len(scales) > 1 else scales[0], dtype=DOUBLE)
+    asked = (f"the field for shape {shape}, guided from {start:g} to {end:g}", (x, t), u.guided(x, t, y, scale, null))
+    return Case(asked[0], (u, y, w, null, start, end), calls=[asked], others=(u, y + 1, w - 1, null + 2, 0.0, 1.0))
+
+
+def worse(weights=lambda w: (w, 1 - w), ask=lambda good, bad: (good, bad), time=lambda t: t):
+    """Two fields with other weights, one in place of the other, or at other times."""
+
+    def autoguided_field(good, bad, w):
+        (a, b), (first, second) = weights(w), ask(good, bad)
+        return lambda x, t: a * first(x, time(t)) + b * second(x, time(t))
+
+    return autoguided_field
+
+
+@lab.exercise(
+    reread=("eq-auto", "the field of autoguidance, above the exercise"),
+    passed="away from a worse model of the same label",
+    hints=(
+        "What should the field be at w = 1, and at w = 0?",
+        "It is a function of (x, t) that calls both fields with the same x and t; the weights add up to 1.",
+        "w times the good field and 1 − w times the bad one.",
+    ),
+    withhold=("guidance.autoguided_field",),
+    library=guidance.autoguided_field,
+    judge=judges.function,
+    visible=[
+        ((5, 2), 0.3, 2.5),
+        ((4, 1, 2, 3), times(4), -0.7),
+        ((3, 1, 3, 2), torch.tensor(0.85, dtype=DOUBLE), 1.6, DOUBLE),
+    ],
+    mistakes={
+        "good and bad are exchanged: this leads towards the bad model": worse(lambda w: (1 - w, w)),
+        "w is counted from 0, with weights 1 + w and −w": worse(lambda w: (1 + w, -w)),
+        "the bad field lost its weight 1 − w": worse(lambda w: (w, 1)),
+        "the bad field has the weight w − 1; it should be 1 − w": worse(lambda w: (w, w - 1)),
+        "only the difference of the two fields is returned": worse(lambda w: (w, -w)),
+        "the bad field is not used": worse(lambda w: (1, 0)),
+        "the good field is not used": worse(ask=lambda good, bad: (bad, bad)),
+        "the fields were asked at the time 1 − t": worse(time=lambda t: 1 - t),
+        "all points were given the time of the first": worse(time=lambda t: torch.as_tensor(t).flatten()[0]),
+    },
+)
+def autoguided_field(shape, t, w, dtype=torch.float32):
+    good, bad, x = drift(), Field(lambda x, t: torch.cos(x.roll(1, -1)) - 3 * t * x), states(8, *shape, dtype=dtype)
+    expected = torch.lerp(bad.value(x, t), good.value(x, t), w)
+    asked = (f"the field at w = {w:g} for shape {shape}", (x, t), expected)
+    return Case(asked[0], (good, bad, w), calls=[asked], others=(bad, good, w + 1))
+
+
+def avoiding(weights=lambda w: (w, 1 - w), labels=lambda y, avoid: (y, avoid), time=lambda t: t):
+    """Two labels with other weights, one in place of the other, or at other times."""
+
+    def negative_field(u, y, avoid, w):
+        (a, b), (first, second) = weights(w), labels(y, avoid)
+        return lambda x, t: a * u(x, time(t), first) + b * u(x, time(t), second)
+
+    return negative_field
+
+
+@lab.exercise(
+    reread=("eq-negative", "the field with a negative label, above the exercise"),
+    passed="towards one label, away from another",
+    hints=(
+        "It is the guided field, with another label in the place of the null label.",
+        "At w = 1 the label to avoid does not matter; beyond 1 its weight is negative.",
+        "Return a function of (x, t): w times u(x, t, y), and 1 − w times u(x, t, avoid).",
+    ),
+    withhold=("guidance.negative_field",),
+    library=guidance.negative_field,
+    judge=judges.function,
+    visible=[
+        ((5, 2), 0.3, torch.tensor([0, 1, 2, 1, 0]), 4, 2.5),
+        ((4, 1, 2, 3), times(4), 3, torch.tensor([1, 0, 2, 5]), 1.6),
+        (
+            (3, 1, 3, 2),
+            torch.tensor(0.85, dtype=DOUBLE),
+            torch.tensor([4, 0, 2]),
+            torch.tensor([1, 3, 6]),
+            0.35,
+            DOUBLE,
+        ),
+    ],
+    mistakes={
+        "the labels are exchanged: this leads towards the one to avoid": avoiding(lambda w: (1 - w, w)),
+        "w is counted from 0, with weights 1 + w and −w": avoiding(lambda w: (1 + w, -w)),
+        "the label to avoid lost its weight 1 − w": avoiding(lambda w: (w, 1)),
+        "the label to avoid has the weight w − 1; it should be 1 − w": avoiding(lambda w: (w, w - 1)),
+        "only the difference of the two fields is returned": avoiding(lambda w: (w, -w)),
+        "the label to avoid is not used": avoiding(lambda w: (1, 0)),
+        "label 0 was avoided, not the one that was given": avoiding(labels=lambda y, avoid: (y, 0)),
+        "all points were given the labels of the first": avoiding(
+            labels=lambda *both: [int(torch.as_tensor(each).flatten()[0]) for each in both]
+        ),
+        "the fields were asked at the time 1 − t": avoiding(time=lambda t: 1 - t),
+        "all points were given the time of the first": avoiding(time=lambda t: torch.as_tensor(t).flatten()[0]),
+    },
+)
+def negative_field(shape, t, y, avoid, w, dtype=torch.float32):
+    u, x = Labelled(dtype), states(9, *shape, dtype=dtype)
+    expected = u.field.value(x, t, avoid + w * (torch.as_tensor(y, dtype=DOUBLE) - avoid)).detach()
+    asked = (f"the field at w = {w:g} for shape {shape}", (x, t), expected)
+    return Case(asked[0], (u, y, avoid, w), calls=[asked], others=(u, y + 1, avoid + 2, w - 1))
+
+
+# --- guided by a measurement ------------------------------------------------------------------------------------------
+
+
+def gaussian_log_prob(
+    spread=lambda cov, A, r2: A @ cov @ A.T + r2 * torch.eye(len(A)).to(A),
+    miss=lambda mean, A, y: y - mean @ A.T,
+    square=lambda miss, spread: (miss * torch.linalg.solve(spread, miss.T).T).sum(1),
+    scale=lambda spread: spread.logdet() + len(spread) * math.log(2 * math.pi),
+    half=0.5,
+):
+    """A Gaussian log-density with another covariance, mean, square or constant."""
+
+    def measurement_log_prob(mean, cov, A, y, noise_var):
+        s = spread(cov, A, noise_var)
+        return -half * (square(miss(mean, A, y), s) + scale(s))
+
+    return measurement_log_prob
+
+
+@lab.exercise(
+    reread=("eq-measured", "the density of the measurement, above the exercise"),
+    passed="how likely the measurement is, in view of what is not known yet",
+    hints=(
+        "What are the mean and the covariance of A z + noise, if z has the mean ẑ and the covariance C?",
+        "The means are mean @ A.T, a row for each state; the covariance is A @ cov @ A.T + noise_var · I, one for all.",
+        "torch.distributions.MultivariateNormal(means, covariance).log_prob(y) gives a number for each row.",
+    ),
+    withhold=("guidance.measurement_log_prob",),
+    library=guidance.measurement_log_prob,
+    judge=judges.learning,
+    visible=[(5, 3, 2, 0.3), (4, 2, 2, 1.7, DOUBLE), (1, 4, 3, 0.6), (3, 1, 1, 0.16, DOUBLE)],
+    mistakes={
+        "A C Aᵀ is missing: that takes ẑ for the truth": gaussian_log_prob(
+            lambda cov, A, r2: r2 * torch.eye(len(A)).to(A)
+        ),
+        "the noise of the measurement is missing": gaussian_log_prob(lambda cov, A, r2: A @ cov @ A.T),
+        "the variance of the noise was squared": gaussian_log_prob(
+            lambda cov, A, r2: A @ cov @ A.T + r2**2 * torch.eye(len(A)).to(A)
+        ),
+        "the root of the noise's variance was taken": gaussian_log_prob(
+            lambda cov, A, r2: A @ cov @ A.T + r2**0.5 * torch.eye(len(A)).to(A)
+        ),
+        "C stands alone; seen through A it is A C Aᵀ": gaussian_log_prob(
+            lambda cov, A, r2: cov[: len(A), : len(A)] + r2 * torch.eye(len(A)).to(A)
+        ),
+        "C is missing: this is A Aᵀ": gaussian_log_prob(lambda cov, A, r2: A @ A.T + r2 * torch.eye(len(A)).to(A)),
+        "the noise was added to all entries; it belongs on the diagonal": gaussian_log_prob(
+            lambda cov, A, r2: A @ cov @ A.T + r2
+        ),
+        "A is missing in the mean": gaussian_log_prob(miss=lambda mean, A, y: y - mean[:, : len(y)]),
+        "the mean was added to y; they are subtracted": gaussian_log_prob(miss=lambda mean, A, y: y + mean @ A.T),
+        "the factor ½ is missing": gaussian_log_prob(half=1.0),
+        "the sign is reversed": gaussian_log_prob(half=-0.5),
+        "the constant is missing, with log det and log 2π": gaussian_log_prob(scale=lambda s: 0.0),
+        "log 2π is missing": gaussian_log_prob(scale=torch.logdet),
+        "the determinant is missing": gaussian_log_prob(scale=lambda s: len(s) * math.log(2 * math.pi)),
+        "the covariance multiplies; its inverse should": gaussian_log_prob(square=lambda m, s: (m * (m @ s)).sum(1)),
+        "the covariance was taken for its root": gaussian_log_prob(
+            lambda cov, A, r2: (
+                (A @ cov @ A.T + r2 * torch.eye(len(A)).to(A)) @ (A @ cov @ A.T + r2 * torch.eye(len(A)).to(A))
+            )
+        ),
+        "only the diagonal of the covariance was used": gaussian_log_prob(
+            lambda cov, A, r2: (A @ cov @ A.T + r2 * torch.eye(len(A)).to(A)).diag().diag()
+        ),
+    },
+)
+def measurement_log_prob(n, d, k, noise_var, dtype=torch.float32):
+    mean, A, y = (
+        states(10, n, d, dtype=dtype).requires_grad_() * 1,
+        states(11, k, d, dtype=dtype),
+        states(12, k, dtype=dtype),
+    )
+    root = states(13, d, d, dtype=dtype)
+    cov = root @ root.T / d + 0.2 * torch.eye(d).to(root)
+    # the inverse and the determinant of the joint covariance, in its own basis
+    values, axes = torch.linalg.eigh((A @ cov @ A.T + noise_var * torch.eye(k).to(A)).double())
+    along = (y.double() - mean.double() @ A.double().T) @ axes
+    expected = (-along.square() / values - (2 * math.pi * values).log()).sum(1) / 2
+    return Case(
+        f"the log-density for k = {k} of d = {d}", (mean, cov, A, y, noise_var), expected.to(dtype), weights=mean
+    )
+
+
+def filled(
+    shown=lambda known, noise, t: t * known + (1 - t) * noise,
+    where=lambda mask: mask,
+    last=True,
+    when=lambda k, n: k / n,
+    often=lambda k: True,
+    field=lambda u, x, seen, t: u(seen, t),
+    size=lambda n: 1 / n,
+):
+    """Inpainting with other pixels shown, elsewhere, at other times, or not in the end."""
+
+    def inpaint(u, known, mask, noise, steps):
+        x = noise
+        for k in range(steps):
+            t = k / steps
+            seen = torch.where(where(mask), shown(known, noise, when(k, steps)), x) if often(k) else x
+            x = seen + size(steps) * field(u, x, seen, t)
+        return torch.where(where(mask), known, x) if last else x
+
+    return inpaint
+
+
+@lab.exercise(
+    reread=("eq-inpaint", "the two parts of a step, above the exercise"),
+    passed="known pixels stay, and the others are moved by what they see",
+    hints=(
+        "Each step has two parts: put the known pixels in at the noise level of t, then move all of x along the field.",
+        "torch.where(mask, t · known + (1 − t) · noise, x) replaces known pixels alone.",
+        "After the loop, the known pixels are put in once more, without noise.",
+    ),
+    withhold=("guidance.inpaint",),
+    library=guidance.inpaint,
+    visible=[((4, 1, 3, 2), 5), ((3, 5), 7, DOUBLE), ((1, 2, 2, 3), 3), ((2, 4), 1)],
+    mistakes={
+        "the known pixels were put in at the end alone": filled(often=lambda k: False),
+        "the known pixels were put in without noise": filled(lambda known, noise, t: known),
+        "t and 1 − t are exchanged": filled(lambda known, noise, t: (1 - t) * known + t * noise),
+        "the noise does not fade: its weight is 1 − t": filled(lambda known, noise, t: t * known + noise),
+        "the known pixels lack their noise": filled(lambda known, noise, t: t * known),
+        "the mask is read the wrong way round; it is true where a pixel is known": filled(where=lambda mask: ~mask),
+        "after the last step the known pixels were not put in": filled(last=False),
+        "the known pixels have the noise of the end of the step": filled(when=lambda k, n: (k + 1) / n),
+        "the field was asked before the known pixels were put in": filled(field=lambda u, x, seen, t: u(x, t)),
+        "all steps ask the field at t = 0": filled(field=lambda u, x, seen, t: u(seen, 0.0)),
+        "a step has the length 1/(steps + 1); it should be 1/steps": filled(size=lambda n: 1 / (n + 1)),
+        "a step has the wrong sign": filled(size=lambda n: -1 / n),
+    },
+)
+def inpaint(shape, steps, dtype=torch.float32):
+    u, noise = drift(), states(14, *shape, dtype=dtype)
+    mask = states(15, *shape[1:]) < 0.3
+    known = torch.where(mask, states(16, *shape[1:], dtype=dtype), 7.0)  # what is not known may be anything
+
+    def changed(x, t):
+        """The field, but for known pixels, which go straight."""
+        moved = u.value(torch.where(mask, torch.lerp(noise, known.expand_as(noise), float(t)), x), t)
+        return torch.where(mask, known - noise, moved)
+
+    expected = simulate(ODE(changed), noise, torch.linspace(0, 1, steps + 1, dtype=DOUBLE), Euler())
+    return Case(f"the images after steps = {steps} for shape {shape}", (u, known, mask, noise, steps), expected)

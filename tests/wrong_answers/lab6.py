@@ -102,6 +102,84 @@ def block(x, c, first, shift, second, act=silu):
     return x + second(silu(first(act(x)) + shift(c)[:, :, None, None]))
 
 
+def std(s, S, w):
+    return s**w * S ** (1 - w)
+
+
+def both(u, x, t, y, w, null):
+    t, y = torch.as_tensor(t).to(x).expand(len(x)), torch.as_tensor(y).expand(len(x))
+    return u(torch.cat([x, x]), torch.cat([t, t]), torch.cat([torch.full_like(y, null), y]))
+
+
+def batched(u, x, t, y, w, null):
+    free, shown = both(u, x, t, y, w, null).chunk(2)
+    return (1 - w) * free + w * shown
+
+
+def in_three_calls(u, x, t, y, w, null):
+    return u(x, t, null) + w * (u(x, t, y) - u(x, t, null))
+
+
+def row_by_row(u, x, t, y, w, null):
+    t, y = torch.as_tensor(t).to(x).expand(len(x)), torch.as_tensor(y).expand(len(x))
+    return torch.cat([batched(u, x[k : k + 1], t[k], int(y[k]), w, null) for k in range(len(x))])
+
+
+def pushed(
+    copy=lambda x: x.detach().requires_grad_(),
+    mode=torch.enable_grad,
+    total=lambda values: values.sum(),
+    factor=lambda t, x: coefficient((1 - t) / t, x),
+):
+    """classifier_guided_field with another copy, without gradients, of another total, or with another factor."""
+
+    def classifier_guided_field(u, log_likelihood, w):
+        def field(x, t):
+            with mode():
+                given = copy(x)
+                (gradient,) = torch.autograd.grad(total(log_likelihood(given, t)), given)
+            return u(x, t) + w * factor(t, x) * gradient
+
+        return field
+
+    return classifier_guided_field
+
+
+def within(u, y, w, null, start, end, shape=coefficient):
+    def field(x, t):
+        t_ = torch.as_tensor(t)
+        scale = shape(torch.where((start <= t_) & (t_ < end), w, 1.0).to(x), x)
+        return (1 - scale) * u(x, t, null) + scale * u(x, t, y)
+
+    return field
+
+
+def for_one_time(u, y, w, null, start, end):
+    return lambda x, t: guided(u, y, w if start <= t < end else 1, null)(x, t)
+
+
+def log_prob(mean, cov, A, y, noise_var):
+    covariance = noise_var * torch.eye(len(y)).to(A) + A @ cov @ A.T
+    return torch.distributions.MultivariateNormal(mean @ A.T, covariance).log_prob(y)
+
+
+def filled(u, known, mask, noise, steps, new=None, states=lambda states: states[-1]):
+    """inpaint with new noise in each step, or that returns something else."""
+    path = [noise]
+    for k in range(steps):
+        t = k / steps
+        x = torch.where(mask, t * known + (1 - t) * (new or (lambda e: e))(noise), path[-1])
+        path.append(x + u(x, t) / steps)
+    path[-1] = torch.where(mask, known, path[-1])
+    return states(path)
+
+
+def filled_in_place(u, known, mask, noise, steps):
+    for _ in range(steps):
+        noise += filled(u, known, mask, noise, steps) / steps
+    return noise
+
+
 WRONG = {
     "guided_vector_field": {
         "two fields": (lambda u, *_: (u, u), "should be a function, found a tuple of 2"),
@@ -172,5 +250,82 @@ WRONG = {
         "not flattened": (lambda x, data: torch.cdist(x, data).amin(1), "raised RuntimeError"),
         "rows of pixels": (lambda x, data: (x[:, None] - data).norm(dim=-1).amin(1), "should have shape"),
         "a tuple": (lambda x, data: distance(x, data).min(1), "both came back"),
+    },
+    "guided_std": {
+        "of N(0, 1) alone": (lambda s, S, w: 1.0, ""),
+        "a list": (lambda s, S, w: [std(s, S, w)], "should be one number"),
+        "mean, too": (lambda s, S, w: (0.8, std(s, S, w)), "should be one number"),
+        "at time 0.5": (lambda s, S, w: math.hypot(s, 1) ** w * math.hypot(S, 1) ** (1 - w) / 2, ""),
+    },
+    "batch_guidance": {
+        "both halves": (both, "rows came back, those of both fields"),
+        "three calls": (in_three_calls, "the number of calls of the network"),
+        "row by row": (row_by_row, "the number of calls of the network"),
+        "a function": (lambda u, x, t, y, w, null: lambda x, t: batched(u, x, t, y, w, null), "should be a tensor"),
+        "labels per row alone": (
+            lambda u, x, t, y, w, null: batched(u, x, t, y[: len(x)], w, null),
+            "raised TypeError",
+        ),
+        "times per row alone": (
+            lambda u, x, t, y, w, null: batched(u, x, torch.cat([t, t])[: len(x)], y, w, null),
+            "raised",
+        ),
+        "n times": (
+            lambda u, x, t, y, w, null: batched(lambda a, b, c: u(a, b[: len(x)], c), x, t, y, w, null),
+            "raised",
+        ),
+        "no null label": (
+            lambda u, x, t, y, w, null: batched(lambda a, b, c: u(a, b, c * (c != null)), x, t, y, w, null),
+            "",
+        ),
+    },
+    "classifier_guided_field": {
+        "no gradients": (pushed(mode=torch.no_grad), "raised RuntimeError"),
+        "as gradients are": (pushed(mode=torch.inference_mode), "raised RuntimeError"),
+        "not a copy that is differentiated": (pushed(copy=lambda x: x.detach()), "raised RuntimeError"),
+        "no copy": (pushed(copy=lambda x: x.requires_grad_()), "requires a gradient now"),
+        "the first row alone": (pushed(total=lambda values: values[0]), ""),
+        "t along the last axis": (pushed(factor=lambda t, x: (1 - t) / t), ""),
+        "points alone": (pushed(factor=lambda t, x: ((1 - t) / t)[:, None]), "raised TypeError"),
+        "a tensor": (lambda u, log_likelihood, w: torch.zeros(3), "a function should be returned"),
+        "the gradient of a density": (pushed(total=lambda values: values.exp().sum()), ""),
+    },
+    "guidance_in_interval": {
+        "for one time alone": (for_one_time, "raised RuntimeError"),
+        "scale along the last axis": (lambda *args: within(*args, shape=lambda scale, x: scale), ""),
+        "points alone": (lambda *args: within(*args, shape=lambda scale, x: scale[:, None]), "raised RuntimeError"),
+        "a tensor": (lambda u, y, w, null, start, end: torch.zeros(3), "a function should be returned"),
+    },
+    "autoguided_field": {
+        "two fields": (lambda good, bad, w: (good, bad), "should be a function, found a tuple of 2"),
+        "a label, too": (lambda good, bad, w: lambda x, t, y: w * good(x, t) + (1 - w) * bad(x, t), "raised TypeError"),
+        "t shaped": (
+            lambda good, bad, w: lambda x, t: w * good(x, coefficient(t, x)) + (1 - w) * bad(x, t),
+            "hand t on as it came",
+        ),
+        "x and t exchanged": (lambda good, bad, w: lambda x, t: w * good(t, x) + (1 - w) * bad(t, x), ""),
+    },
+    "negative_field": {
+        "two fields": (lambda u, y, avoid, w: (u, u), "should be a function, found a tuple of 2"),
+        "labels mixed": (
+            lambda u, y, avoid, w: lambda x, t: u(x, t, avoid + w * (y - avoid)),
+            "labels are whole numbers",
+        ),
+        "t shaped": (lambda u, y, avoid, w: guided(shaped_time(u), y, w, avoid), "hand t on as it came"),
+    },
+    "measurement_log_prob": {
+        "one number": (lambda *args: log_prob(*args).sum(), "should have shape"),
+        "the density": (lambda *args: log_prob(*args).exp(), ""),
+        "detached": (lambda mean, *args: log_prob(mean.detach(), *args), "no gradient reaches"),
+        "one row alone": (lambda mean, *args: log_prob(mean[0], *args), "should have shape"),
+    },
+    "inpaint": {
+        "new noise": (lambda *args: filled(*args, new=torch.randn_like), "random numbers of its own"),
+        "all states": (lambda *args: filled(*args, states=torch.stack), "should have shape"),
+        "in place": (filled_in_place, "changed a tensor"),
+        "images of one channel": (
+            lambda u, known, mask, noise, steps: filled(u, known, mask, noise[:, :1], steps),
+            "",
+        ),
     },
 }
