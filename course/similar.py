@@ -30,6 +30,7 @@ WINDOW = 5  # tokens
 ALIKE = 0.6  # the share of their unusual windows that two answers have in common
 LEAST = 6.0  # evidence, also in a small class
 LOOK = 1.9  # times log(students): evidence that two functions give which nobody else wrote
+MOST = 300_000  # pairs of equal tokens in two answers that are compared for marks
 WORDS, FEWEST, SAME = 4, 8, 0.5  # of texts: words in a run; runs in common, and their share of the shorter text
 
 Pair = tuple[str, str]
@@ -41,21 +42,24 @@ def similar_answers(records: Iterable[Record], solutions: Mapping[str, str] | No
     solutions: exercise → official solution; by default what course/sources holds.
     """
     records = _graded(records)
-    least = max(LEAST, 2 * math.log(max(len(records), 1)))
-    return [row for row in _code(records, solutions) if row["evidence"] >= least]
+    return [row for row in _code(records, solutions) if row["evidence"] >= _enough(records)]
 
 
 def worth_a_look(records: Iterable[Record], solutions: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Pairs for whom the evidence is less, in the same form: two functions that are the same, or a text that is."""
     records = _graded(records)
-    strong = {row["students"] for row in similar_answers(records, solutions)}
-    least = LOOK * math.log(max(len(records) - 1, 2))
-    code = [row for row in _code(records, solutions) if row["evidence"] >= least and len(row["exercises"]) > 1]
-    found = {row["students"]: row for row in code if row["students"] not in strong}
+    least, enough = LOOK * math.log(max(len(records) - 1, 2)), _enough(records)
+    code = [row for row in _code(records, solutions) if row["evidence"] < enough]
+    found = {row["students"]: row for row in code if row["evidence"] >= least and len(row["exercises"]) > 1}
     for pair, agreement in _texts(records):
         before = found.get(pair, {"students": pair, "evidence": 0.0, "exercises": []})
         found[pair] = before | {"exercises": [*before["exercises"], agreement]}
     return sorted(found.values(), key=lambda row: (-row["evidence"], row["students"]))
+
+
+def _enough(records: Sequence[Record]) -> float:
+    """The evidence from which on a pair is listed for sure."""
+    return max(LEAST, 2 * math.log(max(len(records), 1)))
 
 
 def _graded(records: Iterable[Record]) -> list[Record]:
@@ -97,12 +101,19 @@ def _runs_of_words(text: str) -> frozenset[tuple[str, ...]]:
 
 
 def marked(one: str, other: str) -> tuple[Markup, Markup]:
-    """Two answers as HTML, with the runs of tokens marked in which they agree, whatever their variables are called."""
-    tokens = [_tokens(text) for text in (one, other)]
-    same = SequenceMatcher(None, *([key for key, _, _ in each] for each in tokens), autojunk=False)
+    """Two answers as HTML, with the runs of tokens marked in which they agree, whatever their variables are called.
+
+    Nothing is marked where that would take long: in what repeats one token a thousand times, as no honest answer does.
+    """
+    a, b = _tokens(one), _tokens(other)
+    counts = [Counter(key for key, _, _ in tokens) for tokens in (a, b)]
+    if sum(n * counts[1][key] for key, n in counts[0].items()) > MOST:
+        return _with_marks(one, a, []), _with_marks(other, b, [])
+    same = SequenceMatcher(None, [key for key, _, _ in a], [key for key, _, _ in b], autojunk=False)
     blocks = [block for block in same.get_matching_blocks() if block.size >= WINDOW]
-    return _with_marks(one, tokens[0], [(b.a, b.size) for b in blocks]), _with_marks(
-        other, tokens[1], [(b.b, b.size) for b in blocks]
+    return (
+        _with_marks(one, a, [(block.a, block.size) for block in blocks]),
+        _with_marks(other, b, [(block.b, block.size) for block in blocks]),
     )
 
 

@@ -50,7 +50,7 @@ def test_copies_are_found_under_other_names_and_students_who_write_alone_are_not
 
 @pytest.mark.parametrize("size", [12, 60, 300])
 def test_two_copied_functions_or_a_copied_text_are_worth_a_look(size):
-    """And what chance brings in a class that works apart: less than one pair for each fifteen students."""
+    """And what chance brings in a class that works apart: in a small one four pairs, else one for fifteen students."""
     alone = [styled_record(f"student{k:03}", seed=3000 + k) for k in range(size)]
     for k, each in enumerate(alone):
         for name, item in each["written"].items():
@@ -58,10 +58,14 @@ def test_two_copied_functions_or_a_copied_text_are_worth_a_look(size):
                 f"I, number {k}, think that {name} number{k} comes of the {k}th and so on, since {k} is {k + 1}."
             )
     by_chance = worth_a_look(alone)
-    assert len(by_chance) <= size / 15
+    assert len(by_chance) <= max(4, size / 15)
+    for k, name in enumerate(list(POINTS)[3:5]):  # as nobody else writes it
+        alone[3]["exercises"][name]["answer"] = (
+            f"def {name}(x, t):\n    a = x.roll({k}) - t\n    return a.flip(0) ** a.std()"
+        )
     copied = copy(alone[3], "copies_two", list(POINTS)[3:5])
     text = record("copies_text")
-    essay = "Theta pulls the state back and sigma shakes it, so in the end its variance is their ratio, halved, for any start."
+    essay = "Theta pulls the state back, sigma shakes it, and in the end the variance is their ratio, halved, always."
     name = next(iter(text["written"]))
     text["written"][name]["answer"] = essay
     alone[5]["written"][name]["answer"] = "First of all: " + essay.replace("in the end", "after all")
@@ -78,7 +82,7 @@ def test_what_agrees_is_marked_whatever_variables_are_called():
     one, other = marked(
         "def f(x):\n    y = x + 2 * x\n    return y", "def f(a):\n    b = a + 2 * a  # <mine>\n    return b - 1"
     )
-    assert one == "<mark>def f(x):\n    y = x + 2 * x\n    return y</mark>"
+    assert one == "<mark>def f(x):\n    y = x + 2 * x</mark>\n    return y"
     assert other.startswith("<mark>def f(a):\n    b = a + 2 * a</mark>  # &lt;mine&gt;\n") and other.endswith(
         "return b - 1"
     )

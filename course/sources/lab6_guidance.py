@@ -21,8 +21,11 @@
 # | $w$ | the guidance scale: 0 is without label, 1 is unguided, above 1 is guided | all |
 # | $q$ | the probability that a label is dropped in training | 2 |
 # | $h$, $\bar x$ | a step of time, and the state half a step ahead | 3 |
-# | $e(t)$, $c$ | the time as $2m$ waves, and the embedding of time and label | U-Net |
-# | $d(x)$, $z_i$ | the distance of an image from the nearest of the training images $z_i$ | memory |
+# | $e(t)$, $c$ | the time as $2m$ waves, and the embedding of time and label | 8 |
+# | $m, s$ and $M, S$ | mean and standard deviation of the numbers with a label, and of all numbers | 5–7 |
+# | $d_t$ | the distance of two trajectories | 5 |
+# | $A$, $r$, $C$, $\hat z$ | a measurement of $z$, the standard deviation of its errors, and the covariance and the mean of $z$ given $x_t$ | 7 |
+# | $d(x)$, $z_i$ | the distance of an image from the nearest of the training images $z_i$ | 9 |
 #
 # *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
 # worth {points:all} points, {points:code} of them for code.
@@ -783,7 +786,7 @@ ax.set_title("two calls above, one call below")
 plots.describe("Two rows of the digits 0 to 9. Each digit below is the same as the one above it.")
 
 # %% [markdown]
-# ## 6 · Other ways to ask
+# ## 6 · Other ways to ask · *further*
 #
 # Classifier-free guidance moves the mean *and* takes variety away. Other fields have other laws, so you can choose what
 # to give up. All exercises of this section and the next can be left out.
@@ -1028,7 +1031,7 @@ plots.describe(
 # $s\,\bigl[(\sigma_b/\sigma_a) / (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the
 # distance](#eq-guided-spread) once more.
 #
-# ## 7 · Guided by a measurement
+# ## 7 · Guided by a measurement · *further*
 #
 # A request need not be a label. Sharpen this photograph, fill in that gap: the request is a *measurement* of the image,
 # and the right answer is a known distribution, the [posterior](../words.md#posterior) of the data given the
@@ -1178,6 +1181,8 @@ filled = {
     "inpainted": fill(all_digits, known, mask, start, 50),
     "exact": samplers.sample_flow(exact, start, steps=50),
 }
+
+# %% figure="digits that match, and inpainted ones"
 fresh = [matching[torch.randint(len(matching), (300,))] for _ in range(2)]
 shares = {}
 print(f"{len(matching)} of {len(binary)} digits match")
@@ -1190,7 +1195,6 @@ for name, x in {**filled, "drawn anew": fresh[1]}.items():
     print(f"{name:12} one of them: {shares[name]:4.0%}   energy distance: {distance:.2f}")
 lab6.compare("the share of inpainted images that match", share_guess, shares["inpainted"])
 
-# %% figure="digits that match, and inpainted ones"
 fig, axes = plots.figure(columns=3, width=3.6, height=2.1)
 fig.get_layout_engine().set(wspace=0.08)
 for ax, (name, x) in zip(axes, {"digits that match": matching, **filled}.items(), strict=True):
@@ -1208,7 +1212,7 @@ plots.describe(
 # level, which helps.
 
 # %% [markdown]
-# ## 5 · A network made for images
+# ## 8 · A network made for images
 #
 # Why did the MLP's diversity rise again? Guidance multiplies the *difference* of two predictions by $w$, and with it
 # their errors: they become speckles and hard edges that no real digit has. A better network has smaller errors.
@@ -1424,7 +1428,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# ## 6 · Inventing or remembering?
+# ## 9 · Inventing or remembering?
 #
 # Five hundred good digits prove nothing if they are copies of the 1438 that the network was trained on, and copies may
 # harm those whom the data belong to. So for each generated image we measure the distance
@@ -1555,7 +1559,7 @@ plots.describe(
 lab6.progress()
 
 # %% [markdown]
-# ## 7 · Two questions to answer in words
+# ## 10 · Two questions to answer in words
 #
 # These two are read by a person. A few sentences each are enough.
 #
@@ -1606,7 +1610,7 @@ lab6.progress()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 8 · From here to large image models
+# ## 11 · From here to large image models
 #
 # Large image generators consist of the parts of this lab: a path from noise to data, a U-Net or a transformer that gets
 # time and request, requests that are dropped in about one of ten cases, and a guidance scale. Papers on them use four
