@@ -125,6 +125,8 @@ def _build(args: argparse.Namespace) -> int:
 
     for source in build.sources(args.labs):
         build.build(source, force=args.force)
+    if not args.labs:
+        build.retire()
     pace.write()
     return 0
 

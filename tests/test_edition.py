@@ -107,6 +107,18 @@ def test_labs_are_chosen(in_force):
         build.sources(["lab3"])
 
 
+def test_notebooks_of_other_labs_are_removed_and_nothing_else(in_force, tmp_path, capsys):
+    for lab in ("lab1_a", "lab3_c"):
+        for name in (f"course/sources/{lab}.py", f"labs/{lab}/{lab}.ipynb", f"labs/{lab}/mine.txt"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("")
+    in_force("labs = ['lab1']")
+    build.retire(tmp_path)
+    assert capsys.readouterr().out == "labs/lab3_c/lab3_c.ipynb: removed, since it is not in this edition\n"
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("labs/*/*")}
+    assert left == {"labs/lab1_a/lab1_a.ipynb", "labs/lab1_a/mine.txt", "labs/lab3_c/mine.txt"}
+
+
 def test_an_exercise_that_is_left_out_is_asked_nowhere_and_the_rest_is_as_it_was(in_force):
     (path,) = build.sources(["lab1"])
     whole = build.read(path)
