@@ -609,14 +609,14 @@ def is_current(full: NotebookNode, lab: str, root: Path = ROOT) -> bool:
 
 
 def retire(root: Path = ROOT) -> None:
-    """Remove the notebooks of labs that have a source but are not in this edition. Another edition builds them again."""
+    """Remove the notebooks of labs that have a source and are not in this edition; another one builds them again."""
     chosen = {path.stem for path in sources(root=root)}
     for path in (root / "course" / "sources").glob("lab*.py"):
         for folder in ("labs", "solutions", "grading/source"):
-            notebook = notebook_path(folder, path.stem, root)
-            if path.stem not in chosen and notebook.exists():
-                notebook.unlink()
-                print(f"{_show(notebook, root)}: removed, since it is not in this edition", flush=True)
+            target = notebook_path(folder, path.stem, root)
+            if path.stem not in chosen and target.exists():
+                target.unlink()
+                print(f"{_show(target, root)}: removed, since it is not in this edition", flush=True)
 
 
 def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterator[str]:
