@@ -2,15 +2,15 @@
 # # Lab 0 · Welcome
 #
 # In this lab you learn how notebooks, checks and hints work. You solve two exercises of one line each, answer a
-# question, and hand in a notebook. On the way noise turns into a word, and then into the digits that you ask for.
+# question, and hand in a notebook. On the way, noise turns into a word, and later into the digits that you ask for.
 # Turning [noise](../words.md#noise) into [data](../words.md#data) is what this whole course is about.
 #
 # This is a **notebook**: text, and **cells** of code. Click on the cell below and press **Shift + Enter**: it runs, and
 # the next cell is selected. Later cells can use what a cell defines, so run them from top to bottom. A number in
-# brackets beside a cell says that it has run; a star says that it is running, and the **■** button above stops it.
+# brackets beside a cell says that it has run; a star says that it runs or waits. The **■** button above stops it.
 #
 # This lab is worth {points:all} points, {points:code} of them for code. They count if you hand your notebook in; if you
-# study alone, let them show you how far you are.
+# study alone, they show you how far you are.
 
 # %%
 import torch
@@ -33,8 +33,9 @@ letters = datasets.Word(word).sample(4000)
 widgets.noise_to_data(letters)
 
 # %% [markdown]
-# **Is everything in place?** The next cell looks at what is installed, draws a million random numbers and compares
-# them with their exact distribution. Every line should begin with ✓; one that begins with ✗ says what to do.
+# **Is everything in place?** The next cell looks at what is installed. Then it simulates a process with a million
+# random numbers, and compares mean and variance with those of the exact distribution. Every line should begin with ✓;
+# one that begins with ✗ says what to do.
 
 # %%
 lab0.self_test()
@@ -43,11 +44,13 @@ lab0.self_test()
 # ## 1 · An exercise, and its check
 #
 # A [generative model](../words.md#generative-model) is a program that makes new examples like those it was trained on.
-# The models of this course start from **noise**: points $\varepsilon$ whose coordinates are independent standard normal
-# numbers,
+# Most models of this course start from **noise**: points $\varepsilon$ whose $d$ coordinates are independent standard
+# normal numbers (mean 0, variance 1),
 #
 # <a id="eq-noise"></a>
-# $$\varepsilon \sim N(0, I_d).$$
+# $$\varepsilon \sim N(0, I_d),$$
+#
+# where $I_d$ is the identity matrix of size $d \times d$.
 #
 # ### Exercise {exercise:draw_noise} · Noise ({points:draw_noise} points)
 #
@@ -90,8 +93,8 @@ plots.describe("A round cloud of 4000 points, densest at 0, that thins out withi
 #
 # The *data* of this section are the points of your word.
 #
-# Give each point of noise $\varepsilon$ a data point $z$, and move it there on a straight line. At time $t$, between 0
-# and 1, it is at
+# Give each point of noise $\varepsilon$ a data point $z$, and move the noise there on a straight line. At time $t$,
+# from 0 to 1, the moving point is at
 #
 # <a id="eq-path"></a>
 # $$x_t = (1 - t)\,\varepsilon + t\,z. \tag{the straight path}$$
@@ -104,14 +107,14 @@ plots.describe("A round cloud of 4000 points, densest at 0, that thins out withi
 #
 # <details><summary>Hint</summary>
 # A tensor times a number is the tensor with all its entries multiplied, and tensors of one shape are added entry by
-# entry. So you can type the formula as it is printed.
+# entry. So you can type the formula as it is printed, with <code>*</code> for each product.
 # </details>
 
 # %% exercise="interpolate"
 def interpolate(noise, data, t):
     """Points on the straight lines from noise to data.
 
-    noise, data: tensors of one shape. t: a number between 0 and 1. Returns a tensor of their shape.
+    noise, data: tensors of one shape. t: a number from 0 to 1. Returns a tensor of their shape.
     """
     ### BEGIN SOLUTION
     return (1 - t) * noise + t * data
@@ -129,24 +132,24 @@ noise, times = noise_of(4000, 2), (0.0, 0.5, 0.9, 1.0)
 clouds = [on_the_way(noise, letters, t) for t in times]
 
 # %% figure="the points at four times"
-_, axes = plots.figure(columns=2, rows=2, width=4.4, height=2.6)
+_, axes = plots.figure(columns=2, rows=2, width=4.4, height=3.6)
 for ax, t, cloud in zip(axes, times, clouds, strict=True):
     plots.plot_samples(cloud, ax).set_title(f"$t$ = {t:g}")
-    ax.set(xlim=(-4, 4), ylim=(-2, 2))
+    ax.set(xlim=(-4, 4), ylim=(-4, 4))
 plots.describe(
-    f"At t = 0 a round cloud of points; at t = 0.5 it has become wide and flat; at t = 0.9 letters can be made out; "
-    f"at t = 1 they are the word {word}."
+    "At t = 0 a round cloud of points; at t = 0.5 it begins to take the proportions of the word; "
+    f"at t = 0.9 letters can be made out; at t = 1 they are the word {word}."
 )
 
 # %% [markdown]
 # Cells such as the last one only draw. They are folded, and a click on the three dots shows their code.
 #
-# Here we knew which data point belongs to which point of noise. A generative model does not know it: it has to make a
+# Here we knew which data point belongs to which point of noise. A generative model does not know this. It has to make a
 # *new* point, and to find the way there from the noise alone.
 #
-# ## 3 · The whole game: digits on request
+# ## 3 · The goal: digits on request
 #
-# Here is such a model. A small neural network has learned from 1437 handwritten digits. Shown a noisy image, a time and
+# Here is such a model. A small neural network has learned from 1437 handwritten digits. Given a noisy image, a time and
 # the digit that you want, it says how fast each pixel should become lighter or darker. To draw a digit, start from noise
 # and follow this rule in small steps.
 #
@@ -157,7 +160,7 @@ plots.describe(
 digits = "2718281828"
 labels = torch.tensor([int(digit) for digit in digits])
 network = pretrained.digits()  # you train one in lab 6
-field = guidance.guided_vector_field(network, labels, w=2)  # how to move, given these labels: lab 6
+field = guidance.guided_vector_field(network, labels, w=2)  # how to move; w > 1 makes digits clearer: lab 6
 noise = torch.randn(len(digits), 1, 8, 8)
 states = samplers.sample_flow(field, noise, 16, simulators.Euler(), record=True)  # 16 steps: labs 1 and 3
 
@@ -184,7 +187,7 @@ steps_needed = ...  # your guess, a whole number
 
 # %%
 real, wanted = datasets.Digits(), torch.arange(10).repeat(10)
-field, noise = lambda x, t: network(x, t, wanted), torch.randn(100, 1, 8, 8)
+field, noise = lambda x, t: network(x, t, wanted), torch.randn(100, 1, 8, 8)  # w = 1: the network itself
 drawn, read = {}, {}
 for steps in (1, 2, 4, 8, 16):
     drawn[steps] = samplers.sample_flow(field, noise, steps, simulators.Euler())
@@ -204,9 +207,10 @@ plots.describe(
 )
 
 # %% [markdown]
-# One step is enough to *read* the digit. At $t = 0$ there is only noise, which says nothing about the image that is to
-# be drawn. So one long step leads to an average seven, nearly the same for every noise. Many short steps lead to
-# *different* sevens, as different people write them. How many steps a good result needs is the subject of lab 1.
+# One step is enough to *read* the digit. In training, each image is paired with random noise. So at $t = 0$ the network
+# can only point to an average seven, and one long step leads nearly there from every noise. Many short steps lead to
+# *different* sevens, as different people write them, and a few digits are misread. How many steps a small error needs
+# is a subject of lab 1.
 #
 # ## 4 · A question to answer in words
 #
@@ -215,7 +219,7 @@ plots.describe(
 #
 # ### Question {exercise:velocity_of_a_point} · How fast? ({points:velocity_of_a_point} points)
 #
-# With which velocity $\frac{d}{dt} x_t$ does a point move along its line, and how does it change on the way?
+# With which velocity $\frac{d}{dt} x_t$ does a point move along its line, and does the velocity change on the way?
 
 # %% [markdown] answer="velocity_of_a_point" points=1
 # ### BEGIN SOLUTION
@@ -234,15 +238,15 @@ lab0.progress()
 
 # %% [markdown]
 # **Before you send it.** Save the notebook (Ctrl + S, or ⌘ + S on a Mac), remove the first `#` from the line below and
-# run it. It takes the *saved file*, runs it from top to bottom in a fresh process, as the grader will, and lists what is
-# still open. It changes nothing, and ■ stops it. Every lab ends like this. You may hand in a notebook that is not
-# complete.
+# run it. The line takes the *saved file*, runs it from top to bottom in a fresh process, as the grader will, and lists
+# what is still open. It changes nothing, and ■ stops it. Every lab ends like this. You may hand in a notebook that is
+# not complete.
 
 # %%
 # lab0.submission()
 
 # %% [markdown]
-# Does it find a mistake where you see none? Then the memory of your notebook holds something that no cell contains any
+# Does this find a mistake where you see none? Then the memory of your notebook holds something that no cell contains any
 # more, such as a function whose cell you deleted. **Kernel → Restart Kernel and Run All Cells…** clears the memory and
 # runs all cells again. It helps with most troubles.
 #
