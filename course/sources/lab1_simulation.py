@@ -455,8 +455,8 @@ plots.describe(
 #
 # ## 2 · Noise
 #
-# Diffusion models start from noise and add more of it at every step. With a field that compensates this noise, earlier
-# errors can be repaired (lab 4). The noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$, which
+# Diffusion models start from noise and add more at every step. With a field that compensates it, this can repair earlier
+# errors (lab 4). The noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$, which
 # starts at 0. Its increment over any interval from $s$ to $t$ is Gaussian,
 #
 # <a id="eq-brownian"></a>
@@ -524,7 +524,8 @@ plots.describe(
 #
 # The factor of $dt$ is the [drift](../words.md#drift-and-diffusion), the factor of $dW_t$ the **diffusion coefficient**,
 # the strength of the noise. The **Ornstein–Uhlenbeck process** adds noise of constant strength $\sigma$ to the flow of
-# exercise {exercise:linear_flow}. To train a diffusion model, a process of this kind turns data into noise (lab 4).
+# exercise {exercise:linear_flow}. A process of this kind turns data into noise for the training of diffusion
+# models (lab 4).
 #
 # ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
@@ -724,7 +725,7 @@ plots.describe(
 #
 # How wrong is each *trajectory*, compared with the exact one that has the same noise (**strong** error)? And how wrong is
 # the *distribution*, for which we take its mean (**weak** error)? In a generative model only the weak error matters; it is
-# the smaller one. Section 6 does not need section 5.
+# the smaller one.
 #
 # ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
 #
