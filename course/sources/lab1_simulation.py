@@ -5,8 +5,8 @@
 # on. The models of this course draw random points, the **noise**, and *move* them until they look like data. They are
 # moved by a **[vector field](../words.md#vector-field)**, which gives a velocity for every place and every time.
 #
-# This lab begins with its end. The data below are points around eight centres on a circle. The same noise is moved
-# twice: by a field that is known to carry it to these data, and by a neural network that has not been trained.
+# In the first figure, the data are points around eight centres on a circle. The same noise is moved twice: by a field
+# that is known to carry it to these data, and by a neural network that has not been trained.
 
 # %%
 import math
@@ -56,8 +56,8 @@ def draw(ax, k):
     styles = (("untrained network", plots.SKY, "^"), ("known field", plots.RED, "o"))
     for name, color, marker in styles:
         plots.plot_samples(moved[name][k], ax, color=color, marker=marker, ms=3, alpha=0.8, label=name)
-    ax.set(xlim=(-5, 5), ylim=(-5, 5), title=f"$t$ = {float(ts[k]):.2f}")
-    ax.legend(loc="upper right", fontsize=9)
+    ax.set(xlim=(-5.5, 5.5), ylim=(-5.5, 5.5), title=f"$t$ = {float(ts[k]):.2f}")
+    ax.legend(loc="upper right", fontsize=8)
 
 
 share = near(moved["untrained network"][-1])
@@ -82,16 +82,16 @@ plots.animate(
 #
 # | letter | meaning | section |
 # |---|---|---|
-# | $x$, $X_t$ | a state, and the state at time $t$; in code a batch of them, one per row, $(n, d)$ or `(n, *shape)` | all |
+# | $x$, $X_t$ | a state, and the state at time $t$; in code $n$ of them, one per row: $(n, d)$, with $d$ coordinates, or `(n, *shape)` | all |
 # | $t$, $h$ | time, size of a time step | all |
 # | $u_t(x)$ | a vector field, in code `u(x, t)` | 1 to 4 |
-# | $\theta$ | rate of decay | 1, 3, 4 |
+# | $\theta$ | rate of decay | 1, 3, 4, 7 |
 # | $C$, $q$ | constant and order of an error $C h^q$ | 1 |
 # | $W_t$, $\varepsilon$ | Brownian motion, standard normal noise | 2 to 6 |
-# | $\sigma$ | strength of the noise | 2 to 6 |
+# | $\sigma$ | strength of the noise | 2 to 7 |
 # | $v_t$ | variance of $X_t$ | 3 |
 # | $\mu$; $X$, $Y$ | growth rate; simulated and exact end states | 5 |
-# | $p$ | a density to sample from | 6 |
+# | $p$ | a density to sample from | 6, 7 |
 #
 # *Notes* are the [lecture notes](https://diffusion.csail.mit.edu/); the equations you need stand on this page. The lab
 # is worth {points:all} points, {points:code} of them for code.
@@ -135,7 +135,8 @@ def euler_step(u, x, t, h):
 # **What a step does.** The field below turns everything around the origin: exact
 # [trajectories](../words.md#trajectory) are circles, and Euler's steps go along the tangent.
 #
-# **Predict.** A point starts at radius 1 and makes one turn in 24 Euler steps. At what radius does it end?
+# **Predict.** A point starts at radius 1 and takes 24 Euler steps in the time of one exact turn. At what radius does it
+# end?
 
 # %%
 radius_after_one_turn = ...  # your guess, a number
@@ -208,18 +209,18 @@ def heun_step(u, x, t, h):
 # %% check="heun_step" points=3
 
 # %% [markdown]
-# **The same turn.** With the same numbers of steps, the states now stay on the circle.
+# **The same turn.** With the same numbers of steps, the states now stay close to the circle.
 
 # %% figure="Heun's steps around a circle"
 show_turns(lab1.answer_or("heun_step"), "Heun")
-plots.describe("The same field and circle. Heun's states lie on the circle, with 24 steps as with 96.")
+plots.describe("The same field and circle. Heun's states lie almost on the circle, with 24 steps as with 96.")
 
 # %% [markdown]
 # <a id="about-simulate"></a>
 # ### Exercise {exercise:simulate} · The whole trajectory ({points:simulate} points)
 #
-# Write `simulate(step, x0, ts)`, the solution of [the flow](#eq-flow) at all times `ts`, which need not be evenly
-# spaced. Here `step(x, t, h)` advances the state from `t` to `t + h`.
+# Write `simulate(step, x0, ts)`, the simulated states along [the flow](#eq-flow) at all times `ts`, which need not be
+# evenly spaced. Here `step(x, t, h)` advances the state from `t` to `t + h`.
 #
 # <details><summary>Hint</summary>
 # Between <code>ts[k]</code> and <code>ts[k + 1]</code> the step size is their difference. Collect the states in a list
@@ -245,8 +246,8 @@ def simulate(step, x0, ts):
 
 # %% [markdown]
 # **A flow warps space.** The map from every starting point $x_0$ to its state $X_t$ is the
-# **[flow](../words.md#flow)** of the field. Here a field moves a square grid. Lines bend but never cross, because two
-# trajectories of a smooth field never meet. So the flow can be undone: follow the field backwards in time.
+# **[flow](../words.md#flow)** of the field. Here a field moves a square grid. Parallel lines bend but never cross,
+# because two trajectories of a smooth field never meet. So the flow can be undone: follow the field backwards in time.
 
 # %%
 def swirl(x, t):
@@ -344,15 +345,15 @@ widgets.step_size()
 # <a id="eq-order"></a>
 # $$\log(\text{error}) = \log C + q \log h$$
 #
-# is a straight line, and its slope is the order. Measured errors lie only nearly on it.
+# is a straight line, and its slope is the order. Measured errors lie close to it.
 #
 # Write `convergence_order(hs, errors)`: the $q$ of [this line](#eq-order), that is, the slope of the least-squares line
 # through all the points $(\log h, \log \text{error})$, the straight line with the smallest sum of squared vertical
 # distances to them.
 #
 # <details><summary>Hint</summary>
-# The slope is the covariance of the two, divided by the variance of $\log h$. <code>numpy.polyfit</code> also does it:
-# the first of the two numbers that it returns is the slope.
+# The slope is the covariance of the two, divided by the variance of $\log h$. Or use <code>numpy.polyfit</code> with
+# degree 1: the first of the two numbers that it returns is the slope.
 # </details>
 
 # %% exercise="convergence_order"
@@ -371,9 +372,9 @@ def convergence_order(hs, errors):
 # %% check="convergence_order" points=3
 
 # %% [markdown]
-# **Measured.** Each method follows $u_t(x) = -2x$ from $x_0 = 1$ to $t = 1$, in
+# **Measured.** Euler, Heun and [RK4](../words.md#rk4), the classical Runge–Kutta method, which averages four velocities
+# per step, follow $u_t(x) = -2x$ from $x_0 = 1$ to $t = 1$, in
 # [double precision](../words.md#double-precision): with 16 digits instead of 7, rounding does not hide small errors.
-# [RK4](../words.md#rk4), the classical Runge–Kutta method, averages four velocities per step.
 #
 # **Predict.** Ten Heun steps cost 20 evaluations of the field. How many Euler steps, at one evaluation each, have an
 # error as small?
@@ -413,8 +414,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# Euler's error falls like $h$, Heun's like $h^2$, RK4's like $h^4$. If the field were a network, one image by Euler's
-# method would cost as much as six by Heun's.
+# Euler's error falls like $h$, Heun's like $h^2$, RK4's like $h^4$. If the field were a network, one image with the
+# error of ten Heun steps would cost as much by Euler's method as six by Heun's.
 #
 # **But order is about small steps.** Let the noise of the first screen follow the known field with only 4 evaluations:
 # four Euler steps, two Heun steps, or one of RK4.
@@ -444,30 +445,31 @@ ax.set(xlabel="evaluations of the field", ylabel="mean distance to the exact flo
 ax.legend(loc="lower left")
 lab1.compare("the best with 4 evaluations", best_with_4, min(gaps, key=lambda name: gaps[name][0]))
 plots.describe(
-    "With 4 evaluations Euler is nearest, Heun and RK4 are more than twice as far. The three lines cross at 8 "
-    "evaluations; with more of them, the higher the order the nearer."
+    "With 4 evaluations Euler is nearest, Heun and RK4 are more than twice as far. The three lines cross just "
+    "below 8 evaluations; with 8 or more, the higher the order the nearer."
 )
 
 # %% [markdown]
-# With 4 evaluations the ranking is reversed; with 16 or more the higher order is better. Lab 8 is about networks that
-# need one or two evaluations only.
+# With 4 evaluations the ranking is reversed; with 8 the methods are close, with 16 or more the higher order is better.
+# Lab 8 is about networks that need one or two evaluations only.
 #
 # ## 2 · Noise
 #
-# Diffusion models start from noise and add more of it at every step, which can correct earlier errors, as lab 4 will
-# show. This noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$. It starts at 0, and its increment
-# over any interval from $s$ to $t$ is Gaussian,
+# Diffusion models start from noise and add more at every step. With a field that compensates it, this can repair earlier
+# errors (lab 4). The noise comes from **[Brownian motion](../words.md#brownian-motion)** $W_t$, which
+# starts at 0. Its increment over any interval from $s$ to $t$ is Gaussian,
 #
 # <a id="eq-brownian"></a>
 # $$W_t - W_s \sim N(0,\ t - s), \tag{notes, § 2.2}$$
 #
-# with variance $t - s$, and independent of all increments over intervals that do not overlap it. So the *variance* of a
-# step of size $h$ is $h$, and its standard deviation is $\sqrt h$: the most important square root of this course.
+# with variance $t - s$, and independent of all increments over intervals that do not overlap this one. So the
+# *variance* of a step of size $h$ is $h$, and its standard deviation $\sqrt h$: the most important square root of this
+# course.
 #
 # ### Exercise {exercise:brownian_paths} · Brownian motion ({points:brownian_paths} points)
 #
 # Write `brownian_paths(n, ts, sigma)`: $n$ trajectories of $\sigma W_t$ at the times `ts`, which need not be evenly
-# spaced, with [these increments](#eq-brownian).
+# spaced, from 0 at `ts[0]`, with $\sigma$ times [these increments](#eq-brownian).
 #
 # <details><summary>Hint</summary>
 # Draw all increments at once with <code>torch.randn</code>, scale each by the root of its interval, and sum them with
@@ -514,7 +516,7 @@ plots.describe(
 # %% [markdown]
 # ## 3 · The Ornstein–Uhlenbeck process
 #
-# A field that moves the state and noise that disturbs it make a **stochastic differential equation**
+# A field moves the state, and noise disturbs it. Together they make a **stochastic differential equation**
 # ([SDE](../words.md#sde)),
 #
 # <a id="eq-sde"></a>
@@ -522,7 +524,8 @@ plots.describe(
 #
 # The factor of $dt$ is the [drift](../words.md#drift-and-diffusion), the factor of $dW_t$ the **diffusion coefficient**,
 # the strength of the noise. The **Ornstein–Uhlenbeck process** adds noise of constant strength $\sigma$ to the flow of
-# exercise {exercise:linear_flow}. Diffusion models turn data into noise by a process of this kind (lab 4).
+# exercise {exercise:linear_flow}. A process of this kind turns data into noise for the training of diffusion
+# models (lab 4).
 #
 # ### Exercise {exercise:ou_drift} · Its drift ({points:ou_drift} points)
 #
@@ -569,8 +572,9 @@ plots.describe(
 # ### Exercise {exercise:ou_moments} · Its exact distribution ({points:ou_moments} points)
 #
 # Since the drift is linear, $X_t$ is Gaussian: two numbers describe its distribution. The mean decays like the flow of
-# exercise {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise and loses $2\theta v_t$ to
-# the pull:
+# exercise {exercise:linear_flow}. The variance $v_t$ gains $\sigma^2$ per unit of time from the noise. It loses
+# $2\theta v_t$ to the pull, since distances from the mean decay at the rate $\theta$ and their squares at $2\theta$. With
+# a dot for the time derivative,
 #
 # <a id="eq-variance"></a>
 # $$\dot v_t = \sigma^2 - 2\theta v_t, \qquad v_0 = 0.$$
@@ -620,25 +624,26 @@ for ax, theta in zip(axes, (0.1, 0.25, 1.0), strict=True):
     ax.set_title(rf"$\theta$ = {theta:g}, $\sigma$ = 1")
     ax.legend(loc="upper right")
 plots.describe(
-    "From 5 the mean decays to 0 while the band around it widens to a constant width: slowly and "
-    "wide for θ = 0.1, at once and narrow for θ = 1."
+    "From 5 the mean decays towards 0 while the band around it widens to a constant width: slowly and "
+    "wide for θ = 0.1, fast and narrow for θ = 1."
 )
 
 # %% [markdown]
 # ## 4 · Simulating an SDE
 #
 # <a id="about-euler-maruyama-step"></a>
-# The SDEs of diffusion models have no closed form; again small steps help. The drift moves the state as in Euler's
-# method, and the noise adds a Gaussian whose variance is the squared coefficient times the length of the step. This is
-# the **Euler–Maruyama method**.
+# The SDEs of diffusion models have no solution in closed form; again small steps help. The drift moves the state as in
+# Euler's method. The noise adds a Gaussian whose variance is the squared diffusion coefficient times the step size. This
+# is the **Euler–Maruyama method**.
 #
 # ### Exercise {exercise:euler_maruyama_step} · One Euler–Maruyama step ({points:euler_maruyama_step} points)
 #
 # Write `euler_maruyama_step(drift, diffusion, x, t, h, noise)`, one step along [the SDE](#eq-sde). Here `noise` is
-# standard normal $\varepsilon$ of the shape of `x`, already drawn for you.
+# the standard normal $\varepsilon$, of the shape of `x` and already drawn for you.
 #
 # <details><summary>Hint</summary>
-# Euler's step, plus the increment of exercise {exercise:brownian_paths}; both functions at the start of the step.
+# Euler's step, plus the increment of exercise {exercise:brownian_paths}. Evaluate both functions at the start of the
+# step.
 # </details>
 
 # %% exercise="euler_maruyama_step"
@@ -684,7 +689,7 @@ for ax, sigma in zip(axes, (0.0, 0.5, 1.0, 2.0), strict=True):
 axes[0].legend(loc="lower right")
 plots.describe(
     "Without noise nine smooth curves run together at 0. The stronger the noise, the rougher the "
-    "trajectories and the wider the band in which they stay, up to about ± 6 for σ = 2."
+    "trajectories and the wider the band in which most stay, for late times about ± 6 for σ = 2."
 )
 
 # %% [markdown]
@@ -709,8 +714,8 @@ for ax in axes:
     ax.plot(*centres.T, "k+", ms=12)
     ax.set(xlim=(-4, 4), ylim=(-4, 4))
 plots.describe(
-    "Left a round cloud of noise. Middle: without noise on the way all points end near the eight centres, "
-    "which are marked by crosses. Right: with noise on the way each group is spread out, and a third misses."
+    "Left a round cloud of noise. Middle: without noise on the way nearly all points end near the eight "
+    "centres, marked by crosses. Right: with noise on the way each group is spread out, and almost a third misses."
 )
 
 # %% [markdown]
@@ -719,8 +724,8 @@ plots.describe(
 # ## 5 · Two errors of a simulated SDE · *further*
 #
 # How wrong is each *trajectory*, compared with the exact one that has the same noise (**strong** error)? And how wrong is
-# the *distribution*, for which we take its mean (**weak** error)? In a generative model only the second matters, and it
-# is smaller. Section 6 does not need this one.
+# the *distribution*, for which we take its mean (**weak** error)? In a generative model only the weak error matters; it is
+# the smaller one.
 #
 # ### Exercise {exercise:geometric_brownian_motion} · An exact solution ({points:geometric_brownian_motion} points)
 #
@@ -846,8 +851,8 @@ axes[2].legend(fontsize=9)
 print(f"orders: strong {float(order_of(hs, strong)):.2f}, weak {float(order_of(hs, weak)):.2f}")
 plots.describe(
     "Two histograms of errors around 0: wide and skewed to the left for 8 steps, and about four times narrower for "
-    "128 steps. Against the step size, the weak error lies below the strong one and falls with slope 1, the strong "
-    "error with slope one half."
+    "128 steps. Against the step size, the weak error lies below the strong one and falls with a slope near 1, the "
+    "strong error with slope one half."
 )
 
 # %% [markdown]
@@ -857,15 +862,15 @@ plots.describe(
 # ## 6 · Noise that samples: Langevin dynamics
 #
 # Now a density $p$ is given, and we look for an SDE under which $p$ does not change: $p$ is then **stationary**. From any
-# start, after a long time, such an SDE draws samples from $p$. [Langevin dynamics](../words.md#langevin-dynamics) need
-# only the [score](../words.md#score) $\nabla \log p(x)$, the direction in which $\log p$ grows fastest; in lab 4 a
-# network learns it:
+# start, after a long time, the states of such an SDE are samples from $p$.
+# [Langevin dynamics](../words.md#langevin-dynamics) need only the [score](../words.md#score) $\nabla \log p(x)$, the
+# direction in which $\log p$ grows fastest; in lab 4 a network learns it:
 #
 # <a id="eq-langevin"></a>
 # $$dX_t = \tfrac12 \sigma^2\, \nabla \log p(X_t)\,dt + \sigma\,dW_t.$$
 #
-# The drift moves states to where $p$ is larger, the noise spreads them. With the factor $\tfrac12 \sigma^2$ the density
-# does not change.
+# The drift moves states to where $p$ is larger, the noise spreads them. With the factor $\tfrac12 \sigma^2$ the two
+# balance, and $p$ does not change.
 #
 # ### Exercise {exercise:langevin_drift} · The Langevin drift ({points:langevin_drift} points)
 #
@@ -895,7 +900,7 @@ def langevin_drift(score, sigma):
 # **Sampling a mixture.** A [mixture](../words.md#mixture) draws each sample from one of several distributions, here from
 # one of three Gaussians. Particles (states in the plane) start in one corner. The
 # [energy distance](../words.md#energy-distance) says how different two sets of samples are: 0 for equal distributions,
-# up to chance (formula in lab 3). The last line shows what chance alone gives.
+# up to chance (formula in lab 3). The last printed line shows what chance alone gives.
 
 # %%
 mixture = distributions.GaussianMixture(
@@ -921,8 +926,8 @@ frames = (2000 * torch.linspace(0, 1, 30) ** 2).round().int().tolist()
 plots.animate_samples(
     ts[frames],
     states[frames, :300],
-    "Particles move at once from their corner to the nearest of three hills of the density. Single ones then "
-    "cross to the other two, until each hill has its share; there they keep moving.",
+    "Particles move at once from their corner to the nearest of three hills of the density. One by one, some "
+    "then cross to the other two, until each hill has its share; there all keep moving.",
     lambda x, t: mixture.log_prob(x),
 )
 
