@@ -26,7 +26,7 @@
 # | $\pm m$ | two data points on a line | 4 |
 # | $w_i(x)$ | posterior probability of $z_i$ | 4 |
 # | $\nabla \log p_t(x)$ | score | 6 |
-# | $\sigma_t$, $b_t$ | noise level and drift of an SDE | 7 |
+# | $\sigma_t$, $b_t$ | diffusion coefficient and drift of an SDE | 7 |
 #
 # A sample, a moving *particle* and a point of a figure are all states $x$. One particle runs through a
 # [trajectory](../words.md#trajectory); a *path* is always a family of distributions, one for each time. A vector field,
@@ -59,7 +59,7 @@ _ = torch.manual_seed(0)
 #
 # the **Gaussian conditional path**. The [schedule](../words.md#schedule) $\alpha_t, \beta_t$ says how fast: $\alpha_t$
 # rises from 0 to 1, and $\beta_t$ falls from 1 to 0. So the path starts at $\mathcal N(0, I)$, whatever $z$ is, and
-# ends at $z$. The formulas of this lab hold for every schedule, where none is named. Two common ones are
+# ends at $z$. A formula of this lab that names no schedule holds for every one. Two common ones are
 #
 # <a id="eq-families"></a>
 # $$\text{CondOT:}\quad \alpha_t = t,\ \ \beta_t = 1 - t, \qquad\qquad
@@ -117,8 +117,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **A digit appears.** One digit and one draw of the noise, with three schedules. All rows end at the same image. They
-# differ in the time at which the digit can first be recognised.
+# **A digit appears.** One digit and one draw of the noise, with three schedules. All rows end at the same image. But
+# the [noise level](../words.md#noise-level) falls earlier in some, and there the digit can be recognised earlier.
 
 # %%
 digit = distributions.Digits().z[18:19].expand(6, 1, 8, 8)
@@ -216,7 +216,7 @@ plots.describe(
 # ## 3 · A field for one data point
 #
 # A path says where samples should be, not how they get there. We need a vector field that moves them. For one data
-# point two lines give it. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample runs through the
+# point two steps give it. Keep the noise $\varepsilon$ of a sample fixed and let time run: the sample runs through the
 # trajectory
 #
 # $$\psi_t(\varepsilon \mid z) = \alpha_t z + \beta_t \varepsilon, \tag{notes, eq. 21}$$
@@ -256,8 +256,8 @@ def conditional_vector_field(x, z, t, schedule):
 
 # %% [markdown]
 # **The field follows the path.** Grey: the exact conditional density. Dots: 150 particles that started as noise and
-# were moved by your field alone. They still match the density. All arrows point at the data point: for CondOT $u_t(x
-# \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
+# were moved by your field alone. They still match the density. All arrows point at the data point, $(1.5, -0.5)$: for
+# CondOT $u_t(x \mid z) = (z - x)/(1 - t)$, the distance that is left, divided by the time that is left.
 
 # %%
 conditional_field = lab2.answer_or("conditional_vector_field")
@@ -293,7 +293,7 @@ plots.describe(
 # ### Exercise {exercise:general_vector_field} · One field for every Gaussian path ({points:general_vector_field} points)
 #
 # Some papers use other Gaussian paths, $\mathcal N(\mu_t, s_t^2 I)$. Their samples run through $\mu_t +
-# s_t\,\varepsilon$, and the same two lines give
+# s_t\,\varepsilon$, and the same two steps give
 #
 # <a id="eq-general"></a>
 # $$u_t(x \mid z) = \frac{\dot s_t}{s_t}\,(x - \mu_t) + \dot\mu_t :$$
@@ -322,7 +322,7 @@ def general_vector_field(x, mean, scale, mean_dot, scale_dot):
 
 # %% [markdown]
 # **Three paths from papers.** The general field gives the printed ones. VE keeps its mean and starts from very wide
-# noise; OT moves along straight lines and keeps a little noise, here $s_1 = 0.1$.
+# noise, here $s_0 = 3$; OT moves its mean and keeps a little noise, here $s_1 = 0.1$. Both have straight trajectories.
 #
 # | path | mean $\mu_t$ | standard deviation $s_t$ | field |
 # |---|---|---|---|
@@ -371,17 +371,17 @@ for ax, name in zip(axes, special, strict=True):
     print(f"{name:20s} largest difference from the printed field {difference.abs().max():.0e}")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plots.describe(
-    "Nine trajectories run to one data point in each panel. With variance exploding their mean "
-    "stays constant, with variance preserving they bend, and with optimal transport they are "
-    "straight and keep a little width."
+    "Nine trajectories run to one data point in each panel. With variance exploding they are "
+    "straight and their mean stays constant, with variance preserving they bend, and with optimal "
+    "transport they are straight and keep a little width."
 )
 
 # %% [markdown]
 # ## 4 · The field of all the data
 #
 # A particle that follows $u_t(\cdot \mid z)$ ends at $z$, which had to be chosen before. To generate, the field may use
-# only position and time, not $z$. Many data points may have led to one position $x$. In which direction should a
-# particle there move?
+# only position and time, not $z$. A position $x$ can belong to the path of every data point. In which direction should
+# a particle there move?
 #
 # ### Exercise {exercise:two_point_field} · Two data points, on paper ({points:two_point_field} points)
 #
@@ -462,9 +462,9 @@ plots.plot_paths(ts, states, axes[1], color=plots.BLUE, ls="-")
 axes[1].axvline(0.382, color=plots.BLACK, ls=":")
 axes[1].set_title("density and trajectories")
 plots.describe(
-    "Left: at t = 0.2 the field only falls; at t = 0.5 and 0.8 it rises steeply in the middle. "
-    "Right: trajectories first approach the middle, and after the dotted line at t = 0.38 separate "
-    "towards the two data points."
+    "Left: at t = 0.2 the field only falls; in the middle it rises at t = 0.5, and steeply at "
+    "t = 0.8. Right: trajectories first approach the middle; after the dotted line at t = 0.38 "
+    "they separate towards the two data points."
 )
 
 # %% [markdown]
@@ -477,7 +477,7 @@ plots.describe(
 # p_t(x \mid z_i) \propto \exp\Bigl(-\frac{\lVert x - \alpha_t z_i \rVert^2}{2 \beta_t^2}\Bigr).$$
 #
 # Write `posterior_weights(x, data, t, schedule)`: [these weights](#eq-posterior). When $\beta_t$ is small, all
-# exponentials round to 0, and $0/0$ is not a weight. A [softmax](../words.md#softmax) of the exponents is the same
+# exponentials can round to 0, and $0/0$ is not a weight. A [softmax](../words.md#softmax) of the exponents is the same
 # quotient without this problem.
 #
 # <details><summary>Hint</summary>
@@ -505,8 +505,8 @@ def posterior_weights(x, data, t, schedule):
 # %% check="posterior_weights" points=4
 
 # %% [markdown]
-# **Fewer and fewer candidates.** One state (triangle) and 60 data points: the larger the circle, the likelier the
-# point. At first all are possible; in the end one is left. The title counts them, $1/\sum_i w_i^2$.
+# **Fewer and fewer candidates.** A state (triangle) that moves outwards, and 60 data points: the larger the circle, the
+# likelier the point. At first all are possible; in the end one is left. The title counts them, $1/\sum_i w_i^2$.
 
 # %%
 weigh = lab2.answer_or("posterior_weights")
@@ -524,8 +524,8 @@ for ax, t in zip(axes, (0.1, 0.5, 0.8, 0.95), strict=True):
     candidates = 1 / weights.square().sum()
     ax.set(title=f"$t$ = {t:g}: {candidates:.3g} candidates", xlim=(-2.6, 2.6), ylim=(-2, 2))
 plots.describe(
-    "Two half moons of 60 points. At t = 0.1 all have circles of one size; the circles then "
-    "shrink except near the state, until at t = 0.95 a single one is left."
+    "Two half moons of 60 points. At t = 0.1 all have circles of one size; then the circles far "
+    "from the state shrink and those near it grow, until at t = 0.95 a single large one is left."
 )
 
 # %% [markdown]
@@ -566,8 +566,8 @@ def marginal_vector_field(x, data, t, weights, field):
 # %% check="marginal_vector_field" points=4
 
 # %% [markdown]
-# **Predict.** Give each of 3000 particles one of the 60 data points, at random. Its conditional field would move it
-# there. But all of them follow the marginal field. How many end at their own data point?
+# **Predict.** Give each of 3000 particles one of the 60 data points, at random. The conditional field of that point
+# would move the particle there. But all particles follow the marginal field. How many end at their own data point?
 
 # %%
 at_their_own = ...  # your guess, a number from 0 to 3000
@@ -630,8 +630,8 @@ plots.describe(
 # towards one of them. And for a finite data set the exact field produces the data points and nothing else. A model
 # invents new samples because it learns only a smooth approximation of this field.
 #
-# **Try it.** Left, the conditional path of one data point; right, the marginal path. From which time on is the field on
-# the right nearly that of the nearest data point alone?
+# **Try it.** Left, the conditional path of one data point; right, the marginal path of five. From which time on is the
+# field on the right nearly that of the nearest data point alone?
 
 # %%
 widgets.path_through_time()
@@ -646,7 +646,7 @@ widgets.path_through_time()
 # <a id="eq-divergence"></a>
 # $$\operatorname{div}(u)(x) = \sum_{i=1}^d \frac{\partial u^i}{\partial x_i}(x), \tag{notes, eq. 22}$$
 #
-# where $u^i$ is component $i$ of $u$. The function `likelihood.divergence(u, x, t)` computes it, of shape $(n,)$.
+# where $u$ has $d$ components $u^i$. The function `likelihood.divergence(u, x, t)` computes it, of shape $(n,)$.
 #
 # ### Exercise {exercise:continuity_residual} · The continuity equation ({points:continuity_residual} points)
 #
@@ -662,9 +662,10 @@ widgets.path_through_time()
 # Write `continuity_residual(density, u, x, t)`: the left-hand side of [the continuity equation](#eq-continuity).
 #
 # <details><summary>Hint</summary>
-# The time derivative is a <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>: with a time for each
-# row, the gradient of a sum holds the derivative of every row. For the other term give
-# <code>likelihood.divergence</code> the field <code>lambda x, t: …</code> that flows.
+# For the time derivative, let <code>t.detach().requires_grad_()</code> record, and take
+# <code>torch.autograd.grad</code> of <code>density(x, t).sum()</code>. Each row has its own time, so this gradient
+# holds the derivative of every row. For the other term, write what flows as a function, <code>lambda x, t: …</code>,
+# and give it to <code>likelihood.divergence</code>.
 # </details>
 
 # %% exercise="continuity_residual"
@@ -687,7 +688,7 @@ def continuity_residual(density, u, x, t):
 
 # %% [markdown]
 # **Probability is conserved** at every point. The data are a mixture of three Gaussians, so all is known exactly. Left:
-# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field: rounding errors only. Right:
+# how fast the density changes at $t = 0.6$. Middle: the residual with the marginal field, rounding errors only. Right:
 # with the conditional field towards one of the means, which belongs to another path. Solid contours, orange: above 0;
 # dashed, purple: below 0.
 
@@ -716,8 +717,8 @@ for ax, (title, u) in zip(axes, fields.items(), strict=True):
     print(f"{title:32s} largest value {found(plots.lattice(3.0, 41)).abs().max():.1e}")
 plots.describe(
     "Left: the density grows at the three Gaussians and falls between them. Middle: the residual "
-    "of the marginal field is blank, hence 0. Right: that of the conditional field is as large as "
-    "what it should cancel."
+    "of the marginal field is blank, hence 0. Right: that of the conditional field is even larger "
+    "than the change of the density that the field should explain."
 )
 
 # %% [markdown]
@@ -753,8 +754,8 @@ def divergence(u, x, t):
 # %% check="divergence" points=4 further=true
 
 # %% [markdown]
-# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Nearly everywhere it is
-# negative, on the way from wide noise to narrow data. It is positive on the borders between the three Gaussians, where
+# **Where trajectories separate.** The marginal field of the mixture, and its divergence. Mostly it is negative, on the
+# way from wide noise to narrow data. At $t = 0.6$ it is positive on the borders between the three Gaussians, where
 # neighbours go to different ones (5 and more have one colour).
 
 # %% figure="the divergence of the marginal field at two times"
@@ -765,8 +766,8 @@ for ax, t in zip(axes, (0.3, 0.6), strict=True):
     plots.plot_vector_field(exact.vector_field, t, ax, n=13)
     ax.set_title(f"divergence at $t$ = {t:g}")
 plots.describe(
-    "At t = 0.3 the divergence is negative nearly everywhere. At t = 0.6 a strongly positive "
-    "ridge in the form of a T separates three negative regions, one around each Gaussian."
+    "At t = 0.3 the divergence is negative everywhere. At t = 0.6 a positive ridge in the form of "
+    "a T, weaker on its right, separates three negative regions, one around each Gaussian."
 )
 
 # %% [markdown]
@@ -811,8 +812,8 @@ def conditional_score(x, z, t, schedule):
 # $$\nabla \log p_t(x) = \sum_{i=1}^N w_i(x)\, \nabla \log p_t(x \mid z_i).$$
 #
 # So `marginal_vector_field` computes it, if its field is the conditional score. The next cell compares the result with
-# a derivative of $\log p_t$. Field and score are linear in $z$, so both follow from the mean data point $E[z \mid x] =
-# \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
+# a derivative of $\log p_t$. The conditional field and score are linear in $z$, so the marginal ones follow from the
+# mean data point $E[z \mid x] = \sum_i w_i(x)\, z_i$, the [denoiser](../words.md#denoiser). Lab 5 is about this.
 
 # %%
 score_of_one = lab2.answer_or("conditional_score")
@@ -832,8 +833,8 @@ print(f"largest difference from the derivative of log p: {difference:.0e}")
 
 # %% [markdown]
 # **Field and score are different.** At $t = 0.4$ the field of one data point points to $z$, the cross; the score points
-# to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. Near the
-# end each of them has a small peak of its own.
+# to where the density is highest *now*, $\alpha_t z$, the triangle. Right: the score of the 60 data points. At
+# $t = 0.85$ neighbours still share a peak; nearer the end each has its own.
 
 # %% figure="the field and the score of one data point, and the score of 60"
 fig, axes = plots.figure(columns=4, width=3.3, height=3.5)
@@ -854,8 +855,8 @@ for ax, t in zip(axes[2:], (0.3, 0.85)):
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
     "The arrows of the field meet at the data point, those of the score at the centre of the "
-    "Gaussian. The score of all points leads up one round peak at t = 0.3, and at t = 0.85 up many "
-    "small peaks along the two moons."
+    "Gaussian. The score of all points leads up one round peak at t = 0.3, and at t = 0.85 up "
+    "several small peaks along the two moons."
 )
 
 # %% [markdown]
@@ -922,9 +923,9 @@ plots.describe(
 # \qquad \Rightarrow \qquad X_t \sim p_t,$$
 #
 # with [Brownian motion](../words.md#brownian-motion) $W$. This stochastic differential equation
-# ([SDE](../words.md#sde)) is the **SDE extension** of the flow. It holds for every [noise
-# level](../words.md#noise-level) $\sigma_t \ge 0$. If the path does not change and $u_t = 0$, it is [Langevin
-# dynamics](../words.md#langevin-dynamics).
+# ([SDE](../words.md#sde)) is the **SDE extension** of the flow. It holds for every [diffusion
+# coefficient](../words.md#drift-and-diffusion) $\sigma_t \ge 0$, the strength of the added noise. If the path does not
+# change and $u_t = 0$, it is [Langevin dynamics](../words.md#langevin-dynamics).
 #
 # ### Exercise {exercise:sde_extension_drift} · The SDE extension ({points:sde_extension_drift} points)
 #
@@ -975,10 +976,10 @@ lab2.compare("the factor without it", without_score, spreads[3] / spreads[0])
 
 # %% [markdown]
 # **Other trajectories, the same distributions.** Above, the exact density in grey and twelve trajectories; below, all
-# particles at five times as histograms on their sides. The trajectories become rougher with $\sigma$; the distributions
+# particles at five times as horizontal histograms. The trajectories become rougher with $\sigma$; the distributions
 # stay right, except in the last column, where the score is left out.
 
-# %% figure="trajectories and distributions with three noise levels, and without the score"
+# %% figure="trajectories and distributions with three values of σ, and without the score"
 titles = (r"$\sigma$ = 0", r"$\sigma$ = 0.7", r"$\sigma$ = 2", r"$\sigma$ = 2, no score")
 fig, axes = plots.figure(columns=4, rows=2, width=2.9, height=2.8)
 exact_density = lambda x, t: line.log_prob(x[:, None], t).exp()
@@ -993,7 +994,7 @@ fig.legend(*axes[4].get_legend_handles_labels(), loc="outside lower center", nco
 plots.describe(
     "With the score the trajectories are smooth for σ = 0 and rougher and rougher up to σ = 2, "
     "and in all three columns the histograms fit the exact densities, from one bell to two peaks. "
-    "With σ = 2 and no score the peaks are washed out."
+    "With σ = 2 and no score the histograms are too wide, and the two peaks are lost."
 )
 
 # %% [markdown]
@@ -1007,8 +1008,8 @@ widgets.sde_extension_noise()
 # %% [markdown]
 # ### Why the two cancel
 #
-# For an SDE with drift $b_t$ and noise level $\sigma_t$, conservation of probability has one term more: noise moves
-# probability from where the density is high to where it is low. This is the **Fokker–Planck equation**,
+# For an SDE with drift $b_t$ and diffusion coefficient $\sigma_t$, conservation of probability has one term more: noise
+# moves probability from where the density is high to where it is low. This is the **Fokker–Planck equation**,
 #
 # <a id="eq-fokker-planck"></a>
 # $$\partial_t p_t(x) + \operatorname{div}(p_t b_t)(x) - \tfrac12 \sigma_t^2\, \Delta p_t(x) = 0,
@@ -1032,7 +1033,7 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
     """The residual ∂_t p + div(p b) − ½ σ² Δp of the Fokker–Planck equation.
 
     density: function p(x, t), (n, d) and (n,) → (n,). score: function of (x, t), ∇ log p.
-    drift: function b(x, t). All are made of torch operations. sigma: a number, the noise σ_t.
+    drift: function b(x, t). All are made of torch operations. sigma: a number, σ_t.
     x: (n, d). t: (n,), a time for each row. Returns (n,), in the dtype of x.
     """
     ### BEGIN SOLUTION
@@ -1047,7 +1048,7 @@ def fokker_planck_residual(density, score, drift, sigma, x, t):
 
 # %% [markdown]
 # **Only one factor is right.** The drift $u_t + c\,\sigma^2\,\nabla \log p_t$ for several $c$, on the mixture in the
-# plane. If $\sigma > 0$, only $c = \frac12$ leaves no more than rounding errors.
+# plane. If $\sigma > 0$, only for $c = \frac12$ the residual is a rounding error.
 
 # %%
 planck = lab2.answer_or("fokker_planck_residual")
@@ -1130,10 +1131,10 @@ lab2.progress()
 # \operatorname{div}(p_t u_t)$ is left, which is 0 by the continuity equation. So the same $p_t$ solves the
 # Fokker–Planck equation for every $\sigma_t$, and with the same start its solution is unique: all the processes have
 # the same distribution at each time, although their trajectories differ. With exact field and score and finite steps,
-# noise only adds errors of simulation, so $\sigma_t = 0$ (the flow) is the safest choice. In particular the score grows
-# like $1/\beta_t^2$ towards the data, and there large noise makes the drift stiff; if noise is wanted, let it decrease
-# with $\beta_t$. Noise helps if the model is *not* exact: the drift along the score then keeps moving the samples back
-# to the path, as in Langevin dynamics, and corrects errors made earlier.
+# noise only adds errors of simulation, so $\sigma_t = 0$ (the flow) is the safest choice. In particular the slope of
+# the score grows like $1/\beta_t^2$ towards the data, and there large noise makes the drift stiff; if noise is wanted,
+# let it decrease with $\beta_t$. Noise helps if the model is *not* exact: the drift along the score then keeps moving
+# the samples back to the path, as in Langevin dynamics, and corrects errors made earlier.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -1141,5 +1142,5 @@ lab2.progress()
 #
 # Everything here was exact, because we could sum over all the data. For a million images that sum is too expensive, and
 # it would only return the images that it sums over. But the *conditional* targets of exercises
-# {exercise:conditional_vector_field} and {exercise:conditional_score} need no sum, and a network that regresses on them
-# learns the *marginal* field and score. Why this is so is the subject of lab 3.
+# {exercise:conditional_vector_field} and {exercise:conditional_score} need no sum, and a network fitted to them by
+# least squares learns the *marginal* field and score. Why this is so is the subject of lab 3.

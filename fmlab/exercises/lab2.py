@@ -762,7 +762,7 @@ def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
     passed="a drift that compensates the noise",
     hints=(
         "The field u stays. Which drift has to be added to compensate the noise?",
-        "Add the score, times half of the squared noise level at the time t.",
+        "Add the score, times half of σ(t)².",
         "Return a function of (x, t). In it, bring sigma(t) into shape with coefficient(…, x) before you use it.",
     ),
     withhold=("processes.sde_extension",),
@@ -780,7 +780,7 @@ def extension(f=lambda u, s, g: u + g**2 / 2 * s, shape=coefficient):
         "the flow alone came back, without the score": extension(lambda u, s, g: u),
         "u and the score are exchanged": extension(lambda u, s, g: s + g**2 / 2 * u),
         "the factor multiplies u too": extension(lambda u, s, g: g**2 / 2 * (u + s)),
-        "the noise level σ itself was added": extension(lambda u, s, g: u + g**2 / 2 * s + g),
+        "σ itself was added": extension(lambda u, s, g: u + g**2 / 2 * s + g),
         "σ was taken at time 0, not t": lambda u, s, sigma: lambda x, t: u(x, t) + sigma(0.0) ** 2 / 2 * s(x, t),
         UNSHAPED: extension(shape=lambda value, x: value),
         ROWS_ONLY: extension(shape=lambda value, x: value[:, None]),
