@@ -24,7 +24,7 @@
 # | $m$, $s$ | mean and standard deviation of Gaussian data | 3, 4 |
 # | $X_t$, $p_t$ | a state that is moved along a field; its density | 5, 7 |
 # | $D$; $X$, $Y$ | the energy distance; points of the two sets that it compares | 6 |
-# | $x_0, x_1$ | start and end of a straight line | 8, 9 |
+# | $x_0, x_1$ | start and end of a straight line (beside axes: coordinates) | 8, 9 |
 #
 # A field takes `t` as a number, as a tensor of shape `()`, or in the shape `(n,)`, one time for each row of `x`. *Notes*
 # means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is worth
@@ -99,7 +99,7 @@ def conditional_flow_matching_loss(u, z, t, noise, schedule):
 # %% [markdown]
 # **Even the exact field has a loss.** For the mixture below we know the marginal field. The figure shows, at each time,
 # the loss of three fields: no motion, the straight way to the mean of the data, and the marginal field. The last loss is
-# the lowest at every time, but far from 0. No model can remove what remains.
+# never above the others, but far from 0. No model can remove what remains.
 
 # %%
 condot = schedules.CondOT()
@@ -298,16 +298,16 @@ axes[1].set(xlabel="time $t$", ylabel="slope", title="slope of the best line")
 axes[1].legend()
 plots.describe(
     "Left: a cloud of pairs, falling to the right, on which the line of least squares and the "
-    "formula coincide. Right: the slopes found at 21 times lie on the formula's curve, from −1 up "
-    "to 1."
+    "formula coincide. Right: the slopes found at 21 times lie on the formula's curve, which falls a "
+    "little from −1 and then rises to 1."
 )
 
 # %% [markdown]
 # ## 4 · Training
 #
 # Training repeats one thing thousands of times: draw a batch, compute its loss, take a step. The most frequent bugs are in
-# the drawing, and they raise no error. One time for the whole batch, noise that is used again,
-# a target that belongs to another state: the loss falls, and the samples are wrong.
+# the drawing, and they raise no error. Noise that is used again, a target that belongs
+# to another state: the loss falls, but the samples are wrong. One time for the whole batch makes gradients noisier.
 #
 # <a id="about-batch"></a>
 # ### Exercise {exercise:batch_loss} · A whole batch ({points:batch_loss} points)
@@ -315,8 +315,8 @@ plots.describe(
 # Write `batch_loss(u, sample_data, n, schedule)`, which draws everything itself and returns
 # [the conditional flow matching loss](#eq-cfm). The function `sample_data(n)` draws $n$ data points. For each of them draw a
 # time, uniform on $[0, 1]$, and standard normal noise. State and target are made from the
-# *same* data, time and noise, all drawn anew at each call. Use no loop over points: training calls this function
-# thousands of times. The check passes a network that records its inputs, and tests their statistics.
+# *same* data, time and noise, all drawn anew at each call. A loop over points is right but slow, and training calls
+# this function thousands of times. The check's network records its inputs; their statistics are tested.
 #
 # <details><summary>Hint</summary>
 # <code>torch.rand(n)</code> is uniform, <code>torch.randn_like(z)</code> standard normal. Once these are drawn, exercise
@@ -341,7 +341,7 @@ def batch_loss(u, sample_data, n, schedule):
 # %% check="batch_loss" points=4
 
 # %% [markdown]
-# Now the step. The simplest optimiser goes down the gradient,
+# Now the step. The simplest optimiser goes down the gradient, with a learning rate $\eta$:
 #
 # <a id="eq-step"></a>
 # $$\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal L(\theta). \tag{notes, algorithm 3}$$
@@ -379,9 +379,9 @@ def train_step(model, loss, optimizer):
 
 # %% [markdown]
 # **First a case with a known answer:** a small network, and the Gaussian $N(m, s^2 I)$ in the plane. In each
-# coordinate, the variance of the target given the state is $s^2/(t^2 s^2 + (1-t)^2)$, with the integral $\pi s/2$ over
-# $t$. So the mean loss cannot be below $\pi s$ (dotted). It falls to that line, and the network is
-# then close to the best field (right, along the axis $x_2 = 0$, where 95 % of the states are).
+# coordinate, the variance of the target given the state is $s^2/(t^2 s^2 + (1-t)^2)$; its integral over $t$ is $\pi s/2$.
+# So the mean loss cannot be below $\pi s$ (dotted). It falls to that line, and the network is
+# then close to the best field (right: on the axis $x_2 = 0$, over the range that holds 95 % of all $x_1$).
 
 # %%
 step, whole_batch = lab3.answer_or("train_step"), lab3.answer_or("batch_loss")
@@ -573,7 +573,7 @@ plots.describe(
 # $$D = 2\,\mathbb E\|X - Y\| - \mathbb E\|X - X'\| - \mathbb E\|Y - Y'\|,$$
 #
 # where $X'$ is an independent copy of $X$, and $Y'$ of $Y$. It compares distances between the distributions with
-# distances within each. It is 0 if they are equal, and positive if they differ in any way. For two finite sets of samples it
+# distances within each. It is 0 if these are equal, and positive if they differ in any way. For two finite sets of samples $D$
 # is a little above 0 even if their distributions are equal.
 #
 # ### Exercise {exercise:energy_distance} · The energy distance ({points:energy_distance} points)
@@ -636,20 +636,20 @@ plots.plot_distances(calls, distances, floor, ax)
 ax.set(xlabel="evaluations of the network per sample")
 plots.describe(
     "On logarithmic axes the distances fall with the number of evaluations: those of midpoint and Heun "
-    "reach their lowest value at 8, that of Euler at 64. All end above the line of two fresh sets of data."
+    "level off at 8, those of Euler at about 64. All end above the line of two fresh sets of data."
 )
 
 # %% [markdown]
-# The second-order methods reach their lowest distance with 8 evaluations; Euler's method needs several times as
-# many. More steps then change nothing: what is left above the dotted line is the error of the network, and only
+# Midpoint and Heun level off at 8 evaluations, Euler's method at several times as
+# many. More steps then change little: what is left above the dotted line is the error of the network, and only
 # better training reduces it.
 #
 # ## 7 · The density of a flow
 #
 # A flow can also say how likely a point is. A point of very low density is an outlier; compression needs the
 # density to store frequent data in few bits; and two models can be compared by their density at new
-# data. Follow the density of one particle. Where the flow
-# spreads, it falls at the rate of the divergence (lab 2):
+# data. Follow the density at a particle that the flow moves. Where the flow
+# spreads, the log density falls at the rate of the divergence (lab 2):
 #
 # $$\frac{d}{dt}\log p_t(X_t) = -\operatorname{div} u_t(X_t).$$
 #
@@ -708,7 +708,7 @@ for steps in (25, 100, 400):
     print(f"{steps:4d} steps: mean error of log p {float(error):.4f}")
 
 # %% [markdown]
-# **On the network:** its density, and that of the checkerboard, 1/8 on dark cells. The network rounds corners and leaves thin bridges between cells. On average over data, no model can have a higher
+# **On the network.** The density of the checkerboard is 1/8 on dark cells. The network rounds corners and leaves thin bridges between cells. On average over data, no model can have a higher
 # log-likelihood than the true density, $-\log 8 = -2.08$. The difference is the Kullback–Leibler divergence
 # ([KL](../words.md#kl-divergence)) from data to model, the mean over data of
 # $\log p_{\text{data}} - \log p_{\text{model}}$.
@@ -790,7 +790,7 @@ axes[5].legend(loc="lower center", ncols=2)
 for ax in axes:
     ax.set(xlim=(-3, 3), ylim=(-3.3, 2.7))
 plots.describe(
-    "Two half moons at t = 0 spread over a square by t = 0.5 and gather in eight blobs, the cells "
+    "Two half moons at t = 0 spread to a round cloud by t = 0.5 and gather in eight blobs, the cells "
     "of a checkerboard, at t = 1. The trajectories run outwards and bend a little."
 )
 
@@ -890,7 +890,7 @@ plots.describe(
 #
 # **Which times to train on, which schedule?** Four short trainings, about 15 seconds in all, differ
 # in one choice each. The theory allows any density of times that is positive on $[0, 1]$. Times up to 0.8 leave the last
-# fifth unlearned, and there the cells of the checkerboard form. The other choices are equally good:
+# fifth unlearned, where the cells of the checkerboard get sharp. The other choices are about equally good:
 # with another seed their order changes.
 
 # %%
@@ -911,8 +911,8 @@ for name, (schedule, times) in choices.items():
 
 # %% [markdown]
 # **When to avoid times near 1.** For CondOT the target $z - \varepsilon$ has the same size at all times. For
-# $\beta_t = \sqrt{1 - t}$ its mean square is infinite, since $\dot\beta_t$ is at $t = 1$. Single batches then have enormous
-# losses. Times up to 0.99 help. A better schedule does, too.
+# $\beta_t = \sqrt{1 - t}$ its mean square is infinite: $\dot\beta_t^2 = 1/(4(1 - t))$ has no finite integral. Single batches then have
+# enormous losses. Times up to 0.99 help. A better schedule does, too.
 
 # %%
 class SquareRoot(schedules.CondOT):
@@ -983,5 +983,5 @@ lab3.progress()
 # %% [markdown]
 # ## 12 · What comes next
 #
-# On a Gaussian path the score is a linear function of the field. So the flow that you trained can be turned into a
+# On a Gaussian path the score is a linear combination of field and state. So the flow that you trained can be turned into a
 # diffusion, with any amount of noise, without training again. That is the subject of lab 4.

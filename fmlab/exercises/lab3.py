@@ -275,7 +275,7 @@ def batches_of(answer, case):
     left, rest = target - data, target - moved
     parts = torch.stack([share(rest, data), size(rest, data), share(left, moved), size(left, moved)])
     chance = 0.7 * each * max(size(moved, data), size(data, moved))
-    what = "the weight and the size of data and of noise in the target, over what they should be,"
+    what = "the weight or the size of data or noise in the target, over what it should be,"
     yield Look(what, parts, torch.ones_like(parts), error=chance)
     for batch in batches:
         loss = squares(batch.said - (batch.da * batch.z + batch.db * batch.noise)).mean()
@@ -302,7 +302,7 @@ def roll(rows: Tensor) -> Tensor:
     hints=(
         "Four things make one row of a batch: a data point, a time, noise, and the state they give. Which are drawn?",
         "z = sample_data(n), a time for each point from torch.rand(n), and noise from torch.randn_like(z).",
-        "State and target need the same z, t and noise; with these three, exercise 1 has written the rest.",
+        "State and target need the same z, t and noise; with these three, your function of exercise 1 does the rest.",
     ),
     withhold=("losses.flow_matching_loss",),
     library=lambda u, sample_data, n, schedule: losses.flow_matching_loss(u, GaussianPath(schedule), sample_data(n)),
@@ -334,6 +334,7 @@ def roll(rows: Tensor) -> Tensor:
             lambda m: m.loss(x=m.a * roll(m.z) + m.b * m.noise)
         ),
         "the state belongs to the time of another point": drawn(lambda m: m.at(roll(m.t)).loss(t=m.t)),
+        "the target belongs to the time of another point": drawn(lambda m: m.loss(target=m.at(roll(m.t)).velocity)),
         "the target has the weights α_t and β_t where it needs their derivatives": drawn(lambda m: m.loss(target=m.x)),
         "α̇_t and β̇_t are exchanged": drawn(lambda m: m.loss(target=m.db * m.z + m.da * m.noise)),
         "the noise has one sign in the state and the other in the target": drawn(
