@@ -3,14 +3,14 @@
 #
 # A flow model learns how to *move*: a vector field. A diffusion model learns where data are *likely*: the
 # [score](../words.md#score) $s_t(x) = \nabla \log p_t(x)$, the direction in which the density of the states grows
-# fastest. Most image generators that you can download are diffusion models. In this lab you train scores, turn a
+# fastest. Many image generators that you can download are diffusion models. In this lab you train scores, turn a
 # vector field into a score and back, sample one network with any amount of noise, and run a diffusion backwards in
 # time. All of these turn out to be one object in different coordinates.
 #
 # **How to work.** Replace each line `raise NotImplementedError` by your code, run the cell, then run the check below
 # it. Figures use your function once its check has passed, and fmlab's until then. Stuck?
-# `lab4.hint("denoising_score_matching_loss")` gives up to three hints. Guesses are never graded: type one before you
-# look. What is marked *further* can be left out; nothing else needs it.
+# `lab4.hint("denoising_score_matching_loss")` gives the next of three hints. Guesses are never graded: type one before
+# you look. What is marked *further* can be left out; nothing else needs it.
 #
 # | letter | meaning | section |
 # |---|---|---|
@@ -151,7 +151,8 @@ ax.set(xlabel="batch", ylabel="loss of the exact score")
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
     "The losses of 150 batches scatter little about 12 for clip 0.1, more about 200 for clip "
-    "0.01, and over four powers of ten for clip 0.0001, where a few batches determine the mean."
+    "0.01, and over nearly four powers of ten for clip 0.0001, where a few batches determine the "
+    "mean."
 )
 
 # %% [markdown]
@@ -220,20 +221,21 @@ ax.loglog(clips, of_score, "o-", label="score matching")
 ax.loglog(clips, of_noise, "s--", label="noise prediction")
 rule = [(2 / (3 * 500 * delta)) ** 0.5 for delta in clips]
 ax.loglog(clips, rule, color=plots.BLACK, ls=":", label=r"proportional to $\delta^{-1/2}$")
-ax.set(xlabel=r"clip $\delta$", ylabel="spread of a batch's loss")
+ax.set(xlabel=r"clip $\delta$ (smaller to the right)", ylabel="spread of a batch's loss")
 ax.invert_xaxis()
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
-    "As the clip shrinks, the spread of the score matching loss grows tenfold, along the line for "
-    "the inverse square root of the clip; that of noise prediction stays below 0.1."
+    "As the clip shrinks, the spread of the score matching loss grows tenfold, for small clips "
+    "along the line for the inverse square root of the clip; that of noise prediction stays "
+    "below 0.1."
 )
 
 # %% [markdown]
 # For small clips the spread of score matching is proportional to $\delta^{-1/2}$: with a clip four times smaller it needs
-# four times as many points for the same precision. That of noise prediction does not depend on the clip.
+# four times as many points for the same precision. That of noise prediction hardly depends on the clip.
 #
-# **Two networks** of the same size, trained for a few seconds each: the first by score matching, with times up to 0.99,
-# the second by noise prediction.
+# **Two networks** of the same size are trained for a few seconds each: the first by score matching, with times up to
+# 0.99, the second by noise prediction.
 
 # %%
 pool = mixture.sample(20_000)
@@ -271,17 +273,17 @@ noise_net = training.train(models.MLP(2), noise_prediction_step, steps=1000).req
 # $$\mathbb E \big\| \varepsilon_\theta - \varepsilon \big\|^2
 # = \mathbb E \big\| \varepsilon_\theta - \varepsilon^\star \big\|^2 + C, \tag{notes, thm. 12}$$
 #
-# and $C$ is the same for *every* network. (The notes say it of the vector field. The proof is the same.) Here
+# and $C$ is the same for *every* network. (The notes say it of the vector field.) Here
 # $\varepsilon^\star$ is known, so $C$ can be estimated. Take both squared distances at the *same* points, and let $y_i$ be
-# their difference for point $i$. The estimate of $C$ is the mean of the $y_i$. Its **standard error**, the typical distance
-# of the estimate from the truth, is the standard deviation of the $y_i$ divided by $\sqrt n$.
+# the first minus the second at point $i$. The estimate of $C$ is the mean of the $y_i$. Its **standard error**, the
+# typical distance of the estimate from the truth, is the standard deviation of the $y_i$ (PyTorch's `.std()`) divided by
+# $\sqrt n$.
 #
 # Write `loss_constant(eps, best, z, t, noise, schedule)`: the pair of the estimate of [the constant C](#eq-constant) and
 # its standard error, where `best` is the function $\varepsilon^\star(x, t)$.
 #
 # <details><summary>Hint</summary>
-# One number $y_i$ per point, of shape <code>(n,)</code>, before any mean. PyTorch's <code>.std()</code> is the standard
-# deviation that is meant.
+# One number $y_i$ per point, of shape <code>(n,)</code>, before any mean.
 # </details>
 
 # %% exercise="loss_constant"
@@ -340,17 +342,17 @@ axes[1].axhline(estimates[1], color=plots.BLACK, ls=":", label="$C$")
 axes[1].set(ylim=(0.7, 1.3), title="training of the noise network")
 axes[1].legend()
 plots.describe(
-    "Left: six estimates of the constant agree within their error bars, about 0.78. Right: the "
-    "loss of the noise network falls within some hundred steps to a line at this height."
+    "Left: six estimates of the constant, about 0.77, agree within their error bars. Right: the "
+    "loss of the noise network falls fast at first, then slowly towards a line at this height."
 )
 
 # %% [markdown]
-# Six very different networks, one constant, and it is nearly all of the loss. The training curve is too noisy to show the
-# rest; the difference on the same points shows it. Compare models on the same points.
+# Six very different networks have one constant, and it is nearly all of the noise network's loss. The training curve is
+# too noisy to show the rest; the difference on the same points shows it. Compare models on the same points.
 #
-# **Where each loss is accurate.** The relative errors of the two learned scores, by time. Score matching gives the
-# largest weight to times near 1; up to $t = 0.7$ its error is two to six times that of noise prediction. But near $t = 1$
-# the small errors of the predicted noise are divided by a small $\beta_t$.
+# **Where each loss is accurate.** The table shows the relative errors of the two learned scores. Score matching gives the
+# largest weight to times near 1; up to $t = 0.7$ its error is more than twice that of noise prediction. Near $t = 1$
+# score matching is better: there the small errors of the predicted noise are divided by a small $\beta_t$.
 
 # %%
 def noise_net_score(x, t):
@@ -481,10 +483,10 @@ def vector_field_from_score(s, x, t, schedule):
 # %% check="vector_field_from_score" points=4
 
 # %% [markdown]
-# **Both ends.** The three networks, all read as scores and then all as vector fields. A conversion multiplies the
-# network's error by a coefficient, and each direction has its singular end: towards the score $t = 1$, where
-# $\beta_t = 0$; towards the field $t = 0$, where $\alpha_t = 0$. So a sampler that uses a score or noise network of this
-# schedule must start a little after $t = 0$. No network is the best everywhere.
+# **Both ends.** The figure shows the errors of the three networks, read as scores and as vector fields. A conversion
+# multiplies the network's error by a coefficient. Towards the score it is singular at $t = 1$, where $\beta_t = 0$;
+# towards the field at $t = 0$, where $\alpha_t = 0$. So a sampler that uses a score or noise network of this schedule
+# must start a little after $t = 0$. No network is the best everywhere.
 
 # %%
 s_to_u = lab4.answer_or("vector_field_from_score")
@@ -516,8 +518,8 @@ for ax, members, truth, title in (
 axes[0].set_ylabel("relative error")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
-    "Left: read as scores, the field network is best at small t and worst near t = 1. Right: read "
-    "as fields, the score network is useless at small t and best near t = 1."
+    "Left: read as scores, the field network is best at small t and worst near t = 1. Right: "
+    "read as fields, the score network is useless at small t and best near t = 1."
 )
 
 # %% [markdown]
@@ -530,8 +532,8 @@ plots.describe(
 # $$dX_t = \Big( u_t(X_t) + \tfrac12 \sigma_t^2\, s_t(X_t) \Big) dt + \sigma_t\, dW_t
 # \quad\Rightarrow\quad X_t \sim p_t, \tag{lab 2}$$
 #
-# for every $\sigma_t \ge 0$. Since $u_t$ gives $s_t$, one network is enough, and $\sigma_t$ is chosen after training;
-# 0 is the flow model.
+# for every $\sigma_t \ge 0$, if $X_0 \sim p_0$. Since $u_t$ gives $s_t$, one network is enough, and $\sigma_t$ is chosen
+# after training; $\sigma_t = 0$ is the flow model.
 #
 # ### Exercise {exercise:sample_diffusion} · Sampling with any σ ({points:sample_diffusion} points)
 #
@@ -564,7 +566,7 @@ def sample_diffusion(u, s, sigma, start, ts, noises):
 # %% check="sample_diffusion" points=5
 
 # %% [markdown]
-# **Every σ, one probability path.** Samples of the field network, with the score converted from it, for
+# **Every σ, one probability path.** The figure shows samples of the field network, with the score converted from it, for
 # $\sigma_t = c\,\beta_t$ with three values of $c$. All rows start from the same states. Single particles (five are larger
 # dots) move very differently; the clouds agree with each other and with the exact density behind them.
 
@@ -596,7 +598,7 @@ plots.describe(
 # %% [markdown]
 # **What σ changes.** If all distributions agree, why care? Because steps are finite and networks are wrong. The
 # [energy distance](../words.md#energy-distance) to fresh data, near 0 for samples of the same distribution, measures
-# both: for the exact field and for a network whose training was stopped early, in 8 and in 60 steps.
+# both. We test the exact field and a network whose training was stopped early, in 8 and in 60 steps.
 #
 # **Predict.** With the exact field and 8 steps, which $c$ in $\sigma_t = c\,\beta_t$ is the best: 0, 0.5, 1, 2, 3, 4
 # or 6?
@@ -654,23 +656,26 @@ for ax, (title, curves) in zip(axes, measured.items(), strict=True):
 axes[0].set_ylabel("energy distance")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
-    "With the exact field and 60 steps, noise in proportion to β keeps the distance below 0.003. In "
-    "8 steps some noise halves it, and c = 6 makes it thirty times larger. Constant noise makes it "
-    "leave the frame. With the network that was stopped early no amount of noise improves 60 steps."
+    "With the exact field and 60 steps, noise in proportion to β keeps the distance below "
+    "0.003. In 8 steps some noise halves it, and c = 6 makes it thirty times larger. Large "
+    "constant noise makes it leave the frame. With the network that was stopped early no amount "
+    "of noise improves 60 steps."
 )
 
 # %% [markdown]
-# The same random numbers are used for all $c$. Differences below the grey line are chance.
+# The same random numbers are used for all $c$. The grey line is the distance of two
+# [sets of fresh data](../words.md#fresh-sets): smaller differences can be chance.
 #
 # * *Simulation error.* In few steps some noise helps: the drift along the score repairs part of the error of a step.
 # * *Model error.* That drift uses the *learned* score: the larger $\sigma_t$, the more its errors count. Compare the dotted
 #   curves at $c = 1$: with the exact field this noise is harmless.
 # * *Stability.* Near the data the score is large, and a step $h$ is stable only while $h\,\sigma_t^2$ is small compared
-#   with $\beta_t^2$ plus the variance of the data. With constant $\sigma_t$ this fails as $t \to 1$, and samples move far
-#   away (the dotted curves leave the frame); with $\sigma_t = c\,\beta_t$ it holds up to a much larger $c$.
+#   with $\beta_t^2$ plus the variance of one peak of the data in its narrowest direction. With a large constant $\sigma_t$
+#   this fails as $t \to 1$, and samples move far away (the dotted curves leave the frame); with
+#   $\sigma_t = c\,\beta_t$ it holds up to a larger $c$.
 #
-# **Try it.** The exact field and score, $\sigma_t = c\,\beta_t$, the first coordinate of the samples. How few steps are
-# enough? Does the best $c$ depend on the number of steps?
+# **Try it.** The widget shows the first coordinate of samples by the exact field and score, for
+# $\sigma_t = c\,\beta_t$. How few steps are enough? Does the best $c$ depend on the number of steps?
 
 # %%
 widgets.diffusion_sigma()
@@ -766,7 +771,7 @@ plots.describe(
 # ### Exercise {exercise:reverse_sde_drift} · Back in time, with any amount of noise ({points:reverse_sde_drift} points)
 #
 # A diffusion $dX_\tau = f(\tau) X_\tau\,d\tau + g(\tau)\,dW_\tau$ run backwards is again a diffusion, whose drift needs
-# the score. Papers let the clock $\tau$ run *down* from 1 to 0 and write
+# the score. Papers let the clock $\tau$ run *down* from 1 to 0 and write, with another Brownian motion $\bar W_\tau$,
 #
 # <a id="eq-reverse"></a>
 # $$dX_\tau = \big( f(\tau)\, X_\tau - g(\tau)^2\, \nabla \log p(X_\tau) \big)\, d\tau + g(\tau)\, d\bar W_\tau,
@@ -809,9 +814,9 @@ def reverse_sde_drift(score, x, t, f, g, sigma):
 # With $\sigma_t = g(1 - t)$ this is the **reverse SDE**; with $\sigma_t = 0$ it is the vector field that flow matching
 # learns. Papers call that flow the **probability flow** [Song et al. 2021].
 #
-# **There and back.** One-dimensional data with three peaks. Top left, the diffusion takes data to noise; its clock $\tau$
-# runs to the right. The reverse SDE and the probability flow start from one set of noise, with the exact score. The
-# shading is the exact $p_t$.
+# **There and back.** The data are one-dimensional, with three peaks. Top left, the diffusion takes data to noise; its
+# clock $\tau$ runs to the right. The reverse SDE and the probability flow start from the same noise and use the exact
+# score. The shading is the exact $p_t$.
 
 # %%
 peaks = distributions.GaussianMixture([[-1.6], [0.2], [1.5]], [0.03, 0.02, 0.06], [0.4, 0.25, 0.35])
@@ -846,9 +851,9 @@ axes[3].hist(plots.array(sampled[-1])[:, 0], bins, density=True, **outline)
 axes[3].set(title="at $t$ = 1", xlim=(-2.5, 2.5), ylim=(0, 1.15))
 axes[3].legend(loc="upper center", fontsize=9, ncols=3, columnspacing=1)
 plots.describe(
-    "Trajectories of the diffusion start at three peaks and mix. Those of the reverse SDE, rough, "
-    "and of the probability flow, smooth and never crossing, start as noise and end in the same "
-    "peaks. The histograms of both follow the exact density."
+    "Trajectories of the diffusion start at three peaks and mix. Those of the reverse SDE, "
+    "rough, and of the probability flow, smooth and never crossing, start as noise and end in "
+    "the same peaks. The histograms of both follow the exact density."
 )
 
 # %% [markdown]
@@ -860,14 +865,15 @@ plots.describe(
 #
 # ### Exercise {exercise:ddpm_posterior} · The posterior of one step ({points:ddpm_posterior} points)
 #
-# The steps are counted from $k = 0$ (data) to $k = K$ (noise). $\beta_k$ is the variance added in step $k$, once more a
-# different $\beta$. With $\alpha_k = 1 - \beta_k$ and $\bar\alpha_k = \alpha_1 \cdots \alpha_k$,
+# The states are counted from $k = 0$ (data) to $k = K$ (noise). Step $k$ adds noise of variance $\beta_k$ (once more a
+# different $\beta$). With $\xi_k \sim \mathcal N(0, I)$, $\alpha_k = 1 - \beta_k$ and
+# $\bar\alpha_k = \alpha_1 \cdots \alpha_k$,
 #
-# $$x_k = \sqrt{\alpha_k}\, x_{k-1} + \sqrt{\beta_k}\, \varepsilon_k, \qquad
+# $$x_k = \sqrt{\alpha_k}\, x_{k-1} + \sqrt{\beta_k}\, \xi_k, \qquad
 # x_k \mid z \sim \mathcal N\big( \sqrt{\bar\alpha_k}\, z,\; (1 - \bar\alpha_k) I \big). \tag{Ho et al. 2020}$$
 #
-# (Their $x_0$ is our data point $z$.) To go back we need $x_{k-1}$ given $x_k$. If $z$ is given as well, its density is a
-# product of two Gaussian densities, and so a Gaussian:
+# (Their $x_0$ is our data point $z$.) To go back we need $x_{k-1}$ given $x_k$. If $z$ is given as well, its density is
+# proportional to a product of two Gaussian densities, and so a Gaussian:
 #
 # <a id="eq-posterior"></a>
 # $$q(x_{k-1} \mid x_k, z) = \mathcal N(\tilde\mu_k, \tilde\beta_k I), \qquad
@@ -937,8 +943,8 @@ axes[0].set_ylabel("density (own scale in each panel)")
 axes[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.describe(
     "Two bell curves each. Given the data point alone, the curve widens with k; given the next "
-    "state too, it is narrower and moves from between the two marks, at k = 5, to the next state, "
-    "at k = 50."
+    "state too, it is narrower and moves from between the two marks, at k = 5, almost to the "
+    "next state, at k = 50."
 )
 
 # %% [markdown]
@@ -1038,9 +1044,9 @@ plots.describe(
 # ### Exercise {exercise:elbo_terms} · A bound on the likelihood ({points:elbo_terms} points)
 #
 # How likely is a data point under such a model? A lower bound can be computed, the [ELBO](../words.md#elbo) (evidence
-# lower bound). It is a sum over the chain: how much each step back differs from the posterior, measured in *nats* by the
-# [Kullback–Leibler divergence](../words.md#kl-divergence) $\mathrm{KL}(q \,\|\, p) = \mathbb E_q \log (q/p)$, which is 0
-# only if the two distributions are equal.
+# lower bound). It sums over the chain how much each step back differs from the posterior. The measure, in *nats* (natural
+# logarithms), is the [Kullback–Leibler divergence](../words.md#kl-divergence)
+# $\mathrm{KL}(q \,\|\, p) = \mathbb E_q \log (q/p)$, which is 0 only if the two distributions are equal.
 #
 # <a id="eq-elbo"></a>
 # $$\log p(z) \ge \mathbb E \log p(z \mid x_1)
@@ -1102,8 +1108,8 @@ def elbo_terms(z, eps, betas, noises):
 # $\log p(z)$ with the best possible noise prediction, and how much further with the network: differences on the same
 # points and noise, with standard errors as in exercise {exercise:loss_constant}.
 #
-# **Predict.** The network loses about 0.03 nats. With $K = 100$, how many per cent of them in the ten steps nearest the
-# data?
+# **Predict.** The network loses about 0.03 nats. With $K = 100$, how many per cent of this are lost in the ten steps
+# nearest the data?
 
 # %%
 share_near_the_data = ...  # your guess, in per cent
@@ -1139,8 +1145,8 @@ share = 100 * float(lost_by_step[:10].sum() / lost_by_step.sum())
 lab4.compare("the share lost in the ten steps nearest the data, in %", share_near_the_data, share)
 
 # %% [markdown]
-# The gap of the best prediction is due to the steps alone. A true step back is not exactly Gaussian; the shorter the
-# steps, the closer to Gaussian, and the smaller the gap.
+# The gap of the best prediction is due to the steps alone. A true step back is not exactly a Gaussian of variance
+# $\beta_k$; the shorter the steps, the closer it comes to that, and the smaller the gap.
 #
 # **Where the nats go.** Left: the KL of each step with the best prediction. It cannot be 0: even the best prediction does
 # not know $z$. Middle: what the network loses in addition; by [the theorem](#eq-constant) it is the mean of
@@ -1162,9 +1168,9 @@ axes[2].legend(loc="center right")
 for ax in axes:
     ax.set(xlabel="step $k$ (data left, noise right)")
 plots.describe(
-    "Left: the cost of a step falls steeply from the data to the noise. Middle: the network loses "
-    "most in the ten steps nearest the data. Right: the weight of the bound is largest at the "
-    "first step and smallest near step 30."
+    "Left: the cost of a step falls steeply from the data to the noise. Middle: the network "
+    "loses most in the ten steps nearest the data. Right: the weight of the bound is largest at "
+    "the first step and smallest between steps 30 and 40."
 )
 
 # %% [markdown]
@@ -1216,9 +1222,9 @@ lab4.progress()
 # itself. With an imperfect network the drift along the true score would repair errors of the field too, but the drift
 # uses the learned score, so its error enters with the factor $\frac12\sigma_t^2$: beyond some point more noise
 # makes samples worse. Near $t = 1$ the score grows like $1/\beta_t^2$ where data are thin, and
-# Euler–Maruyama is stable only for $h \sigma_t^2$ of the order of $\beta_t^2$ (plus the variance of the data). A
-# constant $\sigma$ violates this near the end and samples move far away, while $\sigma_t \propto \beta_t$ vanishes
-# together with $\beta_t$.
+# Euler–Maruyama is stable only for $h \sigma_t^2$ of the order of $\beta_t^2$ (plus the variance of the data where
+# they are narrowest). A large constant $\sigma$ violates this near the end and samples move far away, while
+# $\sigma_t \propto \beta_t$ vanishes together with $\beta_t$.
 # ### END SOLUTION
 
 # %% [markdown]
