@@ -34,7 +34,7 @@
 #
 # The lab follows [Diffusion Meets Flow Matching](https://diffusionflow.github.io/) (Gao et al., 2024), in our letters
 # and with our direction of time. It was written from an early draft of that text, which had some errors. Two of them you
-# will find by measuring; the end of the lab lists them all.
+# will find by measuring; the end of the lab lists those that concern it.
 
 # %%
 import math
@@ -56,9 +56,10 @@ _ = torch.manual_seed(0)
 # A published network comes with its own schedule. Before you can use it with another one, you have to know what two
 # schedules share.
 #
-# Flow matching mostly uses the straight schedule `CondOT`, $\alpha_t = t$ and $\beta_t = 1 - t$. `Cosine` and `LinearVP`
-# are **variance preserving**, $\alpha_t^2 + \beta_t^2 = 1$. `VE` is **variance exploding**: the data keep their weight
-# $\alpha_t = 1$, and the noise begins with a large weight, $\beta_t = \sigma_{\max}(1 - t)$.
+# Flow matching mostly uses the straight schedule `CondOT`, $\alpha_t = t$ and $\beta_t = 1 - t$. `Cosine` and
+# `LinearVP` are **variance preserving**, $\alpha_t^2 + \beta_t^2 = 1$. `VE` is **variance exploding**: the data keep
+# their weight $\alpha_t = 1$, and the noise begins with a large weight, $\beta_t = \sigma_{\max}(1 - t)$, here with
+# $\sigma_{\max} = 20$.
 #
 # What a network can know about the data at time $t$ depends on how much noise covers them. The measure of this is the
 # [log signal-to-noise ratio](../words.md#log-snr) or **log-SNR**,
@@ -87,9 +88,10 @@ def log_snr(t, schedule):
 # %% check="log_snr" points=2
 
 # %% [markdown]
-# **Four schedules.** Left: their weights, as curves in the plane of $\alpha$ and $\beta$; marks stand at $t = 0.25, 0.5,
-# 0.75$. Right: $\lambda_t$. All schedules pass through the same values, at different times. (`VE` begins at the finite
-# $\lambda_0 = -2 \log \sigma_{\max}$, since a little of the data is always left. So does `LinearVP`, near −10.)
+# **Four schedules.** Left: their weights, as curves in the plane of $\alpha$ and $\beta$; marks stand at $t = 0.25,
+# 0.5, 0.75$ (those of `VE` lie above the picture). Right: $\lambda_t$. All schedules pass through the same values, at
+# different times. (Two begin at a finite $\lambda_0$, since some of the data is always left: `VE` at $-2 \log
+# \sigma_{\max} \approx -6$, `LinearVP` near −10.)
 
 # %%
 SCHEDULES = {"CondOT": CondOT(), "cosine": Cosine(), "linear VP": LinearVP(), "VE, 20": VE(20.0)}
@@ -118,16 +120,17 @@ plots.describe(
 # <a id="about-to-variance-preserving"></a>
 # ### Exercise {exercise:to_variance_preserving} · One schedule in place of all ({points:to_variance_preserving} points)
 #
-# Two schedules at equal $\lambda$ have equal ratios $\alpha/\beta$. So their states differ only by a known factor, which
-# can be divided out before the state is given to the network. The usual choice is to bring every state to the length $\alpha^2 +
-# \beta^2 = 1$: each schedule has a **variance-preserving** twin with the same $\lambda_t$.
+# Two schedules at equal $\lambda$ have equal ratios $\alpha/\beta$. So their states, made of the same data and noise,
+# differ only by a known factor, which can be divided out before the state is given to the network. The usual choice is
+# to rescale until the weights obey $\alpha^2 + \beta^2 = 1$: each schedule has a **variance-preserving** twin with the
+# same $\lambda_t$.
 #
 # Write `to_variance_preserving(x, t, schedule)`: the states $x_t$ of any schedule, rescaled to those of its twin, which
 # has [the same log-SNR](#eq-log-snr).
 #
-# A coefficient such as $\alpha_t$ has no dimension or shape $(n,)$, the states have shape $(n, \dots)$. fmlab's
-# `coefficient(value, x)` gives a coefficient the shape that multiplies `x`, and `schedule.weights(t, x)` gives all four,
-# $\alpha_t, \beta_t, \dot\alpha_t, \dot\beta_t$, in this shape. Use one or the other, here and below.
+# A coefficient such as $\alpha_t$ has either no dimensions or the shape $(n,)$; the states have the shape $(n, \dots)$.
+# fmlab's `coefficient(value, x)` gives a coefficient the shape that multiplies `x`, and `schedule.weights(t, x)` gives
+# all four, $\alpha_t, \beta_t, \dot\alpha_t, \dot\beta_t$, in this shape. Use one or the other, here and below.
 #
 # <details><summary>Hint</summary>
 # Which number must $(\alpha, \beta)$ be divided by, so that the sum of their squares becomes 1? The ratio stays as it is.
@@ -150,8 +153,8 @@ def to_variance_preserving(x, t, schedule):
 
 # %% [markdown]
 # **Same $\lambda$, same state.** Data on two bumps and one set of noise are mixed by two schedules, each at the time at
-# which its $\lambda$ is 2. The states of `VE` are spread wider. After rescaling the states are equal, point by point, not
-# only in distribution.
+# which its $\lambda$ is 2. The states of `VE` are spread wider. After rescaling the states are equal up to rounding,
+# point by point, not only in distribution.
 
 # %%
 to_vp = lab5.answer_or("to_variance_preserving")
@@ -181,8 +184,8 @@ plots.describe(
 )
 
 # %% [markdown]
-# **Try it.** The curve is a schedule, the round mark its state at time $t$. Rescaling moves it along a ray, on which
-# $\lambda$ is constant, to the unit circle. Find times at which two schedules share a ray.
+# **Try it.** The curve is a schedule, the round mark its weights at time $t$. Rescaling moves them along a ray, on
+# which $\lambda$ is constant, to the unit circle. Find times at which two schedules share a ray.
 
 # %%
 widgets.noise_schedules()
@@ -248,8 +251,9 @@ def convert_output(value, x, t, schedule, source, target):
 # %% [markdown]
 # **One answer, five outputs.** For data on two bumps the best vector field is known exactly. Here it is converted into
 # all five outputs, as functions of the rescaled state, for two schedules at the same $\lambda = 2$. The guesses of data
-# and noise are the same curves for both. $v$ and the score differ by a factor, the length $\sqrt{\alpha^2 + \beta^2}$.
-# The vector field differs by more: the speeds $\dot\alpha$ and $\dot\beta$ belong to the schedule, not to $\lambda$.
+# and noise are the same curves for both. $v$ and the score differ by a factor, the length $\sqrt{\alpha^2 + \beta^2}$
+# of the weights. The vector field differs by more: the speeds $\dot\alpha$ and $\dot\beta$ belong to the schedule, not
+# to $\lambda$.
 
 # %%
 convert = lab5.answer_or("convert_output")
@@ -354,7 +358,7 @@ ax.legend()
 plots.describe(
     "On a logarithmic scale the factor of the data is flat and that of the noise a straight "
     "rising line. The lines of v and of the vector field bend from flat to rising around λ = 0. "
-    "The score's line bends too: beside the noise's on the left, twice as steep on the right."
+    "The score's line lies on the noise's on the left and is twice as steep on the right."
 )
 
 # %% [markdown]
@@ -529,7 +533,8 @@ for ax in axes:
     ax.set(xlabel=r"$\lambda$", ylabel=r"weight $w(\lambda)$", ylim=(1e-4, 1e3))
     ax.legend(fontsize=9)
 plots.describe(
-    "Left: four weights of different slopes over λ; that of data prediction falls fastest. "
+    "Left: four weights over λ. That of the vector field is a falling straight line, those of noise "
+    "rise and then fall, and that of data falls fastest on the right. "
     "Right: the weight of the vector field and that of v times π/2 are one straight line."
 )
 
@@ -537,9 +542,9 @@ plots.describe(
 # ### One network, two weights
 #
 # Does it matter? Train twice and change nothing but $w$: the same network predicts the vector field on CondOT, from the
-# same initial weights and the same batches, by *your* loss of exercise {exercise:loss_over_log_snr}. One training has
-# the weight of flow matching, the other that of data prediction with the cosine schedule. The data are the checkerboard
-# of lab 3. We count the points that fall **outside** its squares; of the data, none does.
+# same initial parameters and the same batches, by *your* loss of exercise {exercise:loss_over_log_snr}. One training
+# has the weight of flow matching, the other that of data prediction with the cosine schedule. The data are the
+# checkerboard of lab 3. We count the points that fall **outside** its squares; of the data, none does.
 #
 # **Predict.** With the weight of flow matching about 15 % of the samples fall outside. How many with the weight of data
 # prediction?
@@ -576,7 +581,7 @@ def weighted(weight):
 # %%
 networks, boards = {}, {"data": checkerboard.sample(6000)}
 for name in ("vector field, CondOT", "data, cosine"):
-    _ = torch.manual_seed(1)  # the same initial weights, the same batches
+    _ = torch.manual_seed(1)  # the same initial parameters, the same batches
     network = training.train(models.MLP(2), weighted(recipes[name]), steps=1500)
     networks[name] = network.requires_grad_(False)
     boards[f"w of {name}"] = samplers.sample_flow(network, x0, 32, simulators.Midpoint())
@@ -629,7 +634,7 @@ plots.describe(
 # your `convert_output`, or `conversions.convert(value, x, t, schedule, source=…, target=…)`.
 #
 # <details><summary>Hint</summary>
-# A state is rescaled by $\beta_r^\text{source} / \beta_t^\text{target}$. (Why not by the $\alpha$'s? That would do, too.)
+# A state is rescaled by $\beta_r^\text{source} / \beta_t^\text{target}$. (The ratio of the $\alpha$'s is the same.)
 # Which schedule, state and time belong to the first conversion, and which to the second?
 # </details>
 
@@ -658,8 +663,8 @@ def as_vector_field(network, output, source, target):
 # **A checkpoint.** Let this be the published network: it predicts noise on `LinearVP`, trained with the plain error of
 # the noise. Its own sampler is DDPM, here with 500 evaluations.
 #
-# **Predict.** Of DDPM's samples about a quarter fall outside. How many will it be if the checkpoint is a vector field on
-# CondOT, sampled by the midpoint rule with 16 evaluations?
+# **Predict.** Of DDPM's samples about a quarter fall outside. How many will it be if the checkpoint is used as a vector
+# field on CondOT, sampled by the midpoint rule with 16 evaluations?
 
 # %%
 outside_translated = ...  # your guess, in percent
@@ -780,14 +785,14 @@ for ax, (name, pair) in zip(axes, ways.items(), strict=True):
     ax.set_aspect("equal", adjustable="datalim")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.describe(
-    "For CondOT the points of Euler and DDIM coincide at every step. For cosine the two sets of "
-    "points lie apart."
+    "For CondOT the points of Euler and DDIM coincide at every step. For cosine they begin "
+    "together and drift apart."
 )
 
 # %% [markdown]
 # **For DDIM, a schedule is only a choice of times.** At the same values of $\lambda$, every schedule gives the same
-# points, up to rounding. With equally spaced *times*, schedules place their steps at different $\lambda$, and the results
-# differ. A schedule acts on these samples in no other way.
+# points once they are rescaled, up to rounding. With equally spaced *times*, schedules place their steps at different
+# $\lambda$, and the results differ. A schedule acts on these samples in no other way.
 
 # %%
 levels, ends = torch.linspace(-5.9, 8, 21), {}
@@ -816,8 +821,8 @@ for name, schedule in SCHEDULES.items():
 # $$x_s = \alpha_s \hat z + \beta_s \big( q\, \hat\varepsilon + \sqrt{1 - q^2}\; \xi \big),
 # \qquad q = e^{-c\,\Delta\lambda/2}.$$
 #
-# The number $c \ge 0$ is the [churn](../words.md#churn): 0 is DDIM, 1 is DDPM (which takes back half of the way that its
-# DDIM went), and other values are allowed.
+# The number $c \ge 0$ is the [churn](../words.md#churn): 0 is DDIM, 1 is DDPM (which takes back half of the way in
+# $\lambda$ that its DDIM went), and other values are allowed.
 #
 # Write `ddpm_step(x, z_hat, t, s, schedule, noise, churn)`: [the states at $s$](#eq-churn), where `noise` is $\xi$.
 #
@@ -891,7 +896,7 @@ widgets.sampler_churn()
 # [order](../words.md#order), with two evaluations per step. DDPM adds noise at each step, the more the larger its
 # *churn*. Left: the [energy distance](../words.md#energy-distance) between samples and data, which is 0 for equal
 # distributions. The dotted line is the mean energy distance between [two fresh sets](../words.md#fresh-sets) of data.
-# Right: the points outside the squares.
+# Right: the points outside the squares; its dotted line is 0, as for the data.
 #
 # **Predict.** How many evaluations does Euler's method need for at most twice the energy distance of midpoint with 8?
 
@@ -939,7 +944,7 @@ lab5.compare("evaluations of Euler's method", euler_needs, enough[0] if enough e
 plots.describe(
     "Left: the energy distance falls as evaluations grow. Midpoint and Heun are near the dotted "
     "line from 8 evaluations on; Euler and DDPM come there at 32 or 64. Right: from 16 evaluations "
-    "on, all samplers stay near 15 percent, far above the 0 of the data."
+    "on, all samplers lie between 14 and 18 percent, far above the 0 of the data."
 )
 
 # %% [markdown]
@@ -1029,10 +1034,10 @@ for name, schedule in SCHEDULES.items():
 
 # %% [markdown]
 # **The trajectories of the flow,** from the same noise. Those of `VE` are nearly straight: its noise is twenty times
-# larger than the data, and only the last bit of the way bends. CondOT, whose single pairs are perfectly straight, has the
-# *least* straight flow of all four. At first every point moves towards the mean of all data; only later, when $\lambda$
-# has grown, the field depends on the cluster to which the point belongs. An average of straight motions over what is
-# still unknown is not straight. Only if the data were a single point would there be nothing to average.
+# that of the others, and only the last bit of the way bends. CondOT, whose single pairs are perfectly straight, has the
+# *least* straight flow of all four. At first every point moves towards the mean of all data; later, when $\lambda$ has
+# grown, it moves towards one of the clusters. An average of straight motions over what is still unknown is not
+# straight. With a single data point there would be nothing to average.
 
 # %% figure="the trajectories of four flows"
 fig, axes = plots.figure(columns=4, width=2.8, height=3.2)
@@ -1046,7 +1051,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 lab5.compare("the straightest flow", straightest, min(of_flow, key=of_flow.get))
 plots.describe(
     "For CondOT, cosine and linear VP the trajectories bend on their way from starts to ends. For "
-    "VE, on axes almost twenty times as long, they run straight to the centre."
+    "VE, on axes about twenty times as long, they run straight to the centre."
 )
 
 # %% [markdown]
@@ -1061,9 +1066,9 @@ plots.describe(
 #
 # ### Exercise {exercise:schedule_from_sde} · From a diffusion to its schedule ({points:schedule_from_sde} points)
 #
-# What is left of a data point at time $\tau$ is $\alpha$; it shrinks at the rate $f$. The noise added during $d\rho$ has
-# the variance $g^2(\rho)\, d\rho$. From then on it shrinks as the data do, by the factor $\alpha(\tau)/\alpha(\rho)$.
-# Adding up:
+# At time $\tau$ a data point has the weight $\alpha(\tau)$, which changes at the rate $f$: $d\alpha/d\tau = f \alpha$.
+# The noise added at an earlier time $\rho$, during $d\rho$, has the variance $g^2(\rho)\, d\rho$. From then on it is
+# scaled as the data are, by the factor $\alpha(\tau)/\alpha(\rho)$. Adding up:
 #
 # <a id="eq-schedule"></a>
 # $$\alpha(\tau) = \exp \int_0^\tau f(\rho)\, d\rho, \qquad
@@ -1183,8 +1188,8 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 # A colleague plans an experiment: "We compare our diffusion model, trained with noise prediction and a linear VP
 # schedule and sampled with DDPM, to flow matching, trained with CondOT and sampled with Euler's method." She changes four
 # things at once: the schedule, the output, the weight of the loss, and the sampler. For each of the four, say whether
-# it changes the ideal trained model, only how well training or sampling approximates it, or only names, and which
-# measurement of this lab shows it.
+# it changes the ideal trained model, or only how well training or sampling approximates it, or only names. Which
+# measurement of this lab shows it?
 
 # %% [markdown] answer="what_matters" points=4
 # ### BEGIN SOLUTION
@@ -1205,8 +1210,8 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 # $v$-prediction with the cosine schedule, up to the constant $\pi/2$ (exercise {exercise:effective_weight}).
 #
 # *Sampler.* It does not change the trained model, and with many steps and an exact model all samplers, with any churn,
-# have the same distribution. With few steps they differ (figure of the five samplers): the order of the method and the
-# churn matter. Euler on CondOT is DDIM, so *that* difference is only a name.
+# draw from the same distribution. With few steps they differ (figure of the five samplers): the order of the method and
+# the churn matter. Euler on CondOT is DDIM, so *that* difference is only a name.
 #
 # She should change one thing at a time: the weight for training, the sampler (with its times and churn) for sampling.
 # ### END SOLUTION
@@ -1228,7 +1233,7 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 #
 # The last column is constant because the trajectories of two schedules are the same up to a known factor, the one of
 # exercise {exercise:to_variance_preserving}. Rescaled to the same coordinates they are the same curves (VE begins only at
-# $\lambda_0 = -6$, linear VP at $-10$, and so they have a little less of them). Straightness is therefore not a property
+# $\lambda_0 = -6$, linear VP at $-10$, so their curves lack the beginning). Straightness is therefore not a property
 # of the model but of the coordinates (the schedule) in which its trajectories are drawn. It can be chosen after training,
 # by the schedule used for sampling.
 # ### END SOLUTION
@@ -1236,11 +1241,11 @@ for eta in (0.0, 0.5, 1.0, 2.0):
 # %% [markdown]
 # ## 9 · One model
 #
-# You can now read a paper in either language. When two papers seem to disagree, ask three questions: which $w(\lambda)$?
-# which values of $\lambda$ for the steps? how much churn? All else in this lab was a change of coordinates, which can be
-# made after training. In the next lab you tell such a network *what* to generate.
+# You can now read a paper in either language. When two papers seem to disagree, ask three questions: which
+# $w(\lambda)$? which values of $\lambda$ for the steps, and which order? how much churn? Schedule and output are
+# coordinates, and can be changed after training. In the next lab you tell such a network *what* to generate.
 #
-# <details><summary>Errors in the early draft that this course was written from</summary>
+# <details><summary>Errors in the early draft that this lab was written from</summary>
 #
 # In our letters; the numbers are those of [errata](../errata.md), which has all of them in the draft's own.
 #
