@@ -296,8 +296,8 @@ def guided_flow_matching_loss(u, z, y, t, noise):
     Returns a scalar tensor, whose gradient reaches the network.
     """
     ### BEGIN SOLUTION
-    s = coefficient(t, z)
-    error = u(s * z + (1 - s) * noise, t, y) - (z - noise)
+    time = coefficient(t, z)
+    error = u(time * z + (1 - time) * noise, t, y) - (z - noise)
     return error.square().flatten(1).sum(dim=1).mean()
     ### END SOLUTION
 
@@ -1025,9 +1025,9 @@ plots.describe(
 )
 
 # %% [markdown]
-# Classifier-free guidance moves the mean and shrinks. Autoguidance only shrinks: where the good model is a little too
-# wide, some $w > 1$ makes it exact. A label to avoid, of equal width, only moves. Guidance from $a$ to $b$ lies between
-# label and guidance: the standard deviation is $s\,\bigl[(\sigma_b/\sigma_a) /
+# Classifier-free guidance moves the mean and narrows the law. Autoguidance only narrows it: where the good model is a
+# little too wide, some $w > 1$ gives the exact width. A label to avoid, of equal width, only moves it. The law of
+# guidance from $a$ to $b$ lies in between: the standard deviation is $s\,\bigl[(\sigma_b/\sigma_a) /
 # (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the distance](#eq-guided-spread) once
 # more.
 #
@@ -1253,7 +1253,8 @@ def time_embedding(t, size):
 # %% check="time_embedding" points=4
 
 # %% [markdown]
-# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of times $t'$ and $t$. It depends only on $t - t'$ (why?), and is large only where the times are close. So different times have different
+# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of times $t'$ and $t$.
+# It depends only on $t - t'$ (why?), and is large only where the times are close. So different times have different
 # embeddings, and nearly equal times similar ones.
 
 # %% figure="waves of the time, and products of embeddings"
