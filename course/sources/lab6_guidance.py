@@ -17,14 +17,14 @@
 # | $t$, $\varepsilon$ | time (0 is noise, 1 is data) and standard normal noise | all |
 # | $z$, $y$ | an image with pixels from −1 (black) to 1 (white), of shape $(1, \text{height}, \text{width})$, and its **label**, a whole number; $\varnothing$ (in code `null`) is the label that says "no label" | all |
 # | $x_t$ | a state between noise and data, $x_t = t z + (1 - t)\,\varepsilon$ | all |
-# | $u_t(x \mid y)$, $\tilde u_t(x \mid y)$ | the field of a label, and the guided field | 1–3 |
+# | $u_t(x \mid y)$, $\tilde u_t(x \mid y)$ | the field of a label, and the guided field | 1–7 |
 # | $w$ | the guidance scale: 0 is without label, 1 is unguided, above 1 is guided | all |
 # | $q$ | the probability that a label is dropped in training | 2 |
-# | $h$, $\bar x$ | a step of time, and the state half a step ahead | 3 |
+# | $h$, $\bar x$ | a step of time, and the state half a step ahead | 3, 7 |
 # | $e(t)$, $c$ | the time as $2m$ waves, and the embedding of time and label | 8 |
-# | $m, s$ and $M, S$ | mean and standard deviation of the numbers with a label, and of all numbers | 5–7 |
-# | $d_t$ | the distance of two trajectories | 5 |
-# | $A$, $r$, $C$, $\hat z$ | a measurement of $z$, the standard deviation of its errors, and the covariance and the mean of $z$ given $x_t$ | 7 |
+# | $m, s$ and $M, S$ | mean and standard deviation of the numbers with a label, and of all numbers | 5, 6 |
+# | $\sigma_t$, $\sigma^\varnothing_t$, $d_t$ | the standard deviations at time $t$, and the distance of two trajectories | 5, 6 |
+# | $A$, $r$, $C$, $\hat z$ | the matrix of a measurement of $z$ (called $y$ there), the standard deviation of its errors, and the covariance and the mean of $z$ given $x_t$ | 7 |
 # | $d(x)$, $z_i$ | the distance of an image from the nearest of the training images $z_i$ | 9 |
 #
 # *Notes* means [An Introduction to Flow Matching and Diffusion Models](https://diffusion.csail.mit.edu/). The lab is
@@ -296,8 +296,8 @@ def guided_flow_matching_loss(u, z, y, t, noise):
     Returns a scalar tensor, whose gradient reaches the network.
     """
     ### BEGIN SOLUTION
-    s = coefficient(t, z)
-    error = u(s * z + (1 - s) * noise, t, y) - (z - noise)
+    time = coefficient(t, z)
+    error = u(time * z + (1 - time) * noise, t, y) - (z - noise)
     return error.square().flatten(1).sum(dim=1).mean()
     ### END SOLUTION
 
@@ -601,11 +601,11 @@ plots.describe(
 # ## 5 · The law that guidance really samples
 #
 # Guided digits are plain, but from which distribution are they drawn? The answer says how far averages move and how
-# much variety is lost. For Gaussians we can compute it exactly. By the **law** of a field we mean the distribution in
-# which its flow ends at $t = 1$, started from standard normal noise.
+# much variety is lost. For Gaussians we can compute it exactly. A **law** is a distribution; the law *of a field* is the
+# distribution of the states at $t = 1$ if its flow starts from standard normal noise.
 #
 # Numbers take the place of images: those with the label are $\mathcal N(m, s^2)$, all numbers $\mathcal N(M, S^2)$. One
-# expects the **tilted law**, proportional to $p(x \mid y)^w\, p(x)^{1 - w}$: a Gaussian with the variance
+# might expect the **tilted law**, proportional to $p(x \mid y)^w\, p(x)^{1 - w}$: a Gaussian with the variance
 # $1/(w/s^2 + (1 - w)/S^2)$.
 #
 # **Predict.** Let $m = 1$, $s = 0.5$, $M = 0$, $S = 1.3$ and $w = 2$. The tilted law has the mean 1.080 and the
@@ -648,8 +648,8 @@ def guided_std(s, S, w):
 # %% check="guided_std" points=4
 
 # %% [markdown]
-# **Your formula, and a simulation.** The flow is affine. So the ends of two trajectories, from −1 and from 1, tell mean
-# and standard deviation.
+# **Your formula, and a simulation.** The flow is affine. Of trajectories from −1 and 1, the middle of the ends is the
+# mean of the law, and half their distance is the standard deviation.
 
 # %%
 std_of = lab6.answer_or("guided_std")
@@ -717,7 +717,7 @@ plots.describe(
 )
 
 # %% [markdown]
-# Guidance goes further than the tilted law and loses far more variety. At every single time the guided field belongs to
+# Guidance goes further than the tilted law and loses far more variety. At each time the guided field belongs to
 # the score of a tilted density, $p_t(x \mid y)^w\, p_t(x)^{1-w}$. But these densities are no [probability
 # path](../words.md#probability-path) of that field: to tilt and then add noise is not the same as to add noise and then
 # tilt.
@@ -795,15 +795,15 @@ plots.describe("Two rows of the digits 0 to 9. Each digit below is the same as t
 #
 # What if nobody trained the network with labels? Then a second model can ask: a classifier of noisy images,
 # $p_t(y \mid x)$. By Bayes' rule the score of label $y$ is the score of all data plus $\nabla_x \log p_t(y \mid x)$. On
-# the straight path a difference of scores, times $(1 - t)/t$, is a difference of fields (section 1, $\kappa_t$):
+# the straight path a difference of scores, times $(1 - t)/t$, is a difference of fields (section 1):
 #
 # <a id="eq-classifier"></a>
 # $$\tilde u_t(x) = u_t(x) + w\,\frac{1 - t}{t}\,\nabla_x \log p_t(y \mid x).$$
 #
-# At $w = 1$ this is the field of the label, exactly. Write `classifier_guided_field(u, log_likelihood, w)`, which
-# returns [the field with this push](#eq-classifier) as a function of $(x, t)$. `log_likelihood(x, t)` is
-# $\log p_t(y \mid x)$, a number for each row. Samplers run under `torch.no_grad()`, so your function has to switch
-# gradients on.
+# If the classifier is exact, at $w = 1$ this is the field of the label. Write `classifier_guided_field(u,
+# log_likelihood, w)`, which returns [the field with this push](#eq-classifier) as a function of $(x, t)$.
+# `log_likelihood(x, t)` is $\log p_t(y \mid x)$, a number for each row. Samplers run under `torch.no_grad()`, so your
+# function has to switch gradients on.
 #
 # <details><summary>Hint</summary>
 # Under <code>with torch.enable_grad():</code> make a copy by <code>x.detach().requires_grad_()</code>. Then
@@ -859,16 +859,16 @@ _, axes = plots.figure(columns=3)
 for ax, (name, field) in zip(axes, shown.items(), strict=True):
     plots.plot_vector_field(field, 0.6, ax).set_title(name)
 plots.describe(
-    "Arrows at t = 0.6. Those of all data lead to three places. The push leads up from below "
-    "and left from the right, away from the other labels. The sum leads to the upper left, "
-    "where label 0 is."
+    "Arrows at t = 0.6. Those of all data lead to four places. The push leads up from below "
+    "and left from the right, away from the other labels. The sum leads to the two groups of "
+    "label 0."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:guidance_in_interval} · Only for a while ({points:guidance_in_interval} points)
 #
-# In section 1 guidance gave up half of label 0. Early on, while $x$ is mostly noise, it chooses among the blobs of the
-# label; late, it changes little. Kynkäänniemi and others (2024) guide in the middle alone, with the scale
+# In section 1 most of label 0's right group was lost at $w = 3$. Early on, while $x$ is mostly noise, guidance chooses
+# among the groups of the label; late, it changes little. Kynkäänniemi and others (2024) guide only in the middle:
 #
 # <a id="eq-interval"></a>
 # $$w_t = w \ \text{ for } a \le t < b, \qquad w_t = 1 \ \text{ at other times.}$$
@@ -902,8 +902,8 @@ def guidance_in_interval(u, y, w, null, start, end):
 # %% check="guidance_in_interval" points=3 further=true
 
 # %% [markdown]
-# **Variety kept.** The plane of section 1 at $w = 3$. Half of label 0 lies in its right blob. Guidance from 0.5 to 0.9
-# leaves nearly all of it, and yet the points show their label almost as plainly as with guidance at all times.
+# **Variety kept.** The plane of section 1 at $w = 3$. Half of label 0 lies in its right group. Guidance from 0.5 to 0.9
+# keeps nearly all of it, and yet the points show their label almost as plainly as with guidance at all times.
 
 # %%
 in_interval = lab6.answer_or("guidance_in_interval")
@@ -917,7 +917,7 @@ for name, x in ends.items():
     certain = torch.stack([p.log_prob(x) for p in classes]).softmax(0)[0].mean()  # p(0 | x)
     right = (x[:, 0] > -0.5).float().mean()
     name = name.replace("$", "")
-    print(f"{name:24} in the right blob: {right:4.0%}   certainty of label 0: {certain:.3f}")
+    print(f"{name:24} in the right group: {right:4.0%}   certainty of label 0: {certain:.3f}")
 
 # %% figure="label 0 without guidance, with it, and with it for a while"
 _, axes = plots.figure(columns=3)
@@ -927,17 +927,17 @@ for ax, (name, x) in zip(axes, ends.items(), strict=True):
     plots.plot_samples(x[:300], ax, color=plots.BLACK, ms=3, alpha=0.7)
     ax.set(title=name, xlim=(-3, 3), ylim=(-3, 3))
 plots.describe(
-    "Black points among the data of three labels. Without guidance they fill both blobs of "
-    "label 0, with it most are in the left one, and with guidance from 0.5 to 0.9 alone "
-    "both blobs have many again."
+    "Black points among the data of three labels. Without guidance they fill both groups of "
+    "label 0, with it most are in the left one, and with guidance only from 0.5 to 0.9 "
+    "both groups have many again."
 )
 
 # %% [markdown]
 # ### Exercise {exercise:autoguided_field} · A worse model of the same ({points:autoguided_field} points)
 #
 # Is "no label" the right thing to move away from? Karras and others (2024) take a *worse* model of the *same* label
-# instead, one that is smaller or trained for less time. It makes similar errors, only larger, so one goes on in the
-# direction from bad to good:
+# instead, one that is smaller or trained for less time. It makes similar errors, only larger. So one continues in
+# the direction from bad to good:
 #
 # <a id="eq-auto"></a>
 # $$\tilde u_t(x) = w\,u^{\text{good}}_t(x) + (1 - w)\,u^{\text{bad}}_t(x).$$
@@ -1025,11 +1025,11 @@ plots.describe(
 )
 
 # %% [markdown]
-# Classifier-free guidance moves the mean and shrinks. Autoguidance only shrinks: where the good model is a little too
-# wide, some $w > 1$ makes it exact. A label to avoid, of equal width, only moves. The interval does the work of
-# guidance in part: the standard deviation is
-# $s\,\bigl[(\sigma_b/\sigma_a) / (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the
-# distance](#eq-guided-spread) once more.
+# Classifier-free guidance moves the mean and narrows the law. Autoguidance only narrows it: where the good model is a
+# little too wide, some $w > 1$ gives the exact width. A label to avoid, of equal width, only moves it. The law of
+# guidance from $a$ to $b$ lies in between: the standard deviation is $s\,\bigl[(\sigma_b/\sigma_a) /
+# (\sigma^\varnothing_b/\sigma^\varnothing_a)\bigr]^{w-1}$, from [the equation for the distance](#eq-guided-spread) once
+# more.
 #
 # ## 7 · Guided by a measurement · *further*
 #
@@ -1040,9 +1040,9 @@ plots.describe(
 # ### Exercise {exercise:measurement_log_prob} · A measurement as a classifier ({points:measurement_log_prob} points)
 #
 # We measure $y = A z + r\,\xi$ with a matrix $A$ and standard normal errors $\xi$. In the field of exercise
-# {exercise:classifier_guided_field} it takes the part of the label, so $p_t(y \mid x)$ is needed. A state $x$ leaves
-# $z$ uncertain: let its mean be $\hat z$, the output of the denoiser, and its covariance $C$. If it is Gaussian, so is
-# the measurement:
+# {exercise:classifier_guided_field} the measurement $y$ replaces the label, so $p_t(y \mid x)$ is needed. A state $x$
+# leaves $z$ uncertain: let $\hat z$, the output of the [denoiser](../words.md#denoiser), be the mean of $z$ given $x$,
+# and $C$ the covariance. If $z$ given $x$ is Gaussian, so is the measurement:
 #
 # <a id="eq-measured"></a>
 # $$p_t(y \mid x) = \mathcal N\bigl(y;\ A \hat z,\ r^2 I + A\,C A^\top\bigr).$$
@@ -1071,8 +1071,9 @@ def measurement_log_prob(mean, cov, A, y, noise_var):
 # %% check="measurement_log_prob" points=4 further=true
 
 # %% [markdown]
-# **With and without $C$.** The data are $\mathcal N(0, 1.3^2)$, and 1 was measured with $r = 0.4$. For a Gaussian
-# $\hat z = x + (1 - t)\,u_t(x)$ and $C = (1 - t)^2\, 1.3^2/(t^2\, 1.3^2 + (1 - t)^2)$ are exact.
+# **With and without $C$.** The data are $\mathcal N(0, 1.3^2)$, and the measurement is $y = 1$, with $A = 1$ and $r =
+# 0.4$. For such Gaussian data $\hat z = x + (1 - t)\,u_t(x)$ and $C = (1 - t)^2\, 1.3^2/(t^2\, 1.3^2 + (1 - t)^2)$ are
+# exact.
 
 # %%
 log_density, prior = lab6.answer_or("measurement_log_prob"), gaussian_field(0.0, 1.3)
@@ -1116,21 +1117,21 @@ plots.describe(
 )
 
 # %% [markdown]
-# With $C = 0$ the method treats its first guess $\hat z$ as exact, so the push is far too strong while little is known.
+# With $C = 0$ the method treats its guess $\hat z$ as exact, so the push is far too strong while little is known.
 # Programs of DPS weaken it by a step size, which has to be found anew for each task.
 #
 # ### Exercise {exercise:inpaint} · The rest of a digit ({points:inpaint} points)
 #
 # You have the upper part of a digit. Which lower parts fit? A popular method needs no classifier: before each step it
-# replaces the known pixels by their noised selves. They are what a state of the path would show, so it seems right.
-# Below you measure whether it is. With the straight path and Euler's steps of length $h$:
+# replaces the known pixels by noisy ones, as a state of the path would show them. That seems right; below you measure
+# whether it is. With the straight path and Euler's steps of length $h$:
 #
 # <a id="eq-inpaint"></a>
 # $$x \leftarrow t\,z_{\text{known}} + (1 - t)\,\varepsilon \ \text{ where a pixel is known}, \qquad
 # x \leftarrow x + h\,u_t(x) \ \text{ everywhere.}$$
 #
-# $\varepsilon$ is the noise of the start. Write `inpaint(u, known, mask, noise, steps)`, with [these two
-# parts](#eq-inpaint) in each step. In the end the known pixels are put in without noise.
+# $\varepsilon$ is the noise at the start, the same in all steps. Write `inpaint(u, known, mask, noise, steps)`, with
+# [these two parts](#eq-inpaint) in each step. In the end the known pixels are put in without noise.
 #
 # <details><summary>Hint</summary>
 # <code>torch.where(mask, new, x)</code> replaces known pixels alone. Step $k$ starts at $t = k h$.
@@ -1157,9 +1158,9 @@ def inpaint(u, known, mask, noise, steps):
 # %% check="inpaint" points=4 further=true
 
 # %% [markdown]
-# **Against the exact answer.** We make the digits black and white, and take them alone as the data. Then the field is
-# known exactly, and so is the answer: the digits that *match*, whose three upper rows are the known ones, each with the
-# same probability. The field of these digits alone draws from that distribution.
+# **Against the exact answer.** We make the training digits purely black and white, and let them be all the data. Then
+# the field is known exactly, and so is the answer: the digits that *match*, whose three upper rows are the known ones,
+# each with the same probability. The field of these digits alone draws from that distribution.
 #
 # **Predict.** Which share of the inpainted images is one of these digits?
 
@@ -1214,8 +1215,9 @@ plots.describe(
 # %% [markdown]
 # ## 8 · A network made for images
 #
-# Why did the MLP's diversity rise again? Guidance multiplies the *difference* of two predictions by $w$, and with it
-# their errors: they become speckles and hard edges that no real digit has. A better network has smaller errors.
+# Why did the MLP's diversity rise again (section 4)? Guidance multiplies the *difference* of two predictions by $w$,
+# and with it their errors: they become speckles and hard edges that no real digit has. A better network has smaller
+# errors.
 #
 # An MLP learns for every pixel separately how it depends on its neighbours. A **convolution** applies the same weights
 # at every place, and a **U-Net** uses convolutions at two sizes of the image: strokes are visible at the full size,
@@ -1251,8 +1253,8 @@ def time_embedding(t, size):
 # %% check="time_embedding" points=4
 
 # %% [markdown]
-# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of two times $r$ and $t$.
-# It depends only on $t - r$ (why?), and is large only where the times are close. So different times have different
+# **What the network gets.** Left: the first waves. Right: the scalar product of the embeddings of times $t'$ and $t$.
+# It depends only on $t - t'$ (why?), and is large only where the times are close. So different times have different
 # embeddings, and nearly equal times similar ones.
 
 # %% figure="waves of the time, and products of embeddings"
@@ -1265,9 +1267,9 @@ for k, color in enumerate((plots.BLACK, plots.BLUE, plots.ORANGE)):
     left.plot(ts, waves[:, 8 + k], color=color, ls="--", lw=1.2)
 left.set(xlabel="time $t$", ylabel=r"cos $k\pi t$ (solid), sin $k\pi t$ (dashed)", ylim=(-1.1, 1.6))
 left.legend(loc="upper center", ncols=3)
-for r in (20, 100, 160):
-    right.plot(ts, waves @ waves[r], label=f"r = {float(ts[r]):g}")
-right.set(xlabel="time $t$", ylabel=r"$e(r) \cdot e(t)$", ylim=(-3, 12))
+for k in (20, 100, 160):
+    right.plot(ts, waves @ waves[k], label=f"$t'$ = {float(ts[k]):g}")
+right.set(xlabel="time $t$", ylabel=r"$e(t') \cdot e(t)$", ylim=(-3, 12))
 right.legend(loc="upper center", ncols=3)
 plots.describe(
     "Left: waves of three frequencies. Right: the product of two embeddings is largest where their "
@@ -1503,7 +1505,7 @@ plots.describe(
 # ours draws new digits because it does not.
 #
 # **Compare the pairs.** Each lower row shows the training images that are nearest to the upper row. From the U-Net's
-# picture alone, would you have said that it copies? Then look at the other one: its digits are real and new.
+# picture alone, would you have said that it copies? Then look at the held-out digits: they are real and new.
 
 # %% figure="images above, their nearest training images below"
 new_digits = rows_of_digits(held_out.z, held_out.y, rows=1)
@@ -1546,9 +1548,9 @@ ax.axhline(real_distance, color=plots.BLACK, ls=":", label="real, training image
 ax.set(xlabel="guidance scale $w$", ylabel="energy distance")
 ax.legend()
 plots.describe(
-    "The energy distance to held-out images against the guidance scale. Both curves fall to a "
-    "lowest point between w = 1 and 2 and rise steeply from there; the U-Net's is below the MLP's "
-    "everywhere."
+    "The energy distance to held-out images against the guidance scale. Both curves change little "
+    "up to w = 0.5, are lowest between 1 and 2 and rise steeply from there; the U-Net's is below "
+    "the MLP's everywhere."
 )
 
 # %% [markdown]
@@ -1581,8 +1583,8 @@ lab6.progress()
 # $w > 1$ the extra push $(w - 1)\,\frac{1 - t}{t} \nabla \log p_t(y \mid x)$ moves all samples towards places where the
 # label is certain. They avoid the regions that the label shares with others, although $p(x \mid y)$ has mass there: in
 # section 1 the right group of label 0 is nearly lost, and the rest is pushed beyond the data. Nor are they samples of
-# $p(x)^{1 - w} p(x \mid y)^w$, as one might think: at each $t$ the guided field belongs to the score of such a product,
-# but the products at different times do not form the path of one distribution.
+# the tilted law $p(x)^{1 - w} p(x \mid y)^w$, as one might think: at each $t$ the guided field belongs to the score of
+# such a product, but the products at different times do not form the path of one distribution.
 # ### END SOLUTION
 
 # %% [markdown]

@@ -632,9 +632,9 @@ def simulated_std(s: float, S: float, w: float) -> float:
     reread=("eq-guided-spread", "how the distance of two trajectories grows, above the exercise"),
     passed="a law whose spread is a product of powers",
     hints=(
-        "The left side is the derivative of log d. Of what are the two quotients on the right the derivatives?",
+        "The left side is the derivative of log d. Which functions have the two quotients on the right as derivatives?",
         "Integrate from 0 to 1: log(d_1/d_0) = w (log σ_1 − log σ_0) + (1 − w) (the same for ∅). What are σ_0 and σ_1?",
-        "σ_0 = 1 and σ_1 = s, and for all images 1 and S. Take the exponential of w log s + (1 − w) log S.",
+        "σ_0 = 1 and σ_1 = s, and for all numbers 1 and S. Take the exponential of w log s + (1 − w) log S.",
     ),
     withhold=("guidance.guided_std",),
     library=guidance.guided_std,
