@@ -20,7 +20,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAME = {"torch": "pytorch"}  # the others are called the same
+CONDA_NAME = {"torch": "pytorch", "build": "python-build"}  # the others are called the same
 
 
 def requirements(*groups):

@@ -1,4 +1,4 @@
-# %% [markdown] writes="classifier-free guidance, digits on request, what guidance really samples, a U-Net's block, memorisation" needs="lab 3; convolutions"
+# %% [markdown] writes="classifier-free guidance, digits on request, what guidance really samples, a U-Net's block, memorisation" needs="labs 3 and 4; convolutions"
 # # Lab 6 · Guided image generation
 #
 # So far our models drew whatever the data contain. Now we ask for something: *draw a 7*. You will train one network

@@ -139,8 +139,10 @@ def dropped(where=lambda r, q: r < q, then=lambda y, null: null):
     withhold=("losses.drop_labels",),
     library=dropped(),
     judge=replaced,
-    visible=[(12, 0.3, 7), (30, 0.65, 12, torch.int32, DOUBLE), (20, 0.07, 23), (1, 0.9, 5), (6, 0.0, 11), (5, 1.0, 9)],
+    visible=[(12, 0.3, 7), (30, 0.65, 12, torch.int32, DOUBLE), (20, 0.07, 23), (1, 0.9, 5), (6, 0.0, 11), (5, 1.0, 9)]
+    + [(9, 0.375, 4, torch.int64, torch.float32, True)],
     mistakes={
+        "a label whose number is q itself was dropped; only those below q are": dropped(lambda r, q: r <= q),
         "it keeps a share q of the labels, those below q, and drops the others": dropped(lambda r, q: r >= q),
         "it keeps a share q of the labels: 1 − q stands where q should": dropped(lambda r, q: r < 1 - q),
         "labels with numbers above 1 − q were dropped, not those below q": dropped(lambda r, q: r >= 1 - q),
@@ -160,9 +162,11 @@ def dropped(where=lambda r, q: r < q, then=lambda y, null: null):
         "the null label is off by one: it is null, not null − 1": dropped(then=lambda y, null: null - 1),
     },
 )
-def drop_labels(n, q, null, kind=torch.int64, dtype=torch.float32):
+def drop_labels(n, q, null, kind=torch.int64, dtype=torch.float32, equal=False):
+    """equal: whether one of the numbers is q."""
     y = (torch.arange(n) * 3 + 2).remainder(7).to(kind)
     uniform = torch.rand(n, generator=torch.Generator().manual_seed(n + 1), dtype=dtype)
+    uniform[0] = q if equal else uniform[0]
     kept = [null if number < q else label for number, label in zip(uniform.tolist(), y.tolist())]
     return Case(f"the tensor of labels for q = {q:g}", (y, q, null, uniform), torch.tensor(kept, dtype=kind))
 
