@@ -12,8 +12,13 @@ guided_vector_field = [
     ((1, 2, 2, 3), 0.0, torch.tensor([4]), 0.2, 6),
 ]
 
-drop_labels = [(200, 0.25, 7), (15, 0.62, 13, torch.int16, DOUBLE), (40, 0.04, 31), (1, 0.8, 8)]
-drop_labels += [(11, 0.6875, 9, torch.int32, DOUBLE, True)]
+drop_labels = [
+    (200, 0.25, 7),
+    (15, 0.62, 13, torch.int16, DOUBLE),
+    (40, 0.04, 31),
+    (1, 0.8, 8),
+    (11, 0.6875, 9, torch.int32, DOUBLE, True),
+]
 
 guided_flow_matching_loss = [
     ((7, 2), times(7), torch.tensor([1, 2, 0, 5, 3, 3, 4])),

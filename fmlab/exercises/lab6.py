@@ -139,8 +139,15 @@ def dropped(where=lambda r, q: r < q, then=lambda y, null: null):
     withhold=("losses.drop_labels",),
     library=dropped(),
     judge=replaced,
-    visible=[(12, 0.3, 7), (30, 0.65, 12, torch.int32, DOUBLE), (20, 0.07, 23), (1, 0.9, 5), (6, 0.0, 11), (5, 1.0, 9)]
-    + [(9, 0.375, 4, torch.int64, torch.float32, True)],
+    visible=[
+        (12, 0.3, 7),
+        (30, 0.65, 12, torch.int32, DOUBLE),
+        (20, 0.07, 23),
+        (1, 0.9, 5),
+        (6, 0.0, 11),
+        (5, 1.0, 9),
+        (9, 0.375, 4, torch.int64, torch.float32, True),
+    ],
     mistakes={
         "a label whose number is q itself was dropped; only those below q are": dropped(lambda r, q: r <= q),
         "it keeps a share q of the labels, those below q, and drops the others": dropped(lambda r, q: r >= q),
