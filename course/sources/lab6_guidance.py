@@ -425,7 +425,7 @@ SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 from_mlp = {w: draw_all(mlp, w) for w in SCALES}
 
 # %% figure="digits from the MLP at four guidance scales"
-def show_grids(grids, rows=3):
+def show_grids(grids, rows=2):
     """Pictures below each other, the columns asking for the labels 0 … 9. grids: title → images."""
     _, axes = plots.figure(rows=len(grids), width=8.2, height=0.81 * rows + 0.3)
     for ax, (title, images) in zip(axes, grids.items(), strict=True):
@@ -1406,7 +1406,7 @@ with training.progress_bar("drawing", len(SCALES)) as bar:
 both = {"MLP": from_mlp, "U-Net": from_unet}
 
 # %% figure="digits from MLP and U-Net, unguided and guided"
-show_grids({f"{name}, $w$ = {w:g}": both[name][w] for w in (1.0, 2.0) for name in both}, rows=2)
+show_grids({f"{name}, $w$ = {w:g}": both[name][w] for w in (1.0, 2.0) for name in both})
 plots.describe(
     "At w = 1 the U-Net's images have sharper strokes and more variety than the MLP's. At w = 2 "
     "both are clear and look much alike within a column."
@@ -1512,7 +1512,7 @@ new_digits = rows_of_digits(held_out.z, held_out.y, rows=1)
 pairs = {f"real {KIND}, held out": new_digits, "U-Net, $w$ = 2": from_unet[2.0][:10]}
 # one image after the other, the place of the smallest distance
 which = lambda x: [int(nearest(train_set.z, image[None]).argmin()) for image in x]
-show_grids({name: torch.cat([x, train_set.z[which(x)]]) for name, x in pairs.items()}, rows=2)
+show_grids({name: torch.cat([x, train_set.z[which(x)]]) for name, x in pairs.items()})
 plots.describe(
     "Images above, their nearest training images below. They resemble each other, for held-out "
     "images as for generated ones, and no pair is identical."
