@@ -61,6 +61,13 @@ def sources(nb) -> list[str]:
 
 
 @each_lab
+def test_folds_are_opened(lab):
+    folded = build.release(build.read(*build.sources([lab])))
+    assert any(cell.metadata.get("jupyter") for cell in folded.cells)
+    assert repaired(folded, lab) == (submissions.blank(lab), [])
+
+
+@each_lab
 @pytest.mark.parametrize("make", [submissions.blank, submissions.solved])
 def test_an_honest_submission_is_what_it_was(lab, make):
     nb, notes = repaired(make(lab), lab)

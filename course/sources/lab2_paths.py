@@ -388,13 +388,15 @@ plots.describe(
 # Take the smallest data set that has a choice: $+m$ and $-m$ on a line, equally likely, and CondOT. Work on paper:
 #
 # <a id="eq-two-points"></a>
+# $$u_t(x) = p(+m \mid x)\,\frac{m - x}{1 - t} + p(-m \mid x)\,\frac{-m - x}{1 - t}.$$
+#
 # 1. From $p_t(x \mid \pm m) = \mathcal N(\pm t m, (1 - t)^2)$ and Bayes' rule, find the
 #    [posterior](../words.md#posterior) $p(+m \mid x)$ and $p(-m \mid x)$: how likely each point is, given $x$.
 # 2. Find the mean data point $E[z \mid x] = m\, p(+m \mid x) - m\, p(-m \mid x)$. The exponentials combine to a
 #    well-known function.
-# 3. Average the two conditional fields $(\pm m - x)/(1 - t)$ with the same probabilities. This is $u_t(x)$.
+# 3. Put the mean into [the average of the two conditional fields](#eq-two-points).
 #
-# Write `two_point_field(x, t, m)`: your $u_t(x)$.
+# Write `two_point_field(x, t, m)`: your result for $u_t(x)$.
 #
 # <details><summary>Hint</summary>
 # Divide numerator and denominator of Bayes' rule by everything that both exponentials have in common.

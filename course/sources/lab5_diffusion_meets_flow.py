@@ -621,15 +621,18 @@ plots.describe(
 # ### Exercise {exercise:as_vector_field} · Use it in the other language ({points:as_vector_field} points)
 #
 # The network was trained on the schedule `source`, and predicts `output`. A sampler needs the vector field at a state
-# $x$ and a time $t$ of the schedule `target`:
+# $x$ and a time $t$ of the schedule `target`. The source has a state with the same $z$ and $\varepsilon$ at the same log-SNR:
 #
-# 1. find the time $r$ at which the source has the same log-SNR, $\lambda_r^\text{source} = \lambda_t^\text{target}$;
-# 2. rescale $x$ to the state of the source, which has the same $z$ and $\varepsilon$;
+# <a id="eq-translated"></a>
+# $$\lambda_r^\text{source} = \lambda_t^\text{target}, \qquad x_r = \alpha_r^\text{source} z + \beta_r^\text{source} \varepsilon, \qquad x = \alpha_t^\text{target} z + \beta_t^\text{target} \varepsilon.$$
+#
+# 1. Find the time $r$;
+# 2. rescale $x$ to $x_r$;
 # 3. evaluate the network at this state and $r$, and convert its output into a guess of the data. The data are the same on
 #    all schedules;
 # 4. convert the guess into the vector field of the target, at $x$ and $t$.
 #
-# Write `as_vector_field(network, output, source, target)`, which returns [this vector field](#about-as-vector-field) as a
+# Write `as_vector_field(network, output, source, target)`, which returns the vector field [by this state](#eq-translated) as a
 # function of $(x, t)$. `source.time_at(snr)` is the time at which a schedule has the log-SNR `snr`. For conversions use
 # your `convert_output`, or `conversions.convert(value, x, t, schedule, source=…, target=…)`.
 #

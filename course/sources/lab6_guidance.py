@@ -1623,8 +1623,8 @@ lab6.progress()
 #   \varnothing)\bigr)$, where $\varnothing$ is the empty sentence: our convention, in which 1 is unguided. But scales
 #   cannot be carried over from model to model, as our digits at 7.5 show.
 # - **FID**, the *Fréchet inception distance*, takes the place of our energy distance. A classifier, Inception, computes
-#   features of real and of generated images, with means $\mu, \mu'$ and covariances $C, C'$, and $\text{FID} = \lVert \mu
-#   - \mu' \rVert^2 + \operatorname{tr}\bigl(C + C' - 2\,(C C')^{1/2}\bigr)$; smaller is better.
+#   features of real and of generated images. With their means $\mu, \mu'$ and covariances $C, C'$ the distance is
+#   $\|\mu - \mu'\|^2 + \text{tr}\bigl(C + C' - 2\,(C C')^{1/2}\bigr)$; smaller is better.
 # - **CLIP** takes the place of our classifier: two networks, trained on pictures with captions, turn a picture and a
 #   sentence into vectors. The cosine of their angle, the *CLIP score*, is large if the picture shows what the sentence
 #   says. Plots of FID against CLIP score for many $w$ show the trade of this lab.

@@ -302,7 +302,7 @@ def roll(rows: Tensor) -> Tensor:
     hints=(
         "Four things make one row of a batch: a data point, a time, noise, and the state they give. Which are drawn?",
         "z = sample_data(n), a time for each point from torch.rand(n), and noise from torch.randn_like(z).",
-        "State and target need the same z, t and noise; with these three, your function of exercise 1 does the rest.",
+        "State and target need the same z, t and noise; with these three, your conditional loss does the rest.",
     ),
     withhold=("losses.flow_matching_loss",),
     library=lambda u, sample_data, n, schedule: losses.flow_matching_loss(u, GaussianPath(schedule), sample_data(n)),
