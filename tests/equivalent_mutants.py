@@ -196,7 +196,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             ),
         )
     },
-    "guided_flow_matching_loss": _replaced("s = coefficient(t, z)", _SHAPE, ("z)", "noise)")),
+    "guided_flow_matching_loss": _replaced("time = coefficient(t, z)", _SHAPE, ("z)", "noise)")),
     "time_embedding": {
         **_replaced(_ANGLES, "tensors are made on the CPU anyway; no test here has a GPU", (", device=t.device", "")),
         **_replaced(

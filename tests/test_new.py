@@ -114,8 +114,8 @@ def test_the_builder_says_what_is_missing(checkout):
     assert [line.split(": ")[0] for line in said] == [
         "lab0_welcome.py, cell 33 (lab0_welcome-033) is not written yet",
         "lab0_welcome.py, cell 34 (wander-answer) is not written yet",
-        "lab0_welcome.py, cell 29 (lab0_welcome-029) is not written yet",
-        "lab0_welcome.py, cell 30 (lab0_welcome-030) is not written yet",
+        "lab0_welcome.py, cell 36 (lab0_welcome-036) is not written yet",
+        "lab0_welcome.py, cell 37 (lab0_welcome-037) is not written yet",
         "lab0_welcome.py, the exercise 'wander' is not written yet",
         "lab0_welcome.py, the exercise 'wander' has no inputs in course/hidden/lab0.py",
     ]
