@@ -143,12 +143,19 @@ def classifier_guided_field(
 
     log_likelihood: callable log p_t(y | x) → (n,) for (x, t), up to what does not depend on x, differentiable in x; it
     treats each row on its own. schedule: `CondOT()` if not given. The field has no gradients of the second order.
-    Raises ValueError where α_t = 0.
+    Raises ValueError where α_t = 0 and within torch.func's transforms, TypeError for states that are whole numbers.
     """
     return partial(_classifier_guided, vector_field, log_likelihood, w, schedule or CondOT())
 
 
 def _classifier_guided(vector_field, log_likelihood, w: float, schedule: Schedule, x: Tensor, t) -> Tensor:
+    x = torch.as_tensor(x)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"states have to be floating-point numbers, since a gradient is taken there; these are {x.dtype}"
+        )
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, filter(torch.is_tensor, (x, t)))):
+        raise ValueError("this field takes a gradient itself, so call it outside of torch.func's transforms")
     with torch.inference_mode(False), torch.enable_grad():
         seen = x.detach().clone().requires_grad_()
         (push,) = torch.autograd.grad(log_likelihood(seen, t).sum(), seen)
@@ -166,11 +173,13 @@ def measurement_log_prob(mean: Tensor, cov: Tensor, A: Tensor, y: Tensor, noise_
     for Gaussian data. C = 0 is diffusion posterior sampling [Chung et al. 2023], which ends far too narrow.
     Returns (n,).
     """
-    spread = A @ cov @ A.mT + noise_var * torch.eye(len(y), dtype=mean.dtype, device=mean.device)
+    dtype, wide = mean.dtype, torch.promote_types(mean.dtype, torch.float32)  # no factors in half precision
+    mean, cov, A, y = (each.to(wide) for each in (mean, cov, A, y))
+    spread = A @ cov @ A.mT + noise_var * torch.eye(len(y), dtype=wide, device=mean.device)
     factor = torch.linalg.cholesky(spread)
     white = torch.linalg.solve_triangular(factor, (y - mean @ A.mT)[..., None], upper=False)
     log_scale = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + len(y) * math.log(2 * math.pi) / 2
-    return -white.square().sum((1, 2)) / 2 - log_scale
+    return (-white.square().sum((-2, -1)) / 2 - log_scale).to(dtype)
 
 
 def inpaint(vector_field: Callable[..., Tensor], known: Tensor, mask: Tensor, noise: Tensor, steps: int) -> Tensor:

@@ -209,9 +209,11 @@ CALLS = {
         row_field, lambda x, t: x.square().sum(1), 2.0
     )(w.x, w.t),
     "guidance.measurement_log_prob": lambda w: guidance.measurement_log_prob(
-        w.x, w.x.mT @ w.x, w.x[:1], w.x[0, :1], 0.5
+        w.x, torch.eye(2).to(w.x), torch.ones(1, 2).to(w.x), torch.ones(1).to(w.x), 0.5
     ),
-    "guidance.inpaint": lambda w: guidance.inpaint(field, w.x[0], w.x[0] > 0, w.noise, 3),
+    "guidance.inpaint": lambda w: guidance.inpaint(
+        field, w.noise.new_tensor([0.3, -0.2]), w.noise.new_tensor([1.0, 0.0]) > 0, w.noise, 3
+    ),
     "jumps.draw": lambda w: jumps.draw(w.uniform(6, 4), w.uniform(6)),
     "jumps.transition_matrix": lambda w: jumps.transition_matrix(RATES.to(w.device), 0.3),
     "jumps.simulate_chain": lambda w: jumps.simulate_chain(RATES.to(w.device), w.y, 0.3, w.generator),

@@ -75,6 +75,8 @@ EXCEPTIONS = {  # what is not compared, and why
         "simulators.EulerMaruyama": "a bare step; simulate looks at its states first",
         "simulators.ODEMethod": "a bare step; simulate looks at its states first",
         "losses.reflow_loss": "its numbers of pairs do not fit one point",
+        "guidance.batch_guidance": "a label for each row does not fit one point",
+        "guidance.guidance_in_interval": "a label for each row does not fit one point",
     },
     "one row": {
         "metrics.nearest_neighbour_distance": "the data are one row as well",
