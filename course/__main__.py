@@ -38,22 +38,22 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_new)
 
     command = commands.add_parser("build", help="course/sources/ -> labs/, solutions/ and grading/source/")
-    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    _add_labs(command)
     command.add_argument("--force", action="store_true", help="execute solutions even if nothing changed")
     command.set_defaults(command=_build)
 
     command = commands.add_parser("verify", help="fail if labs/ or solutions/ are not what a build makes")
-    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    _add_labs(command)
     command.add_argument("--no-execute", dest="execute", action="store_false", help="do not run the solutions")
     command.set_defaults(command=_verify)
 
     command = commands.add_parser("pace", help="cells, words, lines and minutes of each lab")
-    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    _add_labs(command)
     command.add_argument("--run", action="store_true", help="run the solutions, and print seconds")
     command.set_defaults(command=_pace)
 
     command = commands.add_parser("handout", help="one zip for students: labs, library, exact versions")
-    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
+    _add_labs(command)
     command.add_argument("--out", type=Path, default=ROOT / "build" / "fmlab-labs.zip", help="(default: %(default)s)")
     command.set_defaults(command=_handout)
 
@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("pretrain", help="train the networks that come with the library again, and keep them")
     command.set_defaults(command=_pretrain)
     return parser
+
+
+def _add_labs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("labs", nargs="*", metavar="lab", help="lab1 or lab1_simulation; all labs if none is named")
 
 
 def _add_gradebook(command: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from course.inbox.table import Row
 from course.marks import UNGRADED, code_total, handed_in, items, late, out_of, status, total
 from course.pages import page
 from course.records import Record, ordered
-from course.similar import marked, similar_answers, worth_a_look
+from course.similar import alike, marked
 from course.titles import titles
 
 SHOWN = 50  # rows of a table, of which there may be very many
@@ -68,6 +68,7 @@ def class_report(
     """
     found, lost = ordered(found), ordered(lost)
     here = exports.students([*found, *lost])
+    similar, look = alike(found)
     mine = [row for row in rows if row.lab in (lab, "") and not row.is_left_out]
     return page(
         "report.html",
@@ -93,8 +94,8 @@ def class_report(
         called=titles(lab),
         groups=ideas(found),
         href=students.href,
-        alike=similar_answers(found),
-        look=worth_a_look(found),
+        alike=similar,
+        look=look,
         marked=marked,
         answers={record["student"]: items(record) for record in found},
         shown=SHOWN,

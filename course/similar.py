@@ -41,29 +41,33 @@ def similar_answers(records: Iterable[Record], solutions: Mapping[str, str] | No
 
     solutions: exercise → official solution; by default what course/sources holds.
     """
-    records = _graded(records)
-    return [row for row in _code(records, solutions) if row["evidence"] >= _enough(records)]
+    return alike(records, solutions)[0]
 
 
 def worth_a_look(records: Iterable[Record], solutions: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Pairs for whom the evidence is less, in the same form: two functions that are the same, or a text that is."""
-    records = _graded(records)
-    least, enough = LOOK * math.log(max(len(records) - 1, 2)), _enough(records)
-    code = [row for row in _code(records, solutions) if row["evidence"] < enough]
-    found = {row["students"]: row for row in code if row["evidence"] >= least and len(row["exercises"]) > 1}
+    return alike(records, solutions)[1]
+
+
+def alike(
+    records: Iterable[Record], solutions: Mapping[str, str] | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """`similar_answers` and `worth_a_look`, for which all code is compared once."""
+    records = [record for record in ordered(records) if record["status"] == "graded"]
+    code, enough = _code(records, solutions), _enough(records)
+    least = LOOK * math.log(max(len(records) - 1, 2))
+    less = (row for row in code if least <= row["evidence"] < enough and len(row["exercises"]) > 1)
+    found = {row["students"]: row for row in less}
     for pair, agreement in _texts(records):
         before = found.get(pair, {"students": pair, "evidence": 0.0, "exercises": []})
         found[pair] = before | {"exercises": [*before["exercises"], agreement]}
-    return sorted(found.values(), key=lambda row: (-row["evidence"], row["students"]))
+    look = sorted(found.values(), key=lambda row: (-row["evidence"], row["students"]))
+    return [row for row in code if row["evidence"] >= enough], look
 
 
 def _enough(records: Sequence[Record]) -> float:
     """The evidence from which on a pair is listed for sure."""
     return max(LEAST, 2 * math.log(max(len(records), 1)))
-
-
-def _graded(records: Iterable[Record]) -> list[Record]:
-    return [record for record in ordered(records) if record["status"] == "graded"]
 
 
 def _code(records: Sequence[Record], solutions: Mapping[str, str] | None) -> list[dict[str, Any]]:
