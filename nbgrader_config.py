@@ -27,7 +27,6 @@ def put_first(variable, folder):
     os.environ[variable] = os.pathsep.join([str(folder), *others])
 
 
-os.environ["TQDM_DISABLE"] = "1"  # progress bars of trainings would fill the notebooks that are kept
 put_first("PYTHONPATH", root)  # kernels import fmlab and, for hidden tests, course.hidden
 put_first("PATH", Path(sys.executable).parent)  # nbgrader calls alembic by name, also where no environment is activated
 
@@ -39,6 +38,8 @@ c.ClearSolutions.text_stub = "*Write your answer here.*"
 # Seconds for one cell. The default of 30 stops honest simulations.
 c.ExecutePreprocessor.timeout = 300
 c.ExecutePreprocessor.interrupt_on_timeout = True
+# Progress bars of trainings would fill the notebooks that are kept. JupyterLab reads this file, too: there they show.
+c.Execute.extra_arguments = ["--IPKernelApp.exec_lines=import os; os.environ['TQDM_DISABLE'] = '1'"]
 c.LimitOutput.max_lines = 200
 c.LimitOutput.max_traceback = 50
 

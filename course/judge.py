@@ -7,6 +7,8 @@ A notebook is run twice. In the first process its functions are asked about the 
 its cells show there is what the student gets to see, with the errors in which they ended. The hidden inputs only the
 second process ever knows, and nothing that is said there leaves the grader.
 
+A wrong answer costs its own exercise alone: an answer that builds on it is examined with the solution in its place.
+
 Whatever a student's process says, or does not, costs exercises alone; what the grader lacks, such as walls, is raised.
 """
 
@@ -18,7 +20,7 @@ import io
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from course import hidden
-from course.build import is_check
+from course.build import is_check, is_solution
 from course.desk import Desk, error_output
 from course.ipython import names
 from course.jobs import Patience
@@ -42,6 +44,7 @@ from fmlab.checks.verdict import Verdict
 LONGEST = 5000  # characters of a reason
 QUOTED = 300  # characters of an error that are quoted
 SETUP = "the lab's own set-up"  # in place of an id, which has no spaces
+BUILDS_ON = "{name} builds on {others}, which did not pass. With fmlab's own in its place {name} is right, and counts."
 SETUP_FAILED = "The cell with the lab's imports was changed and ended with an error, so the lab's own ran, too: {error}"
 
 
@@ -95,11 +98,18 @@ def judge(
         marks |= attend(Desk(sandbox, patience, end), again, "hidden", asked).marks
 
     marks |= known
+    carried = {}
+    for name, others in built_on(cells, {name for name, mark in marks.items() if mark.by}, known):
+        mended = with_solutions(full, again, others)
+        found = (attend(Desk(sandbox, patience, end), mended, who, [exercises[name]]) for who in ("visible", "hidden"))
+        if not any(course.marks[name].by for course in found):
+            carried[name], marks[name] = others, Mark("", Verdict(name, True, "right with the solutions it builds on"))
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.execution_count = None
             cell.outputs = [_shown(cell.id, marks[cell.id])] if is_check(cell) else visible.outputs.get(cell.id, [])
-    return Judged(nb, marks, list(_notes(faults, nb, full)))
+    notes = [BUILDS_ON.format(name=name, others=" and ".join(others)) for name, others in carried.items()]
+    return Judged(nb, marks, [*_notes(faults, nb, full), *notes])
 
 
 class Course(NamedTuple):
@@ -219,6 +229,24 @@ def _notes(faults: Iterable[Fault], nb: NotebookNode, full: NotebookNode) -> Ite
         for fault in faults:
             if fault.cell.id == setup.id or imported(fault.cell.source) & imported(setup.source):
                 yield SETUP_FAILED.format(error=fault.words)
+
+
+# --- answers that build on wrong ones ---------------------------------------------------------------------------------
+
+
+def built_on(cells: Iterable[NotebookNode], wrong: set[str], known: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    """The wrong answers that use other wrong ones, each with these; but for those whose marks are known."""
+    for cell in filter(is_solution, cells):
+        name = cell.id.removesuffix("-answer")
+        if name in wrong and name not in known and (others := sorted(wrong & names(cell.source).used - {name})):
+            yield name, others
+
+
+def with_solutions(full: NotebookNode, cells: Iterable[NotebookNode], exercises: Iterable[str]) -> list[NotebookNode]:
+    """Cells, after which the lab's solutions of these exercises define their functions anew."""
+    solutions = {cell.id: cell for cell in full.cells if is_solution(cell)}
+    wanted = {f"{name}-answer" for name in exercises}
+    return [part for cell in cells for part in ([cell, solutions[cell.id]] if cell.id in wanted else [cell])]
 
 
 # --- which cells are run ----------------------------------------------------------------------------------------------

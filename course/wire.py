@@ -131,7 +131,7 @@ class Peer:
         """The result of a function at the other end.
 
         A tensor that a function with a name changes in place changes here too; one that a `Remote` changes does not,
-        for who sent it goes on to use it.
+        for who sent it goes on to use it. One that requires a gradient at the other end now, does so here too.
         Raises what the function raised, as a RemoteError or NotImplementedError, and Broken where no answer comes.
         """
         if self.broken:
@@ -154,6 +154,9 @@ class Peer:
             elif message[0] == "return":
                 if isinstance(target, str):
                     self._take_back(args, lent, message[2])
+                for k, argument in enumerate(args):
+                    if f"{k} requires_grad" in message[2] and isinstance(argument, Tensor) and argument.is_leaf:
+                        argument.requires_grad_()
                 if self.discreet and message[2].get("drew"):
                     torch.rand(())  # here too, where a check looks whether random numbers were drawn
                 return message[1]
@@ -188,6 +191,7 @@ class Peer:
                 raise RecursionError("calls within calls without end")
             args = args if self.discreet else loans.borrowed(args, lent)
             before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
+            plain = [k for k, arg in enumerate(args) if isinstance(arg, Tensor) and not arg.requires_grad]
             numbers = torch.get_rng_state()
             value = self.around(self._function(target), *args, **options)
             changed = {
@@ -195,6 +199,7 @@ class Peer:
                 for k, (arg, old) in enumerate(zip(args, before, strict=True))
                 if isinstance(arg, Tensor) and not (arg.shape == old.shape and arg.detach().equal(old))
             }
+            changed |= {f"{k} requires_grad": True for k in plain if args[k].requires_grad}
             if not self.discreet:
                 changed |= {**loans.terms(args if lent else []), "drew": not numbers.equal(torch.get_rng_state())}
             self._send("return", value, changed)

@@ -137,6 +137,8 @@ class Notebook:
     def run(self, piece: str) -> None:
         """Run one cell, and wait for it."""
         prompt = self.cell(piece).locator(".jp-InputPrompt")
+        if (folded := self.cell(piece).locator(".jp-InputPlaceholder")).count():
+            folded.click()
         before = prompt.text_content()
         self.cell(piece).locator(".cm-content").click()
         self.page.keyboard.press("Shift+Enter")

@@ -264,3 +264,21 @@ def test_an_error_of_the_hidden_run_is_told_nobody(sandbox):
     nb.cells.append(new_code_cell("raise ValueError(seen)", id="after"))
     told = str(judged(sandbox, nb))
     assert "0.3, tensor(0.85" in told and "0.77" not in told and "0.13" not in told
+
+
+def test_one_mistake_costs_one_exercise(sandbox):
+    """An answer that builds on a wrong one is judged with the solution in its place: right if it is, and else wrong."""
+    lab = "lab3_flow_matching"
+    loss = "def conditional_flow_matching_loss(u, z, t, noise, schedule):\n    return (u(noise, t) - z).square().mean()"
+    batch = (
+        "def batch_loss(u, sample_data, n, schedule):\n    z = sample_data(n)\n"
+        "    return {} * conditional_flow_matching_loss(u, z, torch.rand(n), torch.randn_like(z), schedule)"
+    )
+    (source,) = build.sources([lab])
+    for factor, by, said in ((1, "", ["batch_loss builds on conditional_flow_matching_loss"]), (2, "visible", [])):
+        answers = {"conditional_flow_matching_loss": loss, "batch_loss": batch.format(factor)}
+        nb = submissions.with_answers(lab, answers)
+        _, found, notes = judge(sandbox, build.read(source), "lab3", nb)
+        assert found["conditional_flow_matching_loss"].by == "visible" and found["batch_loss"].by == by
+        assert [note.partition(",")[0] for note in notes] == said
+        assert not any(mark.by for name, mark in found.items() if name not in answers)

@@ -4,8 +4,7 @@ import torch
 
 from fmlab.checks.inputs import times
 from fmlab.distributions import Gaussian, GaussianMixture
-
-F32, F64 = torch.float32, torch.float64
+from fmlab.exercises.lab1 import F32, F64
 
 euler_step = heun_step = [
     ((3, 4), torch.tensor(0.6, dtype=F64), 0.05, F64),

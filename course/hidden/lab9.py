@@ -2,7 +2,7 @@
 
 import torch
 
-SINGLE, DOUBLE = torch.float32, torch.float64
+from fmlab.exercises.lab9 import DOUBLE, SINGLE
 
 draw_tokens = [
     (31, (9, 4)),

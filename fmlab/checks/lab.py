@@ -32,7 +32,7 @@ class Lab:
         """Make an exercise of a function from inputs to a `Case`; what stands on the card: see `Exercise`."""
 
         def decorate(make: Callable[..., Case]) -> Exercise:
-            self.exercises[make.__name__] = Exercise(make, self.name, **card)
+            self.exercises[make.__name__] = Exercise(make, self.name, siblings=self.exercises, **card)
             return self.exercises[make.__name__]
 
         return decorate

@@ -194,6 +194,11 @@ class OnCard:
         another = self.what == ANSWER and all(judged.exercise != self.exercise for judged in _judged)
         return not another and (_judged[-1].running or not _is_the_librarys(frame))
 
+    def lent(self, *args, **options):
+        """What the function gives, where it stands in for an answer to another exercise: as the library calls it."""
+        with answering(False):
+            return self._function(*args, **options)
+
     def of_the_judged(self) -> bool:
         """Whether it stands on the card of the exercise whose answer is judged."""
         return bool(_judged) and _judged[-1].exercise == self.exercise

@@ -51,7 +51,7 @@ def noise_kept():
 
 def data_kept():
     kept = {}
-    return batch_with(data=lambda draw, n: kept[draw] if draw in kept else kept.setdefault(draw, draw(n)))
+    return batch_with(data=lambda draw, n: kept[n] if n in kept else kept.setdefault(n, draw(n)))
 
 
 def one_point(u, sample_data, n, schedule):
