@@ -72,6 +72,7 @@ def class_report(
     mine = [row for row in rows if row.lab in (lab, "") and not row.is_left_out]
     return page(
         "report.html",
+        sorted=True,
         lab=lab,
         counts=Counter(map(status, found)),
         handed_in=len(found),

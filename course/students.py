@@ -29,6 +29,7 @@ def student_page(student: str, found: Iterable[Record], rows: Sequence[Row], reg
     """found: the student's records, of all labs. rows: what became of all that came in."""
     return page(
         "student.html",
+        sorted=True,
         student=student,
         person=register.person(student) or Person(),
         labs=[_lab(record) for records in by_lab(found).values() for record in records],

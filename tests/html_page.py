@@ -1,7 +1,12 @@
 """Reading a page as a browser does, and proving it harmless."""
 
+import base64
+import hashlib
 from collections import Counter, defaultdict
 from html.parser import HTMLParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Page(HTMLParser):
@@ -41,7 +46,12 @@ class Page(HTMLParser):
 
 
 def harmless(text):
-    """The page, once nothing in it can run, load or lead away."""
+    """The page, once nothing in it can run, load or lead away but the script that sorts tables, by its digest."""
+    script = (ROOT / "course" / "templates" / "sort.js").read_text()
+    if f"<script>{script}</script>" in text:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in text
+        text = text.replace(f"<script>{script}</script>", "")
     page = Page(text)
     assert not page.tags.keys() & {"script", "iframe", "object", "embed", "link", "base", "form"}
     for tag, name, value in page.attributes:
