@@ -20,6 +20,10 @@ c.CourseDirectory.solution_directory = "grading/solution"
 c.CourseDirectory.source_with_tests_directory = "grading/source_with_tests"
 c.CourseDirectory.db_url = f"sqlite:///{(root / 'grading' / 'gradebook.db').as_posix()}"
 
+# What `make handout` gave out is released, as formgrader sees it; a name of a course is what makes it look.
+c.CourseDirectory.course_id = "default_course"
+c.Exchange.root = str(root / "grading" / "exchange")
+
 
 def put_first(variable, folder):
     """Make a folder the first of the path in an environment variable, for the processes that nbgrader starts."""

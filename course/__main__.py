@@ -160,9 +160,11 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _handout(args: argparse.Namespace) -> int:
-    from course import build, handout
+    from course import build, folders, handout
 
-    handout.write(build.sources(args.labs), args.out)
+    sources = build.sources(args.labs)
+    handout.write(sources, args.out)
+    folders.release(handout.released(sources), GRADING)
     print(f"{args.out}: for students; unpacked, `python start.py` sets up and opens the labs")
     return 0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course import build, database, edition, gradebook, inbox, records, submitted, vouch, worth
+from course import build, database, edition, folders, gradebook, inbox, records, vouch, worth
 from course.failures import begun
 from course.fingerprints import fingerprint
 from course.inbox import roster, table
@@ -37,10 +37,12 @@ def run(
         raise ValueError(f"no lab has an exercise {question!r}")
     records.prepare(grading)
     database.prepare(url)
+    gradebook.refuse_others(releases(), url)
     known = {(record["student"], record["lab"]): record for record in records.read(grading)}
     found = inbox.find(places, roster.remembered(grading), releases(), known.values())
     chosen = inbox.choose(found, releases(), lab, known)
-    submitted.keep(chosen.choices, grading)
+    folders.keep(chosen.choices, grading)
+    folders.release({lab: release(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
     done, jobs = split((Job(*choice) for choice in chosen.choices), known, question)
     everyone = records.ordered([*chosen.stand, *done, *graded(crew, jobs, known, grading)])
     with begun(lambda: "All marks are written down; that they are all in the gradebook is still open."):
@@ -57,26 +59,13 @@ def split(chosen: Iterable[Job], known: Known, question: str | None) -> tuple[li
         job = job._replace(version=fingerprint(job.lab))
         before = known.get((job.submission.student, job.lab), {})
         same = before.get("sha256") == job.submission.digest
-        current = same and before["graded_by"] == job.version
-        if current and question is None and _asked(job.lab) - _answered(before):  # an edition asks for more now
-            jobs.append(job._replace(known=before["exercises"]))
-        elif question is not None and same and question in before["exercises"]:
+        if question is not None and same and question in before["exercises"]:
             jobs.append(job._replace(known={k: v for k, v in before["exercises"].items() if k != question}))
-        elif current or (same and question is not None and before["graded_by"]):
+        elif same and (before["graded_by"] == job.version or (question is not None and before["graded_by"])):
             done.append(before)
         else:
             jobs.append(job)
     return done, jobs
-
-
-def _asked(lab: str) -> set[str]:
-    """The exercises and questions of a lab."""
-    grading = [cell.metadata.get("nbgrader", {}) for cell in release(lab).cells]
-    return {each["grade_id"] for each in grading if each.get("grade")}
-
-
-def _answered(record: Record) -> set[str]:
-    return {*record["exercises"], *record["written"]}
 
 
 def graded(crew: Crew, jobs: list[Job], known: Known, grading: Path) -> list[Record]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import copy
 import functools
 import hashlib
@@ -616,6 +617,8 @@ def retire(root: Path = ROOT) -> None:
             target = notebook_path(folder, path.stem, root)
             if path.stem not in chosen and target.exists():
                 target.unlink()
+                with contextlib.suppress(OSError):  # whatever else is there stays
+                    target.parent.rmdir()
                 print(f"{_show(target, root)}: removed, since it is not in this edition", flush=True)
 
 
@@ -631,7 +634,7 @@ def verify(source: Path, root: Path = ROOT, run_solution: bool = True) -> Iterat
         except BuildError as error:
             yield str(error)
     path = notebook_path("labs", lab, root)
-    if not path.exists() or path.read_bytes() != _bytes(released):
+    if not path.exists() or path.read_bytes() != as_bytes(released):
         difference = _difference(path, released, but=()) or "is not, byte for byte, what a build writes"
         yield f"{_show(path, root)}: {difference}"
     path = notebook_path("solutions", lab, root)
@@ -689,13 +692,14 @@ def _difference(path: Path, expected: NotebookNode, but: Sequence[str] = ("outpu
     return None
 
 
-def _bytes(nb: NotebookNode) -> bytes:
+def as_bytes(nb: NotebookNode) -> bytes:
+    """A notebook as its file has it."""
     return (nbformat.writes(nb) + "\n").encode()
 
 
 def _write(path: Path, nb: NotebookNode, root: Path) -> None:
     """Write a notebook, unless the file has these very bytes, and say which."""
-    data = _bytes(nb)
+    data = as_bytes(nb)
     new = not path.exists() or path.read_bytes() != data
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)

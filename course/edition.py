@@ -26,6 +26,7 @@ labs are as their sources say. Building, handing out, grading and reports read t
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -242,6 +243,21 @@ def _refuse_unknown(cells: Sequence[Cell], lab: str, says: LabEdition) -> None:
             raise EditionError(
                 f"{lab}.{key}: {lab} has no exercise or question {name!r}; it has {', '.join(sorted(graded))}"
             )
+    for name, shares in says.partial.items():
+        known = _mistakes(lab, name)
+        for mistake in sorted(shares.keys() - known):
+            nearest = difflib.get_close_matches(mistake, known, 1, 0) or ["none"]
+            raise EditionError(
+                f"{lab}.partial.{name}: its card knows no mistake {mistake!r}; the nearest is {nearest[0]!r}"
+            )
+
+
+def _mistakes(lab: str, name: str) -> Collection[str]:
+    """The mistakes that the card of an exercise knows."""
+    from fmlab.checks import lab as labs  # which loads torch
+
+    card = labs.load(lab).exercises.get(name)
+    return card.mistakes.keys() if card else ()
 
 
 def _title(cells: Sequence[Cell], name: str) -> str:

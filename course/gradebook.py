@@ -23,6 +23,7 @@ from nbgrader.preprocessors import SaveCells
 from sqlalchemy import delete, insert, inspect, select
 
 from course.database import ENTERED, alone, opened
+from course.edition import EditionError
 from course.marks import lost, scores
 from course.records import Record, by_lab
 
@@ -184,12 +185,34 @@ def _one_transaction(gradebook: Gradebook) -> Iterator[None]:
         session.commit = commit
 
 
+def refuse_others(releases: Mapping[str, NotebookNode], url: str) -> None:
+    """Raises EditionError where a lab that was handed in has other exercises now; its gradebook is for those."""
+    with opened(url) as gradebook:
+        for assignment in gradebook.assignments:
+            if (lab := assignment.name) not in releases or not assignment.submissions:
+                continue
+            now, before = {*_points(releases[lab])}, {*_announced(gradebook, lab)}
+            for name in sorted(now - before):
+                raise EditionError(f"{name} is new, but {lab} was handed in without it; leave it out this term")
+            for name in sorted(before - now):
+                raise EditionError(f"{name} is left out, but {lab} was handed in with it: annul it instead")
+
+
 def _is_announced(gradebook: Gradebook, lab: str, release: NotebookNode) -> bool:
     """Whether the gradebook knows a lab, and what its answers are worth."""
+    return _points(release) == _announced(gradebook, lab)
+
+
+def _points(release: NotebookNode) -> dict[str, float]:
+    """What the answers of a lab are worth."""
     cells = [cell.metadata.get("nbgrader", {}) for cell in release.cells]
-    points = {cell["grade_id"]: float(cell["points"]) for cell in cells if cell.get("grade")}
+    return {cell["grade_id"]: float(cell["points"]) for cell in cells if cell.get("grade")}
+
+
+def _announced(gradebook: Gradebook, lab: str) -> dict[str, float]:
+    """What the gradebook takes them to be worth."""
     query = select(GradeCell.name, GradeCell.max_score).join(GradeCell.notebook).join(Notebook.assignment)
-    return points == {name: worth for name, worth in gradebook.db.execute(query.where(Assignment.name == lab))}
+    return dict(map(tuple, gradebook.db.execute(query.where(Assignment.name == lab))))
 
 
 def _announce(gradebook: Gradebook, lab: str, release: NotebookNode) -> None:

@@ -150,6 +150,12 @@ def test_a_name_that_the_lab_has_not_is_told(in_force):
         build.read(*build.sources(["lab1"]))
 
 
+def test_mistakes_that_no_card_knows_are_refused(in_force):
+    in_force(f"[lab1.partial.{STEP}]\n'h was used where the noise needs sqrt(h)' = 0.5")
+    with pytest.raises(EditionError, match=r"its card knows no mistake .* the nearest is 'h was used .* √h'"):
+        build.read(*build.sources(["lab1"]))
+
+
 # --- records ----------------------------------------------------------------------------------------------------------
 
 STEP = "euler_maruyama_step"

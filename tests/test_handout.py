@@ -52,7 +52,7 @@ def test_a_zip_holds_no_line_of_a_solution_or_a_hidden_test(archive):
         assert not [line for line in data.splitlines() if line.strip() in secret], name
     for lab in LABS:
         solved = build.read(*build.sources([lab]))
-        assert found[f"fmlab-labs/labs/{lab}/{lab}.ipynb"] == build._bytes(build.release(solved))
+        assert found[f"fmlab-labs/labs/{lab}/{lab}.ipynb"] == build.as_bytes(build.release(solved))
         assert "BEGIN HIDDEN" not in code(build.release(solved))
 
 

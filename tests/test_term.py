@@ -17,6 +17,7 @@ import yaml
 from course import edition, exports, gradebook, jobs, reading, records, report, returns, worth
 from course.grade import grade
 from course.inbox import roster, table
+from course.marks import scores
 from tests import submissions
 from tests.classroom import sqlite
 from tests.html_page import Page, harmless
@@ -81,7 +82,7 @@ def notebook(k: int) -> bytes:
         essay = {q: f"In answer {k}, number {k * 7} of mine: word{k} and thought{k}." for q in submissions.written(LAB)}
         nb = submissions.with_answers(LAB, essay)
     if k in MISTAKEN:
-        wrong = f"def {STEP}(drift, sigma, x, t, h, noise):\n    return x + h * drift(x, t) + h * sigma(t) * noise"
+        wrong = f"def {STEP}(drift, sigma, x, t, h, noise):\n    return x + h * drift(x, t) + h * sigma(x, t) * noise"
         nb = submissions.with_answers(LAB, {STEP: wrong}, start=nb)
     if k in COPIED:
         other = {
@@ -237,17 +238,20 @@ def test_a_change_of_the_edition_grades_again_only_what_it_asks_for(marked, term
     places = sorted((root / "inbox").glob("*.zip"))
     before = {path: path.read_bytes() for path in marked.glob("records/*/*.json")}
 
-    def again(text: str) -> list:
+    def again(text: str, **options) -> int:
         force(text)
-        grade(places, marked, sqlite(marked), workers=2)
-        return [path for path, data in before.items() if path.read_bytes() != data]
+        grade(places, marked, sqlite(marked), workers=2, **options)
+        return sum(path.read_bytes() != data for path, data in before.items())
 
-    assert again(EDITION.replace("euler_step = 6", "euler_step = 12")) == []
-    assert again(EDITION.replace("[lab1.partial", "annul = {heun_step = 'full'}\n[lab1.partial")) == []
+    assert again(EDITION.replace("euler_step = 6", "euler_step = 12")) == 0
+    assert again(EDITION.replace("[lab1.partial", "annul = {heun_step = 'full'}\n[lab1.partial")) == 0
     worth_of = submissions.points(LAB)["heun_step"]
     assert {record["exercises"]["heun_step"]["score"] for record in told(marked)} == {worth_of}
-    changed = again(EDITION.replace('"simulate", ', ""))
-    assert len(changed) == 56
-    for k, record in who(marked).items():
-        assert record["exercises"]["simulate"]["by"] == ("visible" if k in BLANK else "")
-        assert {item["score"] for item in record["written"].values()} == {0 if k in BLANK else GIVEN}
+    with pytest.raises(edition.EditionError, match="simulate is new, but lab1_simulation was handed in without it"):
+        again(EDITION.replace('"simulate", ', ""))
+    with pytest.raises(edition.EditionError, match=r"ou_drift is left out, .* with it: annul it instead"):
+        again(EDITION.replace('"simulate", ', '"simulate", "ou_drift", '))
+    assert again(EDITION) == 0
+    marks = {record["student"]: scores(record) for record in told(marked)}
+    assert again(EDITION, question="ou_drift") <= 56
+    assert {record["student"]: scores(record) for record in told(marked)} == marks

@@ -17,6 +17,8 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from course import build
 from course.build import ROOT, BuildError
 
@@ -46,12 +48,14 @@ def labs(sources: Iterable[Path], folder: Path) -> None:
     folder.mkdir()
     for page in (ROOT / "labs").glob("*.md"):
         shutil.copy(page, folder)
-    for source in sources:
-        path = build.notebook_path("labs", source.stem)
-        if not path.is_file():
-            raise BuildError(f"labs/{source.stem} is not built; run: python -m course build {source.stem}")
-        (folder / source.stem).mkdir()
-        shutil.copy(path, folder / source.stem)
+    for lab, notebook in released(sources).items():
+        (folder / lab).mkdir()
+        (folder / lab / f"{lab}.ipynb").write_bytes(build.as_bytes(notebook))
+
+
+def released(sources: Iterable[Path]) -> dict[str, NotebookNode]:
+    """What students receive, by lab; nothing that was typed into the notebooks in labs/ is in it."""
+    return {source.stem: build.release(build.read(source)) for source in sources}
 
 
 def wheel(stage: Path) -> Path:

@@ -1,18 +1,32 @@
-"""What was handed in, where nbgrader's own commands and formgrader look for it.
+"""What was handed out and handed in, where nbgrader's own commands and formgrader look for it.
 
-grading/submitted/STUDENT/LAB/LAB.ipynb       and beside it timestamp.txt, when it was handed in
+grading/exchange/default_course/outbound/LAB/LAB.ipynb       what was handed out: formgrader calls it released
+grading/submitted/STUDENT/LAB/LAB.ipynb                      what was handed in, and in timestamp.txt when
 
-What already lies there, since `nbgrader collect` brought it, stays.
+What already lies in grading/submitted, since `nbgrader collect` brought it, stays.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from nbformat import NotebookNode
+
+from course import build
 from course.inbox import Choice, Submission
+
+
+def release(notebooks: Mapping[str, NotebookNode], grading: Path) -> None:
+    """Lay students' notebooks, by lab, where nbgrader's exchange has what is released."""
+    for folder in ("outbound", "inbound"):
+        (grading / "exchange" / "default_course" / folder).mkdir(parents=True, exist_ok=True)
+    for lab, notebook in notebooks.items():
+        path = grading / "exchange" / "default_course" / "outbound" / lab / f"{lab}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(build.as_bytes(notebook))
 
 
 def keep(choices: Iterable[Choice], grading: Path) -> None:
