@@ -21,7 +21,7 @@ from course import build, database, edition, folders, gradebook, inbox, records,
 from course.failures import begun
 from course.fingerprints import fingerprint
 from course.inbox import roster, table
-from course.jobs import Job, fulls, release, releases
+from course.jobs import Job, full, fulls, releases
 from course.records import Record
 from course.workers import Crew
 
@@ -33,7 +33,7 @@ def run(
 ) -> list[Record]:
     """Grade what is not graded yet, and enter all of it; see `course.grade`."""
     lab = build.sources([lab])[0].stem if lab else None
-    if question is not None and not any(question == cell.id for full in fulls().values() for cell in full.cells):
+    if question is not None and not any(question == cell.id for each in fulls().values() for cell in each.cells):
         raise ValueError(f"no lab has an exercise {question!r}")
     records.prepare(grading)
     database.prepare(url)
@@ -42,7 +42,7 @@ def run(
     found = inbox.find(places, roster.remembered(grading), releases(), known.values())
     chosen = inbox.choose(found, releases(), lab, known)
     folders.keep(chosen.choices, grading)
-    folders.release({lab: release(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
+    folders.release({lab: full(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
     done, jobs = split((Job(*choice) for choice in chosen.choices), known, question)
     everyone = records.ordered([*chosen.stand, *done, *graded(crew, jobs, known, grading)])
     with begun(lambda: "All marks are written down; that they are all in the gradebook is still open."):

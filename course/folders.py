@@ -1,5 +1,6 @@
 """What was handed out and handed in, where nbgrader's own commands and formgrader look for it.
 
+grading/source/LAB/LAB.ipynb                                 the lab with its hidden tests, as a build writes it, too
 grading/exchange/default_course/outbound/LAB/LAB.ipynb       what was handed out: formgrader calls it released
 grading/submitted/STUDENT/LAB/LAB.ipynb                      what was handed in, and in timestamp.txt when
 
@@ -19,14 +20,14 @@ from course import build
 from course.inbox import Choice, Submission
 
 
-def release(notebooks: Mapping[str, NotebookNode], grading: Path) -> None:
-    """Lay students' notebooks, by lab, where nbgrader's exchange has what is released."""
-    for folder in ("outbound", "inbound"):
-        (grading / "exchange" / "default_course" / folder).mkdir(parents=True, exist_ok=True)
-    for lab, notebook in notebooks.items():
-        path = grading / "exchange" / "default_course" / "outbound" / lab / f"{lab}.ipynb"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(build.as_bytes(notebook))
+def release(labs: Mapping[str, NotebookNode], grading: Path) -> None:
+    """Lay labs, with hidden tests, where nbgrader has its sources, and in its exchange what students receive."""
+    for lab, full in labs.items():
+        outbound = grading / "exchange" / "default_course" / "outbound"
+        for folder, notebook in (grading / "source", full), (outbound, build.release(full)):
+            (folder / lab).mkdir(parents=True, exist_ok=True)
+            (folder / lab / f"{lab}.ipynb").write_bytes(build.as_bytes(notebook))
+    (grading / "exchange" / "default_course" / "inbound").mkdir(parents=True, exist_ok=True)
 
 
 def keep(choices: Iterable[Choice], grading: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 
 from course import build
 from course.edition import current
+from course.mathml import mathml
 
 HEADING = re.compile(r"^#+ (?:Exercise|Question) (\d+) · (.*?)(?: \([^()]*points?[^()]*\))?$", re.MULTILINE)
 
@@ -25,10 +27,15 @@ def _titles(lab: str, edition: str) -> dict[str, str]:
     found, title = {}, ""
     for cell in full.cells:
         if cell.cell_type == "markdown" and (headings := HEADING.findall(cell.source)):
-            title = " · ".join(headings[-1])
+            title = re.sub(r"\$(.*?)\$", _plain, " · ".join(headings[-1]))
         if build.is_solution(cell) and title:
             found[cell.id.removesuffix("-answer")] = title
     return found
+
+
+def _plain(formula: re.Match) -> str:
+    """A formula of a title as plain text: θ."""
+    return html.unescape(re.sub("<[^>]*>", "", mathml(formula[1])))
 
 
 def models(lab: str | None) -> dict[str, str]:

@@ -85,10 +85,12 @@ def _serve(command: str, root: Path, env: dict[str, str]) -> str:
         with urllib.request.urlopen(found[0], timeout=60) as page:
             assert page.status == 200
     finally:
-        for _ in range(2):  # Jupyter asks once more
-            os.killpg(server.pid, signal.SIGINT)
-            time.sleep(0.5)
-        server.wait(60)
+        os.killpg(server.pid, signal.SIGINT)  # Ctrl-C, of which Jupyter wants to be sure
+        try:
+            server.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
     return log.read_text()
 
 

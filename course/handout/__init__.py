@@ -17,8 +17,6 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nbformat import NotebookNode
-
 from course import build
 from course.build import ROOT, BuildError
 
@@ -48,14 +46,9 @@ def labs(sources: Iterable[Path], folder: Path) -> None:
     folder.mkdir()
     for page in (ROOT / "labs").glob("*.md"):
         shutil.copy(page, folder)
-    for lab, notebook in released(sources).items():
-        (folder / lab).mkdir()
-        (folder / lab / f"{lab}.ipynb").write_bytes(build.as_bytes(notebook))
-
-
-def released(sources: Iterable[Path]) -> dict[str, NotebookNode]:
-    """What students receive, by lab; nothing that was typed into the notebooks in labs/ is in it."""
-    return {source.stem: build.release(build.read(source)) for source in sources}
+    for source in sources:  # and not labs/, where somebody may have begun to solve them
+        (folder / source.stem).mkdir()
+        (folder / source.stem / f"{source.stem}.ipynb").write_bytes(build.as_bytes(build.release(build.read(source))))
 
 
 def wheel(stage: Path) -> Path:
