@@ -5,6 +5,7 @@ A score is None until it is known. An ungraded submission has no scores, which i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from course.hidden import discreet
 from course.records import Record, verdict
 
+CALLED_LATE = re.compile(r"(?:[^_]+|anon)_LATE_")  # so Canvas names what came after its own date
 GRADED, WAITING, UNGRADED = "graded", "waiting for a person", "ungraded"
 
 Item = Mapping[str, Any]  # an exercise or a written answer of a record
@@ -67,7 +69,7 @@ def handed_in(record: Record) -> str:
 def late(record: Record) -> str:
     """How late it came and what that costs, in words; "" if it did not."""
     if not (found := record.get("late")):
-        return ""
+        return "late, says Canvas" if CALLED_LATE.match(record["file"].rpartition("/")[2]) else ""
     days = (
         f"{found['days']} {'day' if found['days'] == 1 else 'days'} late" if found["days"] else "late but within grace"
     )

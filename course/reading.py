@@ -26,7 +26,7 @@ from course.edition import current
 from course.pages import clean, page
 from course.prose import prose
 from course.records import Record, by_lab
-from course.titles import models, titles
+from course.titles import asked, models, titles
 
 LONGEST = 10_000  # characters of a comment
 
@@ -139,6 +139,7 @@ class Page(Handler):
                 question=question,
                 answers=[(answer, prose(answer.text), prose(answer.comment)) for answer in answers],
                 model=prose(question.model),
+                asked=prose(asked(question.lab).get(question.name, "")),
                 comments=[comment for comment, _ in comments.most_common(20)],
                 xsrf=self.xsrf_token.decode(),
             )

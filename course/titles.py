@@ -1,4 +1,4 @@
-"""What exercises and questions are called in a lab, "3 · One Heun step", and the model answers to its questions."""
+"""What exercises and questions are called in a lab, "3 · One Heun step"; what questions ask, and model answers."""
 
 from __future__ import annotations
 
@@ -50,3 +50,23 @@ def _models(lab: str, edition: str) -> dict[str, str]:
     except build.BuildError:
         return {}
     return {cell.id: cell.source for cell in solved.cells if cell.cell_type == "markdown" and cell.id in titles(lab)}
+
+
+def asked(lab: str | None) -> dict[str, str]:
+    """Question → what it asks."""
+    return _asked(lab, repr(current())) if lab else {}
+
+
+@functools.lru_cache(maxsize=32)
+def _asked(lab: str, edition: str) -> dict[str, str]:
+    try:
+        full = build.read(*build.sources([lab]))
+    except build.BuildError:
+        return {}
+    found, text = {}, ""
+    for cell in full.cells:
+        if cell.cell_type == "markdown" and build.is_solution(cell):
+            found[cell.id] = re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", text).strip()
+        elif cell.cell_type == "markdown" and (headings := [*HEADING.finditer(cell.source)]):
+            text = cell.source[headings[-1].end() :]
+    return found

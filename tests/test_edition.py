@@ -247,3 +247,10 @@ def test_a_student_may_have_another_time():
     more = f"{LATE}[extensions.ada]\nlab1 = 2027-03-08T23:59:00+01:00\n"
     ada, bo = terms([record("ada", when=at(5, 3)), record("bo", when=at(5, 3))], more)
     assert "late" not in ada and bo["late"]["days"] == 4
+
+
+def test_what_canvas_calls_late_is_told_and_costs_nothing_by_itself():
+    (ada,) = terms([record("ada") | {"file": "inbox/ekada_LATE_7002_502_lab1.ipynb"}], "")
+    (bo,) = terms([record("bo") | {"file": "inbox/ekbo_7003_503_lab1_LATE_.ipynb"}], "")
+    assert "late, says Canvas" in exports.to_csv([ada]) and "late" not in exports.to_csv([bo]).splitlines()[1]
+    assert total(ada) == total(record("ada"))

@@ -146,7 +146,7 @@ def describe(value) -> str:
     if isinstance(value, Tensor) and not _ordinary(value):
         return "a tensor that is sparse or nested, or has no data"
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        return f"{_a(str(value.dtype).removeprefix('torch.'))} tensor of shape {tuple(value.shape)}"
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int) and abs(value) > 10**30:
@@ -161,7 +161,12 @@ def describe(value) -> str:
         return "a dictionary"
     if type(value).__module__ == "numpy":
         return f"a NumPy array of shape {getattr(value, 'shape', ())}"
-    return "a function" if callable(value) else f"a {type(value).__name__}"
+    return "a function" if callable(value) else _a(type(value).__name__)
+
+
+def _a(word: str) -> str:
+    """A word with its article."""
+    return f"{'an' if word[0].lower() in 'aeio' else 'a'} {word}"
 
 
 def _unlike(what: str, found, expected: Tensor) -> str:

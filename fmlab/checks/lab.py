@@ -96,7 +96,7 @@ class Lab:
         typed. value: a number, which is shown with this many digits, or a word.
         """
         shown = _shown(value, digits)
-        if guess is ... or guess is None:
+        if guess is ... or guess is None or (isinstance(guess, str) and not guess.strip()):
             print(f"{what}: {shown}. (You have typed no prediction above.)")
             return
         print(f"{what}: you predicted {_shown(guess, digits)}; it is {shown}.")
