@@ -6,6 +6,8 @@ import functools
 import html
 import re
 
+from nbformat import NotebookNode
+
 from course import build
 from course.edition import current
 from course.mathml import mathml
@@ -20,12 +22,8 @@ def titles(lab: str | None) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=32)
 def _titles(lab: str, edition: str) -> dict[str, str]:
-    try:
-        full = build.read(*build.sources([lab]))
-    except build.BuildError:  # a lab of an earlier term
-        return {}
     found, title = {}, ""
-    for cell in full.cells:
+    for cell in _cells(lab):
         if cell.cell_type == "markdown" and (headings := HEADING.findall(cell.source)):
             title = re.sub(r"\$(.*?)\$", _plain, " · ".join(headings[-1]))
         if build.is_solution(cell) and title:
@@ -45,11 +43,11 @@ def models(lab: str | None) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=32)
 def _models(lab: str, edition: str) -> dict[str, str]:
-    try:
-        solved = build.solve(build.read(*build.sources([lab])))
-    except build.BuildError:
-        return {}
-    return {cell.id: cell.source for cell in solved.cells if cell.cell_type == "markdown" and cell.id in titles(lab)}
+    return {
+        cell.id: cell.source
+        for cell in _cells(lab, solved=True)
+        if cell.cell_type == "markdown" and cell.id in titles(lab)
+    }
 
 
 def asked(lab: str | None) -> dict[str, str]:
@@ -59,14 +57,19 @@ def asked(lab: str | None) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=32)
 def _asked(lab: str, edition: str) -> dict[str, str]:
-    try:
-        full = build.read(*build.sources([lab]))
-    except build.BuildError:
-        return {}
     found, text = {}, ""
-    for cell in full.cells:
+    for cell in _cells(lab):
         if cell.cell_type == "markdown" and build.is_solution(cell):
             found[cell.id] = re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", text).strip()
         elif cell.cell_type == "markdown" and (headings := [*HEADING.finditer(cell.source)]):
             text = cell.source[headings[-1].end() :]
     return found
+
+
+def _cells(lab: str, solved: bool = False) -> list[NotebookNode]:
+    """The cells of a lab; none of one from an earlier term."""
+    try:
+        full = build.read(*build.sources([lab]))
+    except build.BuildError:
+        return []
+    return (build.solve(full) if solved else full).cells

@@ -1,6 +1,7 @@
 """One mistake costs one exercise: what builds on a wrong answer is judged with the library's in its place."""
 
 import functools
+from unittest import mock
 
 import pytest
 
@@ -81,11 +82,16 @@ class Model:
 class Module:
     def forward(self, x): return helper(x)
 model, module = Model(), Module()
+method = module.forward
+nested = functools.partial(functools.partial(model, 1))
+wrapped = functools.wraps(direct)(lambda *args: 0)
 def alone(x): return x
 """
 
 
-@pytest.mark.parametrize("name", ["direct", "through", "within", "partial", "model", "module"])
+@pytest.mark.parametrize(
+    "name", ["direct", "through", "within", "partial", "model", "module", "method", "nested", "wrapped"]
+)
 def test_names_are_found_wherever_they_are_used(name):
     notebook = {}
     exec(SOURCE, notebook)
@@ -95,9 +101,23 @@ def test_names_are_found_wherever_they_are_used(name):
     assert notebook == before
 
 
-@pytest.mark.parametrize("answer", [len, 3, None, functools.partial(len)])
+class Odd:
+    """Whatever is asked of it raises."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    "answer", [len, 3, None, functools.partial(len), Odd, mock.Mock()], ids=lambda answer: type(answer).__name__
+)
 def test_what_uses_nothing_has_nothing_replaced(answer):
     with carried.replaced(answer, {"first": print}) as used:
+        assert used == []
+
+
+def test_an_answer_that_cannot_even_be_asked():
+    with carried.replaced(Odd(), {"first": print}) as used:
         assert used == []
 
 

@@ -5,13 +5,14 @@ So one mistake costs one exercise.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from types import CodeType, FunctionType
+from functools import partial
+from types import CodeType, FunctionType, MethodType
 
 
-@contextmanager
+@contextlib.contextmanager
 def replaced(answer: Callable, functions: Mapping[str, Callable]) -> Iterator[list[str]]:
     """Let names that an answer uses, itself or through its notebook's functions, mean these functions within the block.
 
@@ -28,13 +29,16 @@ def replaced(answer: Callable, functions: Mapping[str, Callable]) -> Iterator[li
 
 
 def _function(answer) -> FunctionType | None:
-    """The function of Python that is behind an answer: what decorators, a partial, a class or an instance call."""
-    while not isinstance(answer, FunctionType):
-        inner = [getattr(answer, name, None) for name in ("__wrapped__", "func", "__func__", "forward", "__call__")]
-        answer = next((found for found in inner if hasattr(found, "__func__") or isinstance(found, FunctionType)), None)
-        if answer is None:
-            return None
-    return inspect.unwrap(answer)
+    """The function of Python that is behind an answer: what a decorator, a partial, a method or an instance calls."""
+    with contextlib.suppress(Exception):  # an answer may be anything
+        while not isinstance(answer, FunctionType):
+            if isinstance(answer, partial):
+                answer = answer.func
+                continue
+            inner = [getattr(answer, name, None) for name in ("__func__", "forward", "__call__")]
+            answer = next(found for found in inner if isinstance(found, (FunctionType, MethodType)))
+        return inspect.unwrap(answer)
+    return None
 
 
 def _used(function: FunctionType | None, names: Collection[str]) -> set[str]:
