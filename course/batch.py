@@ -41,11 +41,12 @@ def run(
     known = {(record["student"], record["lab"]): record for record in records.read(grading)}
     found = inbox.find(places, roster.remembered(grading), releases(), known.values())
     chosen = inbox.choose(found, releases(), lab, known)
-    folders.keep(chosen.choices, grading)
-    folders.release({lab: full(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
     done, jobs = split((Job(*choice) for choice in chosen.choices), known, question)
     everyone = records.ordered([*chosen.stand, *done, *graded(crew, jobs, known, grading)])
     with begun(lambda: "All marks are written down; that they are all in the gradebook is still open."):
+        standing = {(record["student"], record["sha256"]) for record in everyone}
+        folders.keep((c for c in chosen.choices if (c.submission.student, c.submission.digest) in standing), grading)
+        folders.release({lab: full(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
         terms = edition.current()
         gradebook.enter(worth.settled(worth.weighed(everyone, terms), terms), worth.announced(releases(), terms), url)
         table.keep(chosen.rows, everyone, grading)

@@ -42,7 +42,7 @@ def _keep(submission: Submission, lab: str, folder: Path) -> None:
     path, when = folder / f"{lab}.ipynb", folder / "timestamp.txt"
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != submission.digest:
         folder.mkdir(parents=True, exist_ok=True)
+        when.unlink(missing_ok=True)  # first, or a run that ends here leaves the time of another file
         path.write_bytes(submission.data)
-        when.unlink(missing_ok=True)
     if submission.when and not when.exists():
         when.write_text(f"{datetime.fromtimestamp(submission.when, timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC\n")

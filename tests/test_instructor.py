@@ -25,6 +25,7 @@ STORY = (build.ROOT / "docs" / "instructor.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", STORY, re.DOTALL) for line in block.splitlines()]
 EDITION = re.search(r"```toml\n(.*?)```", STORY, re.DOTALL)[1]
 SERVES = ("make lab", "python -m course read")  # until they are stopped
+OUTER = ("FMLAB_EDITION", "PYTHONPATH", "ARGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON")  # of a test run
 CLASS = {"Ada Byron": "ada", "Emmy Noether": "emmy", "Sofja Kowalewskaja": "sofja"}
 
 
@@ -67,7 +68,7 @@ def env() -> dict[str, str]:
     bin = Path(sys.executable).parent
     own = {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": f"BIN={bin} STAMP=", "BROWSER": "true"}
     env = os.environ | own
-    return {name: value for name, value in env.items() if name not in ("FMLAB_EDITION", "PYTHONPATH")}
+    return {name: value for name, value in env.items() if name not in OUTER}
 
 
 def _serve(command: str, root: Path, env: dict[str, str]) -> str:

@@ -37,7 +37,8 @@ def _function(answer) -> FunctionType | None:
                 continue
             inner = [getattr(answer, name, None) for name in ("__func__", "forward", "__call__")]
             answer = next(found for found in inner if isinstance(found, (FunctionType, MethodType)))
-        return inspect.unwrap(answer)
+        answer = inspect.unwrap(answer)
+        return answer if isinstance(answer, FunctionType) else None
     return None
 
 
