@@ -17,7 +17,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course import build, database, edition, folders, gradebook, inbox, records, vouch, worth
+from course import build, edition, folders, gradebook, inbox, records, vouch, worth
 from course.failures import begun
 from course.fingerprints import fingerprint
 from course.inbox import roster, table
@@ -36,8 +36,7 @@ def run(
     if question is not None and not any(question == cell.id for each in fulls().values() for cell in each.cells):
         raise ValueError(f"no lab has an exercise {question!r}")
     records.prepare(grading)
-    database.prepare(url)
-    gradebook.refuse_others(releases(), url)
+    gradebook.prepare(releases(), url)
     known = {(record["student"], record["lab"]): record for record in records.read(grading)}
     found = inbox.find(places, roster.remembered(grading), releases(), known.values())
     chosen = inbox.choose(found, releases(), lab, known)

@@ -22,12 +22,14 @@ from course.inbox import Choice, Submission
 
 def release(labs: Mapping[str, NotebookNode], grading: Path) -> None:
     """Lay labs, with hidden tests, where nbgrader has its sources, and in its exchange what students receive."""
+    outbound = grading / "exchange" / "default_course" / "outbound"
     for lab, full in labs.items():
-        outbound = grading / "exchange" / "default_course" / "outbound"
         for folder, notebook in (grading / "source", full), (outbound, build.release(full)):
-            (folder / lab).mkdir(parents=True, exist_ok=True)
-            (folder / lab / f"{lab}.ipynb").write_bytes(build.as_bytes(notebook))
-    (grading / "exchange" / "default_course" / "inbound").mkdir(parents=True, exist_ok=True)
+            path, data = folder / lab / f"{lab}.ipynb", build.as_bytes(notebook)
+            if not path.is_file() or path.read_bytes() != data:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+    outbound.with_name("inbound").mkdir(parents=True, exist_ok=True)
 
 
 def keep(choices: Iterable[Choice], grading: Path) -> None:

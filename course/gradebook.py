@@ -185,8 +185,11 @@ def _one_transaction(gradebook: Gradebook) -> Iterator[None]:
         session.commit = commit
 
 
-def refuse_others(releases: Mapping[str, NotebookNode], url: str) -> None:
-    """Raises EditionError where a lab that was handed in has other exercises now; its gradebook is for those."""
+def prepare(releases: Mapping[str, NotebookNode], url: str) -> None:
+    """See that the gradebook is there, can be written to, and is for the exercises that the labs have.
+
+    Raises course.database.Unavailable, and EditionError where a lab that was handed in has other exercises now.
+    """
     with opened(url) as gradebook:
         for assignment in gradebook.assignments:
             if (lab := assignment.name) not in releases or not assignment.submissions:
