@@ -164,7 +164,7 @@ def _handout(args: argparse.Namespace) -> int:
 
     sources = build.sources(args.labs)
     handout.write(sources, args.out)
-    folders.release({source.stem: build.read(source) for source in sources}, GRADING)
+    folders.release([source.stem for source in sources], GRADING)
     print(f"{args.out}: for students; unpacked, `python start.py` sets up and opens the labs")
     return 0
 

@@ -21,7 +21,7 @@ from course import build, edition, folders, gradebook, inbox, records, vouch, wo
 from course.failures import begun
 from course.fingerprints import fingerprint
 from course.inbox import roster, table
-from course.jobs import Job, full, fulls, releases
+from course.jobs import Job, fulls, releases
 from course.records import Record
 from course.workers import Crew
 
@@ -33,7 +33,7 @@ def run(
 ) -> list[Record]:
     """Grade what is not graded yet, and enter all of it; see `course.grade`."""
     lab = build.sources([lab])[0].stem if lab else None
-    if question is not None and not any(question == cell.id for each in fulls().values() for cell in each.cells):
+    if question is not None and not any(question == cell.id for full in fulls().values() for cell in full.cells):
         raise ValueError(f"no lab has an exercise {question!r}")
     records.prepare(grading)
     gradebook.prepare(releases(), url)
@@ -45,7 +45,7 @@ def run(
     with begun(lambda: "All marks are written down; that they are all in the gradebook is still open."):
         standing = {(record["student"], record["sha256"]) for record in everyone}
         folders.keep((c for c in chosen.choices if (c.submission.student, c.submission.digest) in standing), grading)
-        folders.release({lab: full(lab) for lab in {choice.lab for choice in chosen.choices} if lab}, grading)
+        folders.release({choice.lab for choice in chosen.choices if choice.lab}, grading)
         terms = edition.current()
         gradebook.enter(worth.settled(worth.weighed(everyone, terms), terms), worth.announced(releases(), terms), url)
         table.keep(chosen.rows, everyone, grading)

@@ -697,14 +697,19 @@ def as_bytes(nb: NotebookNode) -> bytes:
     return (nbformat.writes(nb) + "\n").encode()
 
 
-def _write(path: Path, nb: NotebookNode, root: Path) -> None:
-    """Write a notebook, unless the file has these very bytes, and say which."""
+def put(path: Path, nb: NotebookNode) -> bool:
+    """Write a notebook, unless the file has these very bytes. Returns whether it was written."""
     data = as_bytes(nb)
     new = not path.exists() or path.read_bytes() != data
     if new:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    print(f"{_show(path, root)}: {'written' if new else 'unchanged'}", flush=True)
+    return new
+
+
+def _write(path: Path, nb: NotebookNode, root: Path) -> None:
+    """Write a notebook, unless the file has these very bytes, and say which."""
+    print(f"{_show(path, root)}: {'written' if put(path, nb) else 'unchanged'}", flush=True)
 
 
 def _show(path: Path, root: Path) -> str:

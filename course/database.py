@@ -45,12 +45,6 @@ def opened(url: str, writing: bool = True) -> Iterator[Gradebook]:
         raise Unavailable(f"The gradebook {_shown(url)} {_words(error)}") from error
 
 
-def prepare(url: str) -> None:
-    """See that the gradebook is there and can be written to. Raises Unavailable."""
-    with opened(url):
-        pass
-
-
 def alone(connection: Connection) -> None:
     """Begin a transaction beside which there is no other of this kind."""
     if begin := ALONE.get(connection.dialect.name):

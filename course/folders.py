@@ -10,26 +10,21 @@ What already lies in grading/submitted, since `nbgrader collect` brought it, sta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from nbformat import NotebookNode
-
-from course import build
+from course import build, jobs
 from course.inbox import Choice, Submission
 
 
-def release(labs: Mapping[str, NotebookNode], grading: Path) -> None:
+def release(labs: Iterable[str], grading: Path) -> None:
     """Lay labs, with hidden tests, where nbgrader has its sources, and in its exchange what students receive."""
-    outbound = grading / "exchange" / "default_course" / "outbound"
-    for lab, full in labs.items():
-        for folder, notebook in (grading / "source", full), (outbound, build.release(full)):
-            path, data = folder / lab / f"{lab}.ipynb", build.as_bytes(notebook)
-            if not path.is_file() or path.read_bytes() != data:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-    outbound.with_name("inbound").mkdir(parents=True, exist_ok=True)
+    exchange = grading / "exchange" / "default_course"
+    for lab in labs:
+        build.put(grading / "source" / lab / f"{lab}.ipynb", jobs.full(lab))
+        build.put(exchange / "outbound" / lab / f"{lab}.ipynb", jobs.release(lab))
+    (exchange / "inbound").mkdir(parents=True, exist_ok=True)
 
 
 def keep(choices: Iterable[Choice], grading: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from course.hidden import discreet
 from course.records import Record, verdict
 
-CALLED_LATE = re.compile(r"(?:[^_]+|anon)_LATE_")  # so Canvas names what came after its own date
+CALLED_LATE = re.compile(r"[^_]+_LATE_[^\W_]+_\d+_")  # so Canvas names what came after its own date
 GRADED, WAITING, UNGRADED = "graded", "waiting for a person", "ungraded"
 
 Item = Mapping[str, Any]  # an exercise or a written answer of a record

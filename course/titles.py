@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import re
+from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
@@ -17,18 +18,25 @@ HEADING = re.compile(r"^#+ (?:Exercise|Question) (\d+) · (.*?)(?: \([^()]*point
 
 def titles(lab: str | None) -> dict[str, str]:
     """Name → number and title, in the lab's order; names that are not there are their own titles."""
-    return _titles(lab, repr(current())) if lab else {}
+    return {
+        cell.id.removesuffix("-answer"): re.sub(r"\$(.*?)\$", _plain, " · ".join(heading.groups()))
+        for cell, heading in _answers(lab)
+    }
 
 
-@functools.lru_cache(maxsize=32)
-def _titles(lab: str, edition: str) -> dict[str, str]:
-    found, title = {}, ""
-    for cell in _cells(lab):
-        if cell.cell_type == "markdown" and (headings := HEADING.findall(cell.source)):
-            title = re.sub(r"\$(.*?)\$", _plain, " · ".join(headings[-1]))
-        if build.is_solution(cell) and title:
-            found[cell.id.removesuffix("-answer")] = title
-    return found
+def asked(lab: str | None) -> dict[str, str]:
+    """Question → what it asks."""
+    return {
+        cell.id: re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", heading.string[heading.end() :]).strip()
+        for cell, heading in _answers(lab)
+        if cell.cell_type == "markdown"
+    }
+
+
+def models(lab: str | None) -> dict[str, str]:
+    """Question → its model answer."""
+    questions = asked(lab)
+    return {cell.id: cell.source for cell in _cells(lab, solved=True) if cell.id in questions}
 
 
 def _plain(formula: re.Match) -> str:
@@ -36,38 +44,23 @@ def _plain(formula: re.Match) -> str:
     return html.unescape(re.sub("<[^>]*>", "", mathml(formula[1])))
 
 
-def models(lab: str | None) -> dict[str, str]:
-    """Question → its model answer."""
-    return _models(lab, repr(current())) if lab else {}
-
-
-@functools.lru_cache(maxsize=32)
-def _models(lab: str, edition: str) -> dict[str, str]:
-    return {
-        cell.id: cell.source
-        for cell in _cells(lab, solved=True)
-        if cell.cell_type == "markdown" and cell.id in titles(lab)
-    }
-
-
-def asked(lab: str | None) -> dict[str, str]:
-    """Question → what it asks."""
-    return _asked(lab, repr(current())) if lab else {}
-
-
-@functools.lru_cache(maxsize=32)
-def _asked(lab: str, edition: str) -> dict[str, str]:
-    found, text = {}, ""
+def _answers(lab: str | None) -> Iterator[tuple[NotebookNode, re.Match]]:
+    """The cells of answers, each with the heading above it."""
+    heading = None
     for cell in _cells(lab):
-        if cell.cell_type == "markdown" and build.is_solution(cell):
-            found[cell.id] = re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", text).strip()
-        elif cell.cell_type == "markdown" and (headings := [*HEADING.finditer(cell.source)]):
-            text = cell.source[headings[-1].end() :]
-    return found
+        if cell.cell_type == "markdown":
+            heading = [heading, *HEADING.finditer(cell.source)][-1]
+        if build.is_solution(cell) and heading:
+            yield cell, heading
 
 
-def _cells(lab: str, solved: bool = False) -> list[NotebookNode]:
-    """The cells of a lab; none of one from an earlier term."""
+def _cells(lab: str | None, solved: bool = False) -> list[NotebookNode]:
+    """The cells of a lab as the edition has it; none of one from an earlier term."""
+    return _read(lab, solved, repr(current())) if lab else []
+
+
+@functools.lru_cache(maxsize=32)
+def _read(lab: str, solved: bool, edition: str) -> list[NotebookNode]:
     try:
         full = build.read(*build.sources([lab]))
     except build.BuildError:

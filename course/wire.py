@@ -152,24 +152,22 @@ class Peer:
             if message[0] == "call":
                 raised = self._serve(*message[1:]) or raised
             elif message[0] == "return":
-                if isinstance(target, str):
-                    self._take_back(args, lent, message[2])
-                for k, argument in enumerate(args):
-                    if f"{k} requires_grad" in message[2] and isinstance(argument, Tensor) and argument.is_leaf:
-                        argument.requires_grad_()
+                self._take_back(args, lent, message[2], isinstance(target, str))
                 if self.discreet and message[2].get("drew"):
                     torch.rand(())  # here too, where a check looks whether random numbers were drawn
                 return message[1]
             else:
                 return raised or _error(*message[1:])
 
-    def _take_back(self, args, lent: loans.Terms, changed: dict[str, Any]) -> None:
-        """Let arguments change as the other end changed its copies."""
+    def _take_back(self, args, lent: loans.Terms, changed: dict[str, Any], values: bool) -> None:
+        """Let arguments change as the other end changed its copies. values: or only which of them require gradients."""
         try:
             loans.give_back(args, {k: changed[k] for k in lent})
             for k, argument in enumerate(args):
-                if isinstance(argument, Tensor) and str(k) in changed:
+                if values and isinstance(argument, Tensor) and str(k) in changed:
                     _overwrite(argument, changed[str(k)])
+                if isinstance(argument, Tensor) and f"{k} requires_grad" in changed and argument.is_leaf:
+                    argument.requires_grad_()
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
 

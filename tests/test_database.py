@@ -1,6 +1,7 @@
 """A gradebook that cannot be used is named in a sentence that says what to do, and the same goes on afterwards."""
 
 import contextlib
+import functools
 import shutil
 import sqlite3
 import tempfile
@@ -10,12 +11,14 @@ import pytest
 from nbgrader.api import Gradebook
 
 from course import database, gradebook, jobs
-from course.database import Unavailable, opened, prepare
+from course.database import Unavailable, opened
 from tests.classroom import nbgrader, sqlite
 from tests.made_records import LAB, record
 from tests.postgresql import needs_postgresql, server, stopped
 
 pytestmark = pytest.mark.grading
+
+prepare = functools.partial(gradebook.prepare, {})  # for no lab
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from course import database, records
+from course import records
 from course.failures import Unfinished
 from course.grade import grade
+from course.gradebook import prepare
 from tests import submissions
 from tests.classroom import copy_checkout, entered, environment, nbgrader, write, written
 from tests.postgresql import needs_postgresql, server, start, stop
@@ -212,7 +213,7 @@ def inbox(tmp_path_factory):
 @pytest.mark.parametrize("when", ["at the start", "within", "while it is entered"])
 def test_a_database_that_goes_down_loses_nothing(inbox, tmp_path, monkeypatch, when):
     with tempfile.TemporaryDirectory() as place, server(Path(place)) as url:
-        database.prepare(url)
+        prepare({}, url)
         if when == "at the start":
             stop(Path(place))
         else:

@@ -4,6 +4,8 @@ import json
 import os
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -468,8 +470,8 @@ def message(*parts, blobs: tuple[bytes, ...] = ()) -> bytes:
     return framed(json.dumps({"list": parts}).encode(), *blobs)
 
 
-def reply(value, *blobs: bytes) -> bytes:
-    return message("return", value, {"dict": {}}, blobs=blobs)
+def reply(value, *blobs: bytes, **changed) -> bytes:
+    return message("return", value, {"dict": changed}, blobs=blobs)
 
 
 def lying(shape: str, dtype: str = "<f4") -> bytes:
@@ -504,19 +506,39 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("name", NONSENSE)
-def test_nonsense_breaks_the_connection_and_nothing_else(name):
-    """Whatever comes, one kind of error comes of it, at once and with little memory."""
+@contextmanager
+def saying(said: bytes) -> Iterator[Peer]:
+    """A connection to a process that says this and ends."""
     (a, b), (c, d) = os.pipe(), os.pipe()
     if os.fork() == 0:
-        os.write(b, NONSENSE[name])
+        os.write(b, said)
         os._exit(0)
     os.close(b)
     peer = Peer(a, d, discreet=True)
     peer.deadline = time.monotonic() + 20
-    with pytest.raises(Broken):
-        peer.call("anything", torch.ones(2))
-    assert peer.broken
+    yield peer
     for descriptor in (a, c, d):
         os.close(descriptor)
     os.wait()
+
+
+def test_a_tensor_that_requires_a_gradient_there_does_so_here_if_it_can():
+    flagged = {"0 requires_grad": True}
+    for target in ("a name", 3):  # of a function, or of one that came back
+        x = torch.ones(2)
+        with saying(reply(1, **flagged)) as peer:
+            assert peer.call(target, x) == 1 and x.requires_grad
+        with saying(reply(1, **flagged)) as peer, pytest.raises(Broken, match="makes no sense"):
+            peer.call(target, torch.arange(2))
+        made = 2 * torch.ones(2).requires_grad_()  # no leaf: its own flag is what it is
+        with saying(reply(1, **flagged)) as peer:
+            assert peer.call(target, made) == 1
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_breaks_the_connection_and_nothing_else(name):
+    """Whatever comes, one kind of error comes of it, at once and with little memory."""
+    with saying(NONSENSE[name]) as peer:
+        with pytest.raises(Broken):
+            peer.call("anything", torch.ones(2))
+        assert peer.broken

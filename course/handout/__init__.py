@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from course import build
+from course import build, jobs
 from course.build import ROOT, BuildError
 
 HERE = Path(__file__).parent
@@ -47,8 +47,7 @@ def labs(sources: Iterable[Path], folder: Path) -> None:
     for page in (ROOT / "labs").glob("*.md"):
         shutil.copy(page, folder)
     for source in sources:  # and not labs/, where somebody may have begun to solve them
-        (folder / source.stem).mkdir()
-        (folder / source.stem / f"{source.stem}.ipynb").write_bytes(build.as_bytes(build.release(build.read(source))))
+        build.put(folder / source.stem / f"{source.stem}.ipynb", jobs.release(source.stem))
 
 
 def wheel(stage: Path) -> Path:

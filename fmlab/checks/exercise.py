@@ -145,7 +145,7 @@ class Exercise:
             return verdict
         others = {other: e.library.lent for other, e in self.siblings.items() if e is not self and e.answer is None}
         with carried.replaced(answer, others) as names:
-            again = self._examined(answer, inputs, seed, withhold, name) if names else verdict
+            again = self._examined(answer, inputs, seed, withhold, name=False) if names else verdict
         if not again.passed:
             return verdict
         return replace(again, note="\n".join(filter(None, [_BUILT_ON.format(" and ".join(names)), again.note])))
