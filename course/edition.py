@@ -245,8 +245,10 @@ def _refuse_unknown(cells: Sequence[Cell], lab: str, says: LabEdition) -> None:
             )
     for name, shares in says.partial.items():
         known = _mistakes(lab, name)
+        if not known:
+            raise EditionError(f"{lab}.partial.{name}: no mistake of it is known, so none can be worth a share")
         for mistake in sorted(shares.keys() - known):
-            nearest = difflib.get_close_matches(mistake, known, 1, 0) or ["none"]
+            nearest = difflib.get_close_matches(mistake, known, 1, 0)
             raise EditionError(
                 f"{lab}.partial.{name}: its card knows no mistake {mistake!r}; the nearest is {nearest[0]!r}"
             )

@@ -156,6 +156,12 @@ def test_mistakes_that_no_card_knows_are_refused(in_force):
         build.read(*build.sources(["lab1"]))
 
 
+def test_a_question_has_no_mistakes_that_are_known(in_force):
+    in_force("[lab1.partial.ou_parameters]\n'σ was squared' = 0.5")
+    with pytest.raises(EditionError, match=r"lab1.partial.ou_parameters: no mistake of it is known"):
+        build.read(*build.sources(["lab1"]))
+
+
 # --- records ----------------------------------------------------------------------------------------------------------
 
 STEP = "euler_maruyama_step"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 
@@ -12,8 +13,9 @@ from nbgrader.api import Gradebook
 
 from course import gradebook, reading, worth
 from course.edition import Edition
-from course.titles import models, titles
+from course.titles import asked, models, titles
 from tests.browser import chromium, expect, needs_a_browser
+from tests.labs import LABS
 from tests.made_records import HOSTILE, LAB, WRITTEN, record
 from tests.test_gradebook import labs
 
@@ -36,6 +38,15 @@ def entered(made, tmp_path_factory):
     file = tmp_path_factory.mktemp("office") / "gradebook.db"
     gradebook.enter(made, labs(), f"sqlite:///{file}")
     return file
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_each_question_has_a_title_without_formulas_a_text_and_a_model_answer(lab):
+    questions = asked(lab)
+    assert questions and questions.keys() == models(lab).keys()
+    for name, text in questions.items():
+        assert re.match(r"\d+ · [^$\\]+$", titles(lab)[name]), titles(lab)[name]
+        assert len(text) > 60 and "](#" not in text and "points)" not in text and text != models(lab)[name]
 
 
 @pytest.fixture
@@ -105,6 +116,8 @@ class TestInABrowser:
             answers = page.locator("article")
             expect(answers).to_have_count(5)
             assert "student" not in page.content()
+            expect(page.locator("aside math").first).to_be_visible()
+            expect(page.locator("aside")).to_contain_text("What does")  # the question
             expect(page.locator("article math")).to_have_count(1)
             expect(page.locator("article strong")).to_have_count(1)
             expect(page.locator("article script, article img")).to_have_count(0)
