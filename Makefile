@@ -71,7 +71,7 @@ clean:  ## remove .venv and caches
 CPU    := https://download.pytorch.org/whl/cpu
 SMALL   = $(if $(filter default,$(FMLAB_TORCH)),,$(shell [ "$$(uname)" = Linux ] && [ ! -e /proc/driver/nvidia ] && \
   ! { $(PYTHON) -m pip config list; env | grep -i "^UV_"; } 2>/dev/null | grep -qiE "index|find.links" && echo yes))
-UV     := $(shell command -v uv)
+UV     ?= $(shell command -v uv)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python $(if $(SMALL),--index-strategy unsafe-best-match),\
   $(BIN)/python -m pip install) $(if $(SMALL),--extra-index-url $(CPU))
 
