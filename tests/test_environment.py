@@ -24,15 +24,15 @@ CONDA_NAME = {"torch": "pytorch", "build": "python-build"}  # the others are cal
 
 
 def requirements(*groups):
-    """The direct dependencies of some of "dependencies", "grading", "dev", "bench", "site"."""
+    """The direct dependencies of some of "dependencies", "labs", "jupyter", "grading", "dev", "bench", "site"."""
     lists = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
-    return [Requirement(line) for group in groups for line in lists[group]]
+    found = [Requirement(line) for group in groups for line in lists[group]]
+    return [requirement for requirement in found if requirement.name != "fmlab"]
 
 
-ALL = requirements("dependencies", "grading", "dev", "bench", "site")
-INSTALLED = requirements(
-    "dependencies", "grading", "dev", "site"
-)  # what `make` brings; [bench] comes with `make bench`
+STUDENTS = ("dependencies", "labs", "jupyter")
+ALL = requirements(*STUDENTS, "grading", "dev", "bench", "site")
+INSTALLED = requirements(*STUDENTS, "grading", "dev", "site")  # for `make test`; [bench] comes with `make bench`
 HERE = [r for r in INSTALLED if r.marker is None or r.marker.evaluate()]  # those that this Python needs
 
 
@@ -76,12 +76,12 @@ def test_conda_environment_is_dependencies_and_grading(conda):
     def bounds(specifier):
         return set(str(specifier or "").split(",")) - {""}
 
-    wanted = {CONDA_NAME.get(r.name, r.name): bounds(r.specifier) for r in requirements("dependencies", "grading")}
+    wanted = {CONDA_NAME.get(r.name, r.name): bounds(r.specifier) for r in requirements(*STUDENTS, "grading")}
     wanted |= {"python": bounds(PROJECT["requires-python"]), "pip": set()}
     assert {name: bounds(spec) for name, spec in conda.items()} == wanted
 
 
-@pytest.mark.parametrize("requirement", requirements("dependencies", "grading"), ids=ids)
+@pytest.mark.parametrize("requirement", requirements(*STUDENTS, "grading"), ids=ids)
 def test_conda_range_admits_the_installed_version(conda, requirement):
     installed = version(requirement.name).split("+")[0]
     assert VersionSpec(conda[CONDA_NAME.get(requirement.name, requirement.name)]).matches(Version(installed))

@@ -20,8 +20,8 @@ CPU = "https://download.pytorch.org/whl/cpu"
 
 
 def main(options):
-    if not (3, 10) <= sys.version_info[:2] < (3, 14):
-        sys.exit("fmlab needs Python 3.10 to 3.13; this is {}.{}.".format(*sys.version_info[:2]))
+    if not (3, 10) <= sys.version_info[:2] < (3, 15):
+        sys.exit("fmlab needs Python 3.10 to 3.14; this is {}.{}.".format(*sys.version_info[:2]))
     python = install()
     if options == ["--install-only"]:
         return 0
@@ -41,7 +41,7 @@ def install():
     venv.create(folder, with_pip=True, clear=True)
     uv = shutil.which("uv")
     pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-    subprocess.check_call([*pip, *torch(bool(uv)), "-c", str(HERE / "constraints.txt"), str(wheel)])
+    subprocess.check_call([*pip, *torch(bool(uv)), "-c", str(HERE / "constraints.txt"), f"{wheel}[jupyter]"])
     stamp.write_bytes(wanted)
     return python
 

@@ -6,7 +6,7 @@ broken is imported by the look itself, so that a broken installation is told of 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import platform
 import re
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import fmlab
 
-AGAIN = "set the environment up again as README.md says (make lab, or pip install -e .), then restart JupyterLab"
-PACKAGES = ("torch", "numpy", "matplotlib", "jupyterlab", "ipywidgets")
+AGAIN = "set the environment up again as README.md says (make lab, or pip install 'fmlab[jupyter]'), then restart Jupyter"
+PACKAGES = ("torch", "numpy", "matplotlib", "ipywidgets")
+SERVER = "jupyterlab"  # which another kind of notebook server does without
 
 
 @dataclass
@@ -52,18 +53,18 @@ def findings() -> Iterator[Finding]:
 def python() -> Finding:
     """Which Python and which fmlab."""
     what = f"fmlab {fmlab.__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Finding(what, "" if (3, 10) <= sys.version_info < (3, 14) else f"use Python 3.10 to 3.13; {AGAIN}")
+    return Finding(what, "" if (3, 10) <= sys.version_info < (3, 15) else f"use Python 3.10 to 3.14; {AGAIN}")
 
 
 def packages() -> Finding:
     """The versions of what fmlab builds on: each loads, and is one that fmlab is made for."""
-    faults = []
-    for name in PACKAGES:
+    faults, names = [], [*PACKAGES, *([SERVER] if importlib.util.find_spec(SERVER) else [])]
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # a broken library may raise anything
             faults.append(f"{name} does not load ({error})")
-    installed = {name: metadata.version(name) for name in PACKAGES if not any(f.startswith(name) for f in faults)}
+    installed = {name: metadata.version(name) for name in names if not any(f.startswith(name) for f in faults)}
     wanted = ranges()
     faults += [
         f"{name} should be {wanted[name]}, found {version}"
@@ -83,7 +84,9 @@ def ranges() -> dict:
     except metadata.PackageNotFoundError:
         return {}
     required = [Requirement(line) for line in lines]
-    return {r.name: r.specifier for r in required if not r.marker}
+    return {r.name: r.specifier for r in required if not r.marker or r.marker.evaluate({"extra": "labs"})} | {
+        r.name: r.specifier for r in required if r.name == SERVER
+    }
 
 
 def processor() -> Finding:
