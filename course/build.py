@@ -47,7 +47,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.preprocessors import (
     CheckCellMetadata,
     ClearHiddenTests,
@@ -447,8 +447,6 @@ def execute(
             if output.get("name") == "stderr":
                 raise BuildError(f"{_label(nb, number)} writes to stderr:\n{output.text}")
             _make_repeatable(output)
-        if "outputs" in cell:
-            cell.outputs = [part for output in cell.outputs for part in (output, *_words_below(output))]
     nb.metadata = NotebookNode(copy.deepcopy(METADATA))  # without the states of widgets
     return nb
 
@@ -467,23 +465,15 @@ def _make_repeatable(output: NotebookNode) -> None:
     """Take out of an output what differs from run to run: widgets, of which a picture stays, and memory addresses."""
     data = output.get("data", {})
     if data.pop(WIDGET, None):
-        data["text/plain"] = STILL
+        data |= {"text/html": data["text/html"] + STILL_HERE} if "text/html" in data else {"text/plain": STILL}
     if "image/png" in data:
         data["image/png"] = _palette(data["image/png"])
+    if "text/html" in data:
+        inside = r"(?<=data:image/png;base64,)[\w+/=]+"
+        data["text/html"] = re.sub(inside, lambda png: _palette(png[0]), data["text/html"])
     for holder, key in ((data, "text/plain"), (output, "text")):
         if key in holder:
             holder[key] = re.sub(r" at 0x[0-9a-fA-F]+", "", holder[key])
-
-
-def _words_below(output: NotebookNode) -> Iterator[NotebookNode]:
-    """What the still picture of a widget shows, in words: JupyterLab gives a picture no text alternative."""
-    words = output.get("metadata", {}).get("image/png", {}).get("alt")
-    if words and output.data.get("text/plain") == STILL:
-        from fmlab.plots import Description  # loads torch
-
-        description = Description(words)
-        data = {"text/html": f"{STILL_HERE}{description._repr_html_()}", "text/plain": str(description)}
-        yield new_output("display_data", data)
 
 
 def _palette(png: str) -> str:

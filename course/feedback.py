@@ -33,6 +33,7 @@ def feedback(record: Record, notebook: NotebookNode | None = None) -> str:
 
 # --- the notebook -----------------------------------------------------------------------------------------------------
 
+UNNAMED = "figure of the cell above"
 TEXT, PICTURE = 20_000, 3_000_000  # characters of one output that are shown
 
 
@@ -48,11 +49,12 @@ def _cells(cells: Iterable[NotebookNode]) -> Iterator[dict[str, Any]]:
 
 
 def _output(output: NotebookNode) -> dict[str, str]:
-    """An output as a picture or as text, never as a page of its own."""
+    """An output as a picture with its text alternative or as text, never as a page of its own."""
     data = output.get("data", {})
     picture = re.sub(r"\s", "", data.get("image/png", ""))
     if picture and len(picture) <= PICTURE and _is_png(picture):
-        return {"picture": picture, "text": ""}
+        words = data.get("text/plain", "")
+        return {"picture": picture, "text": UNNAMED if not words or words.startswith("<Figure ") else words[:TEXT]}
     if output.get("output_type") == "error":
         text = "\n".join(output.get("traceback", []))
     else:

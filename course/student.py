@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -125,8 +126,7 @@ class Notebook:
         streams = [("stdout", captured.stdout), ("stderr", captured.stderr)]
         outputs = [{"output_type": "stream", "name": name, "text": text} for name, text in streams if text]
         for rich in captured.outputs:
-            data = {kind: content for kind, content in rich.data.items() if isinstance(content, str)}
-            outputs.append({"output_type": "display_data", "data": data, "metadata": {}})
+            outputs.append({"output_type": "display_data", "data": _data(rich.data), "metadata": {}})
         for name, words, lines in _causes(self.error):
             outputs.append({"output_type": "error", "ename": name, "evalue": words, "traceback": list(lines)})
         return shortened(outputs)
@@ -145,6 +145,13 @@ class Notebook:
         self.withheld.close()
         self.called = self.withheld.enter_context(withheld(functions, exercise))
         return called
+
+
+def _data(data: dict[str, Any]) -> dict[str, str]:
+    """What an output shows, as text and as a picture; of HTML, which goes no further, the picture in it."""
+    kept = {kind: content for kind, content in data.items() if isinstance(content, str)}
+    inside = re.search(r"(?<=data:image/png;base64,)[\w+/=]+", kept.pop("text/html", ""))
+    return ({"image/png": inside[0]} if inside else {}) | kept
 
 
 def _causes(errors: list[tuple[str, str, list[str]]]) -> list[tuple[str, str, list[str]]]:

@@ -2,7 +2,7 @@
 
 Any tensor is accepted: on any device, of any dtype, with or without gradients. Colours are those of Okabe and Ito,
 which colour-blind readers tell apart; line styles and markers differ too, so that figures read in greyscale.
-`describe` gives a figure its text alternative, and `animate_*` make pictures that move.
+`describe` shows a figure with its text alternative, and `animate_*` make pictures that move.
 """
 
 import base64
@@ -263,10 +263,13 @@ def plot_convergence(
     return ax
 
 
-def animate(draw: Callable[[Axes, int], object], frames: int, words: str, seconds: float = 4.0) -> "Animation":
+def animate(
+    draw: Callable[[Axes, int], object], frames: int, words: str, seconds: float = 4.0, names: Sequence[str] = ()
+) -> "Animation":
     """Frames of a picture in the plane, of which draw(ax, k) draws number k = 0, 1, … on clean axes.
 
-    words: what is to be seen, for those who cannot see it. seconds: from the first frame to the last.
+    words: what is to be seen, for those who cannot see it. seconds: from the first frame to the last. names: what a
+    screen reader says of each frame, by default its number.
     """
     with rc_context(STYLE | {"figure.constrained_layout.use": False}):
         fig = Figure(figsize=(3.4, 3.4), dpi=80)
@@ -277,7 +280,7 @@ def animate(draw: Callable[[Axes, int], object], frames: int, words: str, second
             draw(ax, k)
             canvas.draw()
             pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return Animation(pictures, words, seconds)
+    return Animation(pictures, words, seconds, names)
 
 
 def animate_samples(
@@ -294,7 +297,7 @@ def animate_samples(
         plot_samples(states[k], ax, color=RED, ms=3).set(xlim=(-extent, extent), ylim=(-extent, extent))
         ax.set_title(f"$t$ = {float(ts[k]):.2f}")
 
-    return animate(draw, len(ts), words, seconds)
+    return animate(draw, len(ts), words, seconds, [f"t = {float(t):.2f}" for t in ts])
 
 
 def animate_density(log_prob: Callable, ts, words: str, extent: float = 3.0, seconds: float = 4.0) -> "Animation":
@@ -307,49 +310,49 @@ def animate_density(log_prob: Callable, ts, words: str, extent: float = 3.0, sec
         plot_density(lambda x: log_prob(x, torch.as_tensor(ts[k])), ax, extent, n=60)
         ax.set_title(f"$t$ = {float(ts[k]):.2f}")
 
-    return animate(draw, len(ts), words, seconds)
+    return animate(draw, len(ts), words, seconds, [f"t = {float(t):.2f}" for t in ts])
 
 
 class Animation:
     """A picture that moves when its button is pressed, once from beginning to end; a slider shows any frame of it.
 
     It needs a browser and nothing else. Readers who see no HTML get four frames side by side, and those who see no
-    pictures the words. pictures: frames of one size, each (height, width, 3), of bytes.
+    pictures the words. pictures: frames of one size, each (height, width, 3), of bytes. names: of the frames.
     """
 
-    def __init__(self, pictures: Sequence[np.ndarray], words: str, seconds: float = 4.0):
+    def __init__(self, pictures: Sequence[np.ndarray], words: str, seconds: float = 4.0, names: Sequence[str] = ()):
         if not len(pictures):
             raise ValueError("an animation needs at least one frame; ts and states have none")
         self.pictures, self.words, self.seconds = pictures, words, seconds
+        self.names = names or [f"{k} of {len(pictures)}" for k in range(1, len(pictures) + 1)]
 
     def _repr_mimebundle_(self, **kwargs):
         shown = np.linspace(0, len(self.pictures) - 1, 4).round().astype(int)
         strip = encoded(np.concatenate([self.pictures[k] for k in shown], axis=1), "png")
-        return {"text/html": self._player(), "image/png": strip, "text/plain": self.words}, alternative(self.words)
+        return {"text/html": self._player(), "image/png": strip, "text/plain": self.words}
 
     def _player(self) -> str:
         """All frames in one tall picture, behind a window on one of them that the slider moves.
 
-        Without scripts the window stays at the last frame. Key presses go no further, since JupyterLab would take the
-        arrow keys from the slider.
+        Without scripts the window stays at the last frame, and a word below says so, which the picture takes away as
+        it loads where scripts run. Key presses go no further, since JupyterLab would take the arrow keys.
         """
         height, width, _ = self.pictures[0].shape
-        last, words = len(self.pictures) - 1, html.escape(self.words)
+        last, words, names = len(self.pictures) - 1, html.escape(self.words), html.escape("|".join(self.names))
         sheet = encoded(np.concatenate(self.pictures), "webp", lossless=True, method=6)
         pause = round(1000 * self.seconds / max(last, 1))
         move = f"this.closest('figure').querySelector('img').style.marginTop = -{height} * this.value + 'px'"
+        name = "this.setAttribute('aria-valuetext', this.dataset.names.split('|')[this.value])"
         return f"""<figure style="margin: 0; width: {width}px" onkeydown="event.stopPropagation()">
 <div style="width: {width}px; height: {height}px; overflow: hidden; border: 1px solid {FRAME["edgecolor"]}">
-<img alt="{words}" src="data:image/webp;base64,{sheet}"
+<img alt="{words}" src="data:image/webp;base64,{sheet}" onload="this.closest('figure').lastElementChild.remove()"
  style="display: block; max-width: none; margin-top: -{height * last}px"></div>
 <button type="button" onclick="{PLAY.format(pause=pause)}">Play</button>
-<input type="range" aria-label="frame" min="0" max="{last}" value="{last}" oninput="{move}">
-<span>Run the cell to play it.<img alt="" src="{DOT}" onload="this.parentNode.remove()"></span>
+<input type="range" aria-label="frame" aria-valuetext="{html.escape(self.names[-1])}" data-names="{names}"
+ min="0" max="{last}" value="{last}" oninput="{move}; {name}">
+<span>Run the cell to play it.</span>
 </figure>"""
 
-
-# A picture of one pixel. A page that runs the script of its `onload` plays the animation, and needs no word about it.
-DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 # What the button does: run once to the end, or stop. The slider beside it is its next sibling.
 PLAY = """
@@ -366,31 +369,37 @@ button.timer = setInterval(next, {pause});
 """
 
 
-def describe(words: str) -> "Description":
-    """Show the current figure, with a text alternative that says what is to be seen and what follows from it.
-
-    The words go into the output as metadata, from which nbconvert takes the `alt` of the picture. JupyterLab does not,
-    so they also stand below the figure, folded away: the last line of a cell displays what is returned.
-    """
+def describe(words: str) -> None:
+    """Show the current figure, with a text alternative that says what is to be seen and what follows from it."""
     figure = plt.gcf()
     figure.patch.set(**FRAME)
-    figure._repr_mimebundle_ = lambda **kwargs: ({"text/plain": words}, alternative(words))
-    plt.show()
-    return Description(words)
+    if "inline" not in plt.get_backend():  # a window, or nothing
+        return plt.show()
+    from IPython.core.pylabtools import print_figure
+    from IPython.display import display
+
+    display(Picture(print_figure(figure, bbox_inches="tight", base64=True), words))
+    plt.close(figure)
 
 
-class Description(str):
-    """What is to be seen in the picture above, in words that unfold."""
+class Picture:
+    """A picture that says what is to be seen in it, to screen readers and in words that unfold below.
 
-    def _repr_html_(self) -> str:
-        return f"<details><summary>In words</summary>{html.escape(self)}</details>"
+    It is shown as HTML, since no front end takes the text alternative of a bare picture. png: the picture in base64.
+    """
 
-    __repr__ = str.__str__
+    def __init__(self, png: str, words: str):
+        self.png, self.words = png, words
+
+    def _repr_mimebundle_(self, **kwargs) -> dict[str, str]:
+        words, first = html.escape(self.words), html.escape(" ".join(self.words.split()[:6]))
+        below = f'<details><summary aria-label="In words: {first} …">In words</summary>{words}</details>'
+        return {"text/html": f"{image(self.png, self.words)}{below}", "text/plain": self.words}
 
 
-def alternative(words: str) -> dict[str, dict[str, str]]:
-    """The metadata of an output by which its picture gets a text alternative."""
-    return {"image/png": {"alt": words}}
+def image(png: str, words: str, attributes: str = "") -> str:
+    """A picture in base64 as HTML."""
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{png}" style="max-width: 100%"{attributes}>'
 
 
 def lattice(extent: float, n: int) -> Tensor:

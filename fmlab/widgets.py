@@ -4,7 +4,6 @@ An explorer is an ordinary ipywidget. Where no front end is attached (a saved or
 stands in its place as a static image.
 """
 
-import html
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,6 +30,19 @@ from fmlab.simulators import RK4, Euler, Heun, Midpoint, simulate
 # What costs much of the time of a redraw: a layout engine, and looking for a place for the title.
 STYLE = plots.STYLE | {"figure.constrained_layout.use": False, "axes.titley": 1.0}
 FAST = {"compress_level": 1}  # a little larger than at the usual 6, in half the time
+
+# What a redrawn picture does: give each slider, and the number beside it, the name and the value that are to be seen.
+# ipywidgets leaves them without a name, and with more digits than anybody wants to hear.
+NAME = """
+for (const row of this.closest('.widget-vbox').querySelectorAll('.widget-hslider')) {
+  const label = row.querySelector('.widget-label').textContent, number = row.querySelector('.widget-readout');
+  const handle = row.querySelector('.noUi-handle');
+  handle.setAttribute('aria-label', label);
+  handle.setAttribute('aria-valuetext', number.textContent);
+  number.setAttribute('role', 'textbox');
+  number.setAttribute('aria-label', label + ', a number');
+}
+"""
 
 
 class Explorer(VBox):
@@ -64,8 +76,7 @@ class Explorer(VBox):
             self._words = self._draw(*self._axes, **{name: slider.value for name, slider in self._sliders.items()})
             self._canvas.draw()
         self._png = plots.encoded(np.asarray(self._canvas.buffer_rgba()), "png", **FAST)
-        alt = html.escape(self._words)
-        self._picture.value = f'<img alt="{alt}" src="data:image/png;base64,{self._png}" style="max-width:100%">'
+        self._picture.value = plots.image(self._png, self._words, f' onload="{NAME}"')
 
     def _wipe(self, ax: Axes) -> None:
         """Take off all that `draw` drew."""
@@ -75,8 +86,7 @@ class Explorer(VBox):
         ax.relim()
 
     def _repr_mimebundle_(self, **kwargs):
-        picture = {"image/png": self._png, "text/plain": self._words}
-        return super()._repr_mimebundle_(**kwargs) | picture, plots.alternative(self._words)
+        return super()._repr_mimebundle_(**kwargs) | plots.Picture(self._png, self._words)._repr_mimebundle_()
 
 
 def step_size(theta: float = 4.0, x0: float = 1.0) -> Explorer:

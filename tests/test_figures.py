@@ -2,8 +2,7 @@
 
 import base64
 import io
-from html import escape
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import matplotlib
 import nbformat
@@ -17,6 +16,7 @@ from PIL import Image
 from course import build
 from fmlab import plots
 from tests.browser import chromium, needs_a_browser
+from tests.html_page import Page
 
 # How red, green and blue light, in linear RGB, look without one kind of cone. Machado, Oliveira and Fernandes,
 # A physiologically-based model for simulation of color vision deficiency (2009), severity 1.
@@ -108,41 +108,31 @@ def run(tmp_path_factory):
 
 def test_a_described_figure_is_shown_once_with_its_words_in_it_and_below_it(run):
     words = "Two bars, one as high as the other: 1 < 2."
-    picture, below = run.cells[0].outputs
-    assert picture.metadata == {"image/png": {"alt": words}} and picture.data["text/plain"] == words
-    assert Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"]))).width > 200
-    assert below.data["text/plain"] == words and "1 &lt; 2" in below.data["text/html"]
+    (shown,) = run.cells[0].outputs
+    assert set(shown.data) == {"text/html", "text/plain"} and shown.data["text/plain"] == words
+    said = {(tag, name): value for tag, name, value in Page(shown.data["text/html"]).attributes}
+    assert said["img", "alt"] == words
+    assert Image.open(io.BytesIO(base64.b64decode(said["img", "src"].partition("base64,")[2]))).width > 200
+    assert said["summary", "aria-label"] == "In words: Two bars, one as high as …"
 
 
 def test_nbconvert_gives_the_picture_its_words(run):
-    page, _ = HTMLExporter(template_name="classic").from_notebook_node(run)
+    page, _ = HTMLExporter().from_notebook_node(run)
     assert 'alt="Two bars, one as high as the other: 1 &lt; 2."' in page
-    page, _ = HTMLExporter().from_notebook_node(run)  # whose template asks for no words: they follow the picture
-    assert "<summary>In words</summary>Two bars" in page
-
-
-def pictures(solution: nbformat.NotebookNode):
-    """The outputs of a notebook that are pictures, each with its cell and the output after it."""
-    for cell in solution.cells:
-        outputs = [*cell.get("outputs", []), None]
-        for output, after in pairwise(outputs):
-            if "image/png" in output.get("data", {}):
-                yield cell, output, after
 
 
 @pytest.mark.parametrize("source", build.sources(), ids=lambda path: path.stem)
 def test_every_picture_of_a_solution_says_what_is_to_be_seen(source):
     solution = nbformat.read(build.notebook_path("solutions", source.stem), as_version=4)
     found = set()
-    for cell, output, after in pictures(solution):
-        words = output.metadata.get("image/png", {}).get("alt", "")
-        assert len(words) > 40, f"the picture of {cell.id} has no words: end the cell with plots.describe(…)"
-        assert words not in found, f"{cell.id}: another picture has the same words"
-        found.add(words)
-        if "text/html" in output.data:  # an animation, which brings its words along
-            assert f'alt="{escape(words)}"' in output.data["text/html"]
-        else:
-            assert after.data["text/plain"] == words, f"{cell.id}: nothing but metadata says what is to be seen"
+    shown = [(cell.id, output.get("data", {})) for cell in solution.cells for output in cell.get("outputs", [])]
+    for name, data in shown:
+        page = Page(data.get("text/html", ""))
+        assert page.tags["img"] or "image/png" not in data, f"{name} shows a picture without plots.describe(…)"
+        for words in (value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")):
+            assert len(words) > 40, f"the picture of {name} is described in too few words"
+            assert words not in found, f"{name}: another picture has the same words"
+            found.add(words)
     assert found
 
 
@@ -151,7 +141,8 @@ class TestInABrowser:
 
     def test_an_animation_plays_stops_and_steps_by_keyboard(self):
         frames = [np.full((40, 60, 3), 20 * k, dtype=np.uint8) for k in range(12)]
-        data, _ = plots.Animation(frames, 'a "dark" < light', seconds=1.1)._repr_mimebundle_()
+        names = [f"t = {k / 10:.1f}" for k in range(12)]
+        data = plots.Animation(frames, 'a "dark" < light', seconds=1.1, names=names)._repr_mimebundle_()
         with chromium() as browser:
             page = browser.new_page()
             page.clock.install(time="2020-01-01")
@@ -163,6 +154,7 @@ class TestInABrowser:
                 """The frame in the window, and what the button offers."""
                 top = picture.evaluate("image => image.style.marginTop").removesuffix("px")
                 assert float(top) == -40 * int(slider.input_value())
+                assert slider.get_attribute("aria-valuetext") == f"t = {int(slider.input_value()) / 10:.1f}"
                 return int(slider.input_value()), button.text_content()
 
             assert picture.get_attribute("alt") == 'a "dark" < light'
@@ -186,6 +178,6 @@ class TestInABrowser:
         frames = [np.full((40, 60, 3), 20 * k, dtype=np.uint8) for k in range(12)]
         with chromium() as browser:
             page = browser.new_context(java_script_enabled=False).new_page()
-            page.set_content(plots.Animation(frames, "grey")._repr_mimebundle_()[0]["text/html"])
+            page.set_content(plots.Animation(frames, "grey")._repr_mimebundle_()["text/html"])
             window = Image.open(io.BytesIO(page.locator("figure div").screenshot())).convert("RGB")
             assert window.crop((1, 1, 61, 41)).getcolors() == [(60 * 40, (220, 220, 220))]  # within its frame

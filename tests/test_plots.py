@@ -166,7 +166,7 @@ def test_marginals_count_states_beyond_the_edges():
 
 def frames_of(animation) -> np.ndarray:
     """What the player shows, (frames, height, width, 3)."""
-    page = animation._repr_mimebundle_()[0]["text/html"]
+    page = animation._repr_mimebundle_()["text/html"]
     sheet = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
     return np.asarray(sheet.convert("RGB")).reshape(len(animation.pictures), -1, sheet.width, 3)
 
@@ -174,12 +174,12 @@ def frames_of(animation) -> np.ndarray:
 def test_an_animation_shows_each_frame_and_four_of_them_side_by_side_where_nothing_moves():
     drawn = []
     animation = plots.animate(lambda ax, k: drawn.append(ax.plot([0, k])), 7, "A line that rises.")
-    data, metadata = animation._repr_mimebundle_()
+    data = animation._repr_mimebundle_()
     assert len(drawn) == 7
     np.testing.assert_array_equal(frames_of(animation), animation.pictures)  # nothing is lost in compression
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
     np.testing.assert_array_equal(strip, np.concatenate([animation.pictures[k] for k in (0, 2, 4, 6)], axis=1))
-    assert data["text/plain"] == metadata["image/png"]["alt"] == "A line that rises."
+    assert data["text/plain"] == "A line that rises."
     assert 'alt="A line that rises."' in data["text/html"] and "<script" not in data["text/html"]
 
 
@@ -209,13 +209,16 @@ def test_an_animation_needs_frames():
         plots.Animation([], "nothing")
 
 
-def test_describe_shows_the_current_figure_and_gives_it_words(monkeypatch):
+def test_describe_shows_the_current_figure_where_there_is_no_notebook(monkeypatch):
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
     figure = plots.plot_paths([0, 1], [[0], [1]]).figure
-    below = plots.describe("A line & no curve.")
-    assert shown == [figure]
-    data, metadata = figure._repr_mimebundle_(include=None, exclude=None)
-    assert data == {"text/plain": "A line & no curve."} and metadata == {"image/png": {"alt": "A line & no curve."}}
-    assert repr(below) == "A line & no curve."
-    assert below._repr_html_() == "<details><summary>In words</summary>A line &amp; no curve.</details>"
+    assert plots.describe("A line & no curve.") is None and shown == [figure]
+
+
+def test_a_picture_says_what_is_to_be_seen():
+    data = plots.Picture("iVBORw0KGgo=", 'A "line" & no curve that anybody could see.')._repr_mimebundle_(include=None)
+    assert data["text/plain"] == 'A "line" & no curve that anybody could see.'
+    words = "A &quot;line&quot; &amp; no curve that anybody could see."
+    assert f'<img alt="{words}" src="data:image/png;base64,iVBORw0KGgo="' in data["text/html"]
+    assert f"In words</summary>{words}</details>" in data["text/html"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import fmlab
 
-AGAIN = "set the environment up again as README.md says (make lab, or pip install 'fmlab[jupyter]'), then restart Jupyter"
+AGAIN = "set the environment up again as README.md says (make lab, or pip install 'fmlab[jupyter]'); restart Jupyter"
 PACKAGES = ("torch", "numpy", "matplotlib", "ipywidgets")
 SERVER = "jupyterlab"  # which another kind of notebook server does without
 
