@@ -59,9 +59,10 @@ mutants: $(TEST)  ## change solutions a little and list what the checks let pass
 bench: $(BENCH)  ## run the measurements
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(TEST)  ## check the style
+lint: $(TEST)  ## check the style and the types
 	$(BIN)/ruff check $(ARGS)
 	$(BIN)/ruff format --check $(ARGS)
+	$(BIN)/mypy
 
 clean:  ## remove .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* htmlcov build dist *.egg-info

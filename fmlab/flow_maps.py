@@ -162,7 +162,7 @@ def semigroup_residual(flow_map: Map, x: Tensor, s, m, t) -> Tensor:
 def lagrangian_residual(flow_map: Map, u: Field, x: Tensor, s, t) -> Tensor:
     """∂_t X_{s,t}(x) − u_t(X_{s,t}(x))."""
     s, t = _times(s, t, x)
-    moved, rate = torch.func.jvp(lambda t: flow_map(x, s, t), (t,), (torch.ones_like(t),))
+    moved, rate = torch.func.jvp(lambda t: flow_map(x, s, t), (t,), (torch.ones_like(t),))  # type: ignore[misc]
     return rate - u(moved, t)
 
 
@@ -192,7 +192,7 @@ def semigroup_target(v: Map, u: Field | None, x: Tensor, s, t) -> Tensor:
 def lagrangian_target(v: Map, u: Field, x: Tensor, s, t) -> Tensor:
     """u_t(x + (t − s) v_{s,t}(x)) − (t − s) ∂_t v_{s,t}(x)."""
     s, t = _times(s, t, x)
-    value, rate = torch.func.jvp(lambda t: v(x, s, t), (t,), (torch.ones_like(t),))
+    value, rate = torch.func.jvp(lambda t: v(x, s, t), (t,), (torch.ones_like(t),))  # type: ignore[misc]
     gap = _gap(s, t, x)
     return u(x + gap * value, t) - gap * rate
 

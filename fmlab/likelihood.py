@@ -123,8 +123,8 @@ def _field_and_divergence(vector_field: Field, x: Tensor, t: Tensor, probes: Ten
                 "the field depends on x, but not differentiably: is it computed under torch.no_grad(), or detached?"
             )
         if probes is None:
-            terms = (_pulled_back(u[(..., *i)], x)[(..., *i)] for i in _coordinates(x))
-            return u.detach(), sum(terms)
+            parts = (_pulled_back(u[(..., *i)], x)[(..., *i)] for i in _coordinates(x))
+            return u.detach(), sum(parts, start=x.new_zeros(len(x)))
         if probes.shape[1:] != x.shape:
             raise ValueError(f"probes must have shape (m, *{tuple(x.shape)}), got {tuple(probes.shape)}")
         terms = [(_pulled_back(u * v, x) * v).flatten(1).sum(1) for v in probes]

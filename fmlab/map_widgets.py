@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from ipywidgets import Dropdown, FloatSlider, IntSlider
@@ -59,6 +60,10 @@ def chord_on_a_line(mixture: GaussianMixture) -> Explorer:
     )
 
 
+def _jumps(v: Map, x0: Tensor, k: int) -> Tensor:
+    return sample_map(v, x0, torch.linspace(0, 1, k + 1))
+
+
 def few_calls(teacher: Field, students: Mapping[str, Map], data: Tensor, n: int = 800) -> Explorer:
     """Samples in the plane by a teacher's Euler steps, or by as many jumps of a student.
 
@@ -67,7 +72,7 @@ def few_calls(teacher: Field, students: Mapping[str, Map], data: Tensor, n: int 
     x0, few = torch.randn(n, 2, generator=torch.Generator().manual_seed(0)), data[:n]
     samplers: dict[str, Callable[[int], Tensor]] = {"teacher, Euler": lambda k: sample_flow(teacher, x0, k, Euler())}
     for name, v in students.items():
-        samplers[name] = lambda k, v=v: sample_map(v, x0, torch.linspace(0, 1, k + 1))
+        samplers[name] = partial(_jumps, v, x0)
 
     def draw(ax: Axes, who: str, calls: int) -> str:
         x = samplers[who](calls)

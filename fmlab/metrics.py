@@ -34,8 +34,10 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     centre = x.mean(0)
     x, y = x - centre, y - centre
     exact = tracked(x, y) or len(x) + len(y) <= CHUNK or _clustered(torch.cat([_some(x), _some(y)]))
-    x, y = x.split(CHUNK), y.split(CHUNK)
-    return (2 * _mean_distance(x, y, exact) - _mean_distance(x, x, exact) - _mean_distance(y, y, exact)).to(centre)
+    xs, ys = x.split(CHUNK), y.split(CHUNK)
+    return (2 * _mean_distance(xs, ys, exact) - _mean_distance(xs, xs, exact) - _mean_distance(ys, ys, exact)).to(
+        centre
+    )
 
 
 def sliced_wasserstein(
@@ -249,9 +251,9 @@ def _clustered(x: Tensor) -> bool:
 def _mean_distance(x: Sequence[Tensor], y: Sequence[Tensor], exact: bool) -> Tensor:
     """Mean distance over all pairs of points, given in parts. Returns double precision."""
     within = y is x
-    total = sum(
+    totals = [
         (1 + (within and j < i)) * precise(distances(a, b, exact).sum(1)).sum()
         for i, a in enumerate(x)
         for j, b in enumerate(y[: i + 1] if within else y)
-    )
-    return total / (sum(map(len, x)) * sum(map(len, y)))
+    ]
+    return torch.stack(totals).sum() / (sum(map(len, x)) * sum(map(len, y)))

@@ -75,7 +75,7 @@ class Network(nn.Module):
         if y.ndim and y.shape != x.shape[:1]:
             raise ValueError(f"labels must be one or have shape ({len(x)},), got {tuple(y.shape)}")
         if not holds((y >= 0) & (y <= self.null_label)):
-            known = f"0 … {self.null_label - 1}, or {self.null_label} for none"
+            known = f"0 … {self.null_label - 1}, or {self.null_label} for none"  # type: ignore[operator]
             raise ValueError(f"labels must be {known}; got values from {int(y.min())} to {int(y.max())}")
         return y.reshape(-1).long()
 

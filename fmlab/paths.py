@@ -167,7 +167,7 @@ class GeneralGaussianPath:
         t = coefficient(time_like(t, z), z)
         with torch.inference_mode(False):  # in which there are no derivatives, not even of clones made there
             z, t = (value.clone() if value.is_inference() else value for value in (z, t))
-            (mean, mean_dot), (scale, scale_dot) = (
+            (mean, mean_dot), (scale, scale_dot) = (  # type: ignore[misc]
                 torch.func.jvp(partial(f, z), (t,), (torch.ones_like(t),)) for f in (self.mean, self.scale)
             )
         if regular:

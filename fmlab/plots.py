@@ -10,6 +10,7 @@ import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +24,7 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#000000 #0072B2 #E69F00 #009E73 #D55E00 #56B4E9 #CC79A7".split()
-STYLE = {
+STYLE: Any = {
     "axes.prop_cycle": cycler(color=[BLUE, RED, BLACK, SKY, ORANGE, GREEN, PURPLE])
     + cycler(linestyle=["-", "--", "-.", ":", "-", (0, (8, 2, 1, 2, 1, 2)), (0, (12, 3))]),
     "axes.grid": True,
@@ -37,7 +38,7 @@ STYLE = {
     "savefig.pad_inches": 0.15,
 }
 MARKERS = "osD^v*P"
-FRAME = {"linewidth": 1, "edgecolor": "#b0b0b0"}  # a white card on a dark page, and on a white one
+FRAME: Any = {"linewidth": 1, "edgecolor": "#b0b0b0"}  # a white card on a dark page, and on a white one
 
 
 def use_style() -> None:
@@ -49,9 +50,9 @@ def plot_paths(ts, states, ax: Axes | None = None, label: str | None = None, **l
     """One-dimensional paths t ↦ X_t. ts: (T,); states: (T, n) or (T, n, 1)."""
     ax, ts, states = _axes(ax), array(ts), array(states)
     states = states.reshape(len(ts), -1)
-    line = {"lw": 1.0, "alpha": 0.8} | line
-    ax.plot(ts, states[:, 1:], **line)
-    ax.plot(ts, states[:, :1], label=label, **line)
+    options: Any = {"lw": 1.0, "alpha": 0.8} | line
+    ax.plot(ts, states[:, 1:], **options)
+    ax.plot(ts, states[:, :1], label=label, **options)
     ax.set(xlabel="time $t$", ylabel="state $X_t$")
     return ax
 
@@ -71,8 +72,8 @@ def plot_band(ts, mean, std, ax: Axes | None = None, label: str | None = None, c
 def plot_trajectories(states, ax: Axes | None = None, **line) -> Axes:
     """Paths in the plane with their ends marked. states: (T, n, 2)."""
     ax, states = _axes(ax), array(states)
-    line = {"color": BLUE, "ls": "-", "lw": 0.8, "alpha": 0.6} | line
-    ax.plot(states[:, :, 0], states[:, :, 1], **line)
+    options: Any = {"color": BLUE, "ls": "-", "lw": 0.8, "alpha": 0.6} | line
+    ax.plot(states[:, :, 0], states[:, :, 1], **options)
     ax.plot(*states[0].T, "o", ms=3, color=BLACK, label="start")
     ax.plot(*states[-1].T, "^", ms=4, color=RED, label="end")
     return _plane(ax)
@@ -81,7 +82,8 @@ def plot_trajectories(states, ax: Axes | None = None, **line) -> Axes:
 def plot_samples(x, ax: Axes | None = None, **marks) -> Axes:
     """Points in the plane. x: (n, 2)."""
     ax, x = _axes(ax), array(x)
-    ax.plot(*x.T, **({"ls": "", "marker": ".", "ms": 2, "alpha": 0.5, "color": BLUE} | marks))
+    options: Any = {"ls": "", "marker": ".", "ms": 2, "alpha": 0.5, "color": BLUE} | marks
+    ax.plot(*x.T, **options)
     return _plane(ax)
 
 
@@ -181,8 +183,8 @@ def plot_marginals(
 
 def plot_counts(x, ax: Axes | None = None, extent: float = 3.0, bins: int = 75) -> Axes:
     """How many points fall into each small square of [−extent, extent]²: the darker, the more. x: (n, 2)."""
-    ax = _plane(_axes(ax), extent)
-    ax.hist2d(*array(x).T, bins=bins, range=[[-extent, extent]] * 2, cmap="Greys")
+    ax, (first, second) = _plane(_axes(ax), extent), array(x).T
+    ax.hist2d(first, second, bins=bins, range=[[-extent, extent]] * 2, cmap="Greys")
     return ax
 
 
@@ -252,11 +254,11 @@ def plot_convergence(
     """
     ax, hs = _axes(ax), array(hs)
     for k, (label, values) in enumerate(errors.items()):
-        values = array(values)
-        (line,) = ax.loglog(hs, values, marker=MARKERS[k], label=label)
+        found = array(values)
+        (line,) = ax.loglog(hs, found, marker=MARKERS[k], label=label)
         if orders and label in orders:
             smallest = hs.argmin()
-            reference = values[smallest] * (hs / hs[smallest]) ** orders[label]
+            reference = found[smallest] * (hs / hs[smallest]) ** orders[label]
             ax.loglog(hs, reference, color=line.get_color(), ls="-", lw=3, alpha=0.25, label=f"slope {orders[label]:g}")
     ax.set(xlabel="step size $h$", ylabel="error")
     ax.legend()

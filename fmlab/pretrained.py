@@ -4,12 +4,15 @@ Their weights lie in fmlab/weights/, in half precision, and `python -m course pr
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from fmlab.models import UNet
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -35,7 +38,7 @@ def untrained_digits() -> UNet:
     return UNet(1, width=8, labels=10)
 
 
-def load(network: nn.Module, path: Path) -> nn.Module:
+def load(network: Network, path: Path) -> Network:
     """Put the weights in a file into a network, in single precision. Returns the network, ready to be used."""
     with np.load(path, allow_pickle=False) as arrays:
         weights = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}

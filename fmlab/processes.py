@@ -21,6 +21,7 @@ from fmlab.schedules import Schedule, diffusion_coefficients
 from fmlab.values import holds
 
 Field = Callable[[Tensor, Tensor], Tensor]
+Noise = Callable[[Tensor, Tensor], float | Tensor]
 
 
 class SDE:
@@ -29,7 +30,7 @@ class SDE:
     drift: callable u(x, t). diffusion: a number, or a callable σ(x, t).
     """
 
-    def __init__(self, drift: Field, diffusion: float | Field):
+    def __init__(self, drift: Field, diffusion: float | Noise):
         self.drift = _callable(drift, "drift")
         self.diffusion = _coefficient(diffusion, "diffusion")
 
@@ -50,6 +51,9 @@ class LinearSDE(SDE):
     rate, sigma: numbers, or callables a(t), σ(t).
     Its law given x_0 is Gaussian, so with constant coefficients `moments` and `stationary` are exact.
     """
+
+    spare: Tensor | None  # while it is simulated: memory for the next state,
+    made: Tensor | None  # and the last one that was made there
 
     def __init__(self, rate: float | Callable, sigma: float | Callable):
         self.rate = rate if callable(rate) else _number(rate, "rate")
@@ -229,7 +233,7 @@ def _callable(field, name: str):
     return field
 
 
-def _coefficient(value: float | Field, name: str) -> Field:
+def _coefficient(value: float | Noise, name: str) -> Noise:
     if callable(value):
         return value
     return partial(_constant, _nonnegative(value, name))

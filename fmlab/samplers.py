@@ -24,6 +24,7 @@ steps from 0 to 1, or the increasing times themselves. A network is any callable
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ def sample_diffusion(
     if score is not None:
         process = sde_extension(vector_field, score, sigma)
     else:
-        process = SDE(_converted_drift(vector_field, schedule, sigma), lambda x, t: at(sigma, t))
+        process = SDE(_converted_drift(vector_field, cast(Schedule, schedule), sigma), lambda x, t: at(sigma, t))
     return simulate(process, x0, ts, record=record, generator=generator)
 
 

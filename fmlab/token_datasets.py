@@ -26,7 +26,8 @@ def checkerboard() -> Tensor:
 
 def sudoku() -> Tensor:
     """All 288 grids of 4 × 4 with the symbols 0 … 3 once in each row, column and box of 2 × 2: (288, 16)."""
-    rows, grids = list(itertools.permutations(range(4))), [[]]
+    rows = list(itertools.permutations(range(4)))
+    grids: list[list[int]] = [[]]
     for _ in range(4):
         grids = [[*grid, *row] for grid in grids for row in rows]
         grids = [grid for grid, fits in zip(grids, _fit(torch.tensor(grids)).tolist()) if fits]

@@ -28,7 +28,7 @@ def states(path: TokenPath, places: int = 2) -> Tensor:
 def law(path: TokenPath, t, table: Tensor) -> Tensor:
     """p_t of all states, for data that are the sentences of a table, all equally likely. table: (N, D). (S,)."""
     every = states(path, table.shape[1])
-    return sum(path.prob(every, z.expand_as(every), t) for z in table) / len(table)
+    return torch.stack([path.prob(every, z.expand_as(every), t) for z in table]).mean(0)
 
 
 def whole_matrix(path: TokenPath, rates: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -96,7 +98,9 @@ def plot_sudoku(ax: Axes, grid: Tensor, given: Tensor | None = None) -> Axes:
         for ends in (((line, line), (0, 4)), ((0, 4), (line, line))):
             ax.plot(*ends, color=plots.BLACK, ls="-", lw=2 if line % 2 == 0 else 0.6)
     for cell, symbol in enumerate(grid.tolist()):
-        style = {"color": plots.BLUE} if given is None or not given[cell] else {"color": plots.BLACK, "weight": "bold"}
+        style: dict[str, Any] = (
+            {"color": plots.BLUE} if given is None or not given[cell] else {"color": plots.BLACK, "weight": "bold"}
+        )
         text = str(symbol + 1) if symbol < 4 else ""
         ax.text(cell % 4 + 0.5, cell // 4 + 0.5, text, ha="center", va="center", fontsize=16, **style)
     ax.set(xlim=(-0.04, 4.04), ylim=(4.04, -0.04), xticks=(), yticks=(), aspect="equal")

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ def train(
     generator = generator or _usual_generator(weights[0].device if weights else torch.device("cpu"))
     average = [weight.detach().clone() for weight in weights]
     run = _resumed(model, weights) or Run([], _adam(weights, lr), 0)
-    model.history = getattr(model, "history", [])
+    history = vars(model).setdefault("history", [])
 
     before = generator.get_state()
     bar = progress_bar("training", steps, run.done)
@@ -82,14 +82,14 @@ def train(
                 run.done += 1
                 for mean, weight in zip(average, weights):
                     mean.lerp_(weight.detach(), (AVERAGE + 1) / (run.done + AVERAGE))
-                model.history.append(value)
+                history.append(value)
                 before = generator.get_state()
             bar.update()
             if run.done % 50 == 0:
-                bar.set_postfix_str(f"loss {sum(model.history[-50:]) / 50:.3g}", refresh=False)
+                bar.set_postfix_str(f"loss {sum(history[-50:]) / 50:.3g}", refresh=False)
     except KeyboardInterrupt:
         generator.set_state(before)
-        model.interrupted = Run([weight.detach().clone() for weight in weights], run.adam, run.done)
+        vars(model)["interrupted"] = Run([weight.detach().clone() for weight in weights], run.adam, run.done)
         print(
             f"interrupted after {run.done} of {steps} steps: the model keeps what it has learned; train again to go on"
         )
@@ -138,7 +138,7 @@ def interrupts_held():
         handler(*held[0])
 
 
-def _adam(weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+def _adam(weights: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
     if not weights:
         raise ValueError("the model has no weights to train")
     return torch.optim.Adam(weights, lr, fused=all(weight.device.type in ("cpu", "cuda") for weight in weights))
@@ -149,7 +149,7 @@ def _set_rate(adam: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _resumed(model: nn.Module, weights: list[Tensor]) -> Run | None:
+def _resumed(model: nn.Module, weights: Sequence[Tensor]) -> Run | None:
     """The interrupted run of this model, if any, its weights put back in place of the average."""
     run = vars(model).pop("interrupted", None)
     if run is not None:
@@ -157,7 +157,7 @@ def _resumed(model: nn.Module, weights: list[Tensor]) -> Run | None:
     return run
 
 
-def _load(weights: list[Tensor], values: list[Tensor]) -> None:
+def _load(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for weight, value in zip(weights, values):
             weight.copy_(value)

@@ -5,6 +5,7 @@ stands in its place as a static image.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import RK4, Euler, Heun, Midpoint, simulate
 
 # What costs much of the time of a redraw: a layout engine, and looking for a place for the title.
-STYLE = plots.STYLE | {"figure.constrained_layout.use": False, "axes.titley": 1.0}
+STYLE: Any = plots.STYLE | {"figure.constrained_layout.use": False, "axes.titley": 1.0}
 FAST = {"compress_level": 1}  # a little larger than at the usual 6, in half the time
 
 # What a redrawn picture does: give each slider, and the number beside it, the name and the value that are to be seen.
@@ -280,7 +281,7 @@ def sde_extension_noise(n: int = 2000, steps: int = 100) -> Explorer:
             drift = np.interp(states[k], grid, fields[k] + sigma**2 / 2 * scores[k])
             states[k + 1] = states[k] + drift / steps + sigma / steps**0.5 * noise[k]
         found = np.quantile(states[::5], levels, axis=1).T
-        shades = {"cmap": "Greys", "norm": PowerNorm(0.6, 0, 1.2), "aspect": "auto"}
+        shades: Any = {"cmap": "Greys", "norm": PowerNorm(0.6, 0, 1.2), "aspect": "auto"}
         ax.imshow(densities.T, origin="lower", extent=(0, 1, -5, 5), **shades)
         ax.plot(ts, states[:, :12], color=plots.BLUE, ls="-", lw=0.7, alpha=0.7)
         ax.plot(ts, exact, color=plots.BLACK, ls="-", lw=1.4)

@@ -23,7 +23,7 @@ echo "$(basename "$0") $*" >> "$LOG"
 case "$*" in
 "-m venv --clear .venv")
     rm -rf .venv; mkdir -p .venv/bin
-    for name in python jupyter ruff; do cp "$0" .venv/bin/$name; done ;;
+    for name in python jupyter ruff mypy; do cp "$0" .venv/bin/$name; done ;;
 "-m pip install"*) exit ${PIP_FAILS:-0} ;;
 esac
 """
@@ -32,7 +32,7 @@ VENV = "fakepython -m venv --clear .venv"
 INSTALL = "python -m pip install -c constraints.txt -e .[jupyter,grading,site,dev]"
 FOR_LAB = "python -m pip install -c constraints.txt -e .[jupyter]"
 QUIET = "jupyter labextension disable --log-level=ERROR @jupyterlab/apputils-extension:announcements"
-LINT = ["ruff check", "ruff format --check"]
+LINT = ["ruff check", "ruff format --check", "mypy "]
 TEST = "python -m pytest tests"
 PEERS = "python -m pip install -c constraints.txt -e .[jupyter,grading,site,dev,bench]"
 BENCH = "python -m benchmarks ou"

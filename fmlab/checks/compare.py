@@ -214,11 +214,12 @@ def _values(value) -> Tensor | None:
 
 def _farthest(found, expected) -> tuple[str, str, str]:
     """Expected and found number where they differ most, with digits that differ, and where that is."""
-    a, b = _values(found).reshape(-1), _values(expected).reshape(-1)
+    expected, found = _values(expected), _values(found)
+    a, b = found.reshape(-1), expected.reshape(-1)
     k = int((a - b).abs().nan_to_num(math.inf, math.inf).argmax())
     wanted, had = float(b[k]), float(a[k])
     digits = next((n for n in range(5, 18) if f"{wanted:.{n}g}" != f"{had:.{n}g}"), 17)
-    shape = tuple(_values(expected).shape)
+    shape = tuple(expected.shape)
     place = ""
     if shape:
         index = [int(i) for i in torch.unravel_index(torch.tensor(k), shape)]

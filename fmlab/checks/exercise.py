@@ -225,12 +225,12 @@ class Exercise:
         trace = traces[place.case]
         if place.look == len(trace.looks):
             return Difference(str(trace.end))
-        return difference(trace.looks[place.look], self.tolerance)
+        return difference(trace.looks[place.look], self.tolerance)  # type: ignore[return-value]  # here they differ
 
     def _may_be_named(self, traces: Sequence[Trace], place: Place) -> bool:
         """Whether there is something to compare mistakes with: a value, or an error that they may make too."""
         trace = traces[place.case]
-        return place.look < len(trace.looks) or not isinstance(trace.end.key, str)
+        return place.look < len(trace.looks) or not isinstance(getattr(trace.end, "key", ""), str)
 
     def _named(self, traces: Sequence[Trace], place: Place, inputs: Sequence[tuple]) -> str:
         """The known mistake that shows what the answer shows: in all cases, or else in the one that is wrong."""
@@ -279,7 +279,7 @@ class Exercise:
         if place.look == len(trace.looks):
             return _SHAPES if "must match the size of tensor" in str(trace.end) else ""
         look = trace.looks[place.look]
-        if not difference(look, self.tolerance).expected:  # its kind, shape or dtype is not right, and that is said
+        if not self._difference(traces, place).expected:  # its kind, shape or dtype is not right, and that is said
             return ""
         if seen := relation(look.found, look.expected) if look.error is None else "":
             return f"; {seen}"

@@ -29,7 +29,8 @@ class Field:
     """
 
     def __init__(self, formula: Callable):
-        self.formula, self.calls = formula, []
+        self.formula = formula
+        self.calls: list[tuple] = []
 
     def __call__(self, x, t, *labels):
         if not isinstance(x, Tensor):

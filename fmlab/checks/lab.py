@@ -159,7 +159,7 @@ def _undefined(shell, kind, error: NameError, trace, tb_offset=None) -> None:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
         return
     words = "not defined yet; run the cell above that defines it, then run this check again"
-    failure = CheckFailed(Verdict(error.name, False, words, solved=False))
+    failure = CheckFailed(Verdict(str(error.name), False, words, solved=False))
     if in_notebook():
         show(failure.verdict)
     shell._showtraceback(CheckFailed, failure, failure._render_traceback_())

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import Any
 
 import torch
 
@@ -135,7 +136,7 @@ def words(called: str) -> str:
 def find(name: str) -> FunctionType:
     """The function behind a name such as "simulators.Euler.step", without what decorators put around it."""
     module, *path = name.split(".")
-    found = importlib.import_module(f"fmlab.{module}")
+    found: Any = importlib.import_module(f"fmlab.{module}")
     for part in path:
         found = inspect.getattr_static(found, part)
     found = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
