@@ -92,8 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_gradebook(command)
     command.set_defaults(command=_export)
 
+    command = commands.add_parser("release", help="the version, dated changes, packages and a tag in git")
+    command.add_argument("version", help="three numbers, such as 0.2.0")
+    command.set_defaults(command=_release)
+
     command = commands.add_parser("pretrain", help="train the networks that come with the library again, and keep them")
     command.set_defaults(command=_pretrain)
+
+    command = commands.add_parser("pictures", help="draw the moving picture of README.md again")
+    command.set_defaults(command=_pictures)
     return parser
 
 
@@ -121,6 +128,23 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     for path in pretrain.write():
         print(f"{path.relative_to(ROOT).as_posix()}: {path.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+def _pictures(args: argparse.Namespace) -> int:
+    from course import pictures
+
+    pictures.write()
+    print(f"{pictures.PATH.relative_to(ROOT).as_posix()}: {pictures.PATH.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+def _release(args: argparse.Namespace) -> int:
+    from course import release
+
+    for path in release.release(args.version):
+        print(path.relative_to(ROOT).as_posix())
+    print("Look at the commit, then publish it with its tag: git push --follow-tags")
     return 0
 
 

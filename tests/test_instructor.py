@@ -66,7 +66,7 @@ def _hand_in(root: Path) -> None:
 def env() -> dict[str, str]:
     """As in a terminal in which the environment is active; make, too, takes it as it is."""
     bin = Path(sys.executable).parent
-    own = {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": f"BIN={bin} STAMP=", "BROWSER": "true"}
+    own = {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "MAKEFLAGS": f"BIN={bin} LAB= GRADE=", "BROWSER": "true"}
     env = os.environ | own
     return {name: value for name, value in env.items() if name not in OUTER}
 
