@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -96,6 +97,14 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds critical or serious on a page: for each place the rule, where, and what is wrong."""
+    options = {"resultTypes": ["violations"], "preload": False}  # else it fetches the styles once more
+    found = Axe().run(page, options=options).response["violations"]
+    grave = [rule for rule in found if rule["impact"] in ("critical", "serious")]
+    return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in grave for node in rule["nodes"]]
 
 
 class Notebook:
