@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fmlab.checks import lab1
-from tests.browser import Slider, expect, needs_a_browser, student_desk
+from tests.browser import Slider, expect, needs_a_browser, student_desk, violations
 
 LAB = "lab1_simulation/lab1_simulation.ipynb"
 EXPLORERS = ["widgets.step_size()", "widgets.ornstein_uhlenbeck_paths()"]
@@ -69,7 +69,8 @@ def test_an_animation_plays_by_keyboard(lab):
 
 def test_an_animation_of_a_solution_is_a_still_picture_with_words(solution):
     """JupyterLab takes the scripts out of notebooks that it did not run itself."""
-    picture = solution.outputs("plots.animate_samples(").locator("img").first  # the other one is a pixel of its window
+    picture = solution.outputs("plots.animate_samples(").locator("img")
+    expect(solution.outputs("plots.animate_samples(").get_by_text("Run the cell to play it.")).to_be_visible()
     expect(picture).to_have_attribute("alt", re.compile("^Particles"))
     height = picture.evaluate("image => image.decode().then(() => image.naturalHeight)")
     window = picture.locator("..")
@@ -94,14 +95,28 @@ def test_right_answer_is_confirmed_and_then_drawn(lab):
     figure = 'answer_or("euler_step"'
     expect(lab.answer("euler_step", "return x + h * u(x, t)")).to_have_text(re.compile("^✓ euler_step: .+"))
     lab.run(figure)
-    expect(lab.outputs(figure)).to_have_count(3)  # a prediction, the figure and its words; none that fmlab stands in
-    expect(lab.outputs(figure).locator("img")).to_be_visible()
+    expect(lab.outputs(figure)).to_have_count(2)  # a prediction and the figure; no word that fmlab stands in
+    expect(lab.outputs(figure).locator("img")).to_have_attribute("alt", re.compile(".{40}"))
 
 
 def test_solution_opens_with_pictures_for_its_sliders(solution):
     for explorer in EXPLORERS:
         expect(solution.outputs(explorer).locator("img")).to_have_count(1)
     expect(solution.errors).to_have_count(0)
+
+
+def test_nothing_keeps_out_who_does_not_see_the_page(lab, solution):
+    """axe-core in JupyterLab's main area: after Run All with wrong and right answers, and as the solution opens."""
+    for notebook in (lab, solution):
+        assert violations(notebook.page, ".jp-Notebook") == []
+
+
+def test_a_slider_says_its_name_and_value(lab):
+    cell = lab.cell("widgets.step_size()")
+    handle = cell.get_by_role("slider", name="rate θ")
+    handle.press("ArrowRight")
+    expect(handle).to_have_attribute("aria-valuetext", re.compile(r"^\d+\.\d\d?$"))
+    expect(cell.get_by_role("textbox", name="rate θ, a number")).to_be_visible()
 
 
 def test_widgets_do_not_complain(lab, solution):

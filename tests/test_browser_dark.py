@@ -33,7 +33,7 @@ def pixels(picture: bytes) -> np.ndarray:
 
 
 def test_figures_are_white_cards_with_a_frame_on_a_dark_page(notebook):
-    figures = notebook.page.locator(".jp-RenderedImage img")
+    figures = notebook.page.locator(".jp-OutputArea-output img[src^='data:image/png']")
     expect(figures).not_to_have_count(0)
     for number in range(figures.count()):
         card = pixels(base64.b64decode(figures.nth(number).get_attribute("src").partition("base64,")[2]))
