@@ -1,7 +1,7 @@
 """Sliders: explorers that redraw a picture as a value moves.
 
 An explorer is an ordinary ipywidget. Where no front end is attached (a saved or printed notebook) the same picture
-stands in its place as a static image.
+stands in its place as a static image; without ipywidgets this is all there is, with a word on what is missing.
 """
 
 import html
@@ -9,15 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, VBox
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmlab import plots
+from fmlab import extras, plots
 from fmlab.datasets import Empirical
 from fmlab.distributions import GaussianMixture
 from fmlab.guidance import guided_vector_field
@@ -28,9 +22,23 @@ from fmlab.samplers import ddpm, sample_diffusion, sample_flow
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import RK4, Euler, Heun, Midpoint, simulate
 
+with extras.needed("drawing"):
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+try:
+    from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, SelectionSlider, VBox
+except ModuleNotFoundError:
+    from fmlab.stills import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, SelectionSlider, VBox  # noqa: F401
+
 # What costs much of the time of a redraw: a layout engine, and looking for a place for the title.
 STYLE = plots.STYLE | {"figure.constrained_layout.use": False, "axes.titley": 1.0}
 FAST = {"compress_level": 1}  # a little larger than at the usual 6, in half the time
+VIEW = "application/vnd.jupyter.widget-view+json"
+MISSING = 'A still picture: its sliders need ipywidgets, which is not installed (pip install "fmlab[labs]").'
 
 
 class Explorer(VBox):
@@ -74,9 +82,16 @@ class Explorer(VBox):
                 artist.remove()
         ax.relim()
 
+    _ipython_display_ = None  # by which ipywidgets 7 would show the widget alone
+
     def _repr_mimebundle_(self, **kwargs):
-        picture = {"image/png": self._png, "text/plain": self._words}
-        return super()._repr_mimebundle_(**kwargs) | picture, plots.alternative(self._words)
+        return self._widget() | {"image/png": self._png, "text/plain": self._words}, plots.alternative(self._words)
+
+    def _widget(self) -> dict:
+        """What a front end shows instead of the picture."""
+        if not hasattr(self, "model_id"):
+            return {"text/html": f"<p>{html.escape(MISSING)}</p>{self._picture.value}"}
+        return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}}
 
 
 def step_size(theta: float = 4.0, x0: float = 1.0) -> Explorer:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"values", "notebooks"},
+    {"values", "notebooks", "extras", "stills"},
     {"natural", "datasets", "schedules", "models", "metrics", "threads", "autoencoders", "glyphs", "jumps", "tokens"}
     | {"token_datasets", "token_models"},
     {"distributions", "conversions", "transformers", "sentences", "pretrained"},
