@@ -79,4 +79,4 @@ def table(titles: dict[str, str]) -> str:
 def pulls(stems: Iterable[str]) -> str:
     """A hub's link to the first of these labs, in a repository of the labs alone."""
     first, *_ = stems
-    return "\n".join(["```", nbgitpuller("https://HUB", f"{address()}-labs", f"{first}/{first}.ipynb"), "```"])
+    return "\n".join(["```", nbgitpuller("https://HUB", f"{address()}-labs", _path(first)), "```"])
