@@ -1,5 +1,6 @@
 """nbgrader's settings: its steps work in the folders of this repository, wherever the command is given."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ c.CourseDirectory.db_url = f"sqlite:///{(root / 'grading' / 'gradebook.db').as_p
 
 # What `make handout` gave out is released, as formgrader sees it; a name of a course is what makes it look.
 c.CourseDirectory.course_id = "default_course"
-c.Exchange.root = str(root / "grading" / "exchange")
+c.Exchange.root = os.environ.get("FMLAB_EXCHANGE", str(root / "grading" / "exchange"))  # see docs/hub.md
+c.ExchangeCollect.check_owner = False  # on a hub of containers all are one user
+with contextlib.suppress(OSError):
+    (root / "grading").mkdir(exist_ok=True)  # where `nbgrader collect` opens the gradebook, also in a new clone
 
 
 def put_first(variable, folder):

@@ -61,7 +61,7 @@ from PIL import Image, ImageChops
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from course import edition
+from course import edition, hosted
 from course.imports import followed
 from fmlab.checks import notebook
 
@@ -103,7 +103,8 @@ class Cell(NamedTuple):
 
 
 def read(path: Path) -> NotebookNode:
-    """The full notebook of a source: nbgrader's metadata, solutions and hidden tests included."""
+    """The full notebook of a source: nbgrader's metadata, solutions and hidden tests included. Above the first cell of
+    code stands, folded, the one that installs fmlab where it is missing."""
     cells, errors = [], []
     for number, raw in enumerate(jupytext.read(path, fmt="py:percent").cells, start=1):
         try:
@@ -114,7 +115,10 @@ def read(path: Path) -> NotebookNode:
     errors = errors or list(_misfits(cells))
     refuse(path.stem, errors)
     cells = edition.cut(cells, short(path.stem), edition.current())
-    return expand(complete(cells, path), path.stem)
+    nb = expand(complete(cells, path), path.stem)
+    first = next((k for k, cell in enumerate(nb.cells) if cell.cell_type == "code"), len(nb.cells))
+    nb.cells.insert(first, hosted.install(path.stem))
+    return nb
 
 
 def refuse(stem: str, errors: Iterable[str]) -> None:

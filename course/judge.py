@@ -30,6 +30,7 @@ from nbformat.v4 import new_output
 from course import hidden
 from course.build import is_check, is_solution
 from course.desk import Desk, error_output
+from course.hosted import is_install
 from course.ipython import names
 from course.jobs import Patience
 from course.marks import for_student
@@ -263,7 +264,7 @@ def to_run(nb: NotebookNode, full: NotebookNode) -> list[NotebookNode]:
 
 def _setup(full: NotebookNode) -> NotebookNode | None:
     """The first cell of a lab's code, with its imports."""
-    first = next((cell for cell in full.cells if cell.cell_type == "code"), None)
+    first = next((cell for cell in full.cells if cell.cell_type == "code" and not is_install(cell)), None)
     return None if first is None or "nbgrader" in first.metadata else first
 
 

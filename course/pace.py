@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jupytext
 from nbformat import NotebookNode
 
-from course import build
+from course import build, hosted
 from course.build import ROOT, Cell
 
 WORDS_A_MINUTE, AN_EXERCISE, A_LINE, A_QUESTION = 130, 4, 1.5, 5  # the last three in minutes
@@ -143,15 +143,18 @@ def table(paces: Iterable[Pace], prefix: str) -> str:
 def pages(root: Path = ROOT) -> dict[Path, str]:
     """The pages that list the labs, as they should be. Raises BuildError where one has no place for the list."""
     paces = [pace(source) for source in build.sources(root=root)]
-    found = {}
-    for name, prefix in LISTS.items():
+    lists = [(name, MARKS, table(paces, prefix)) for name, prefix in LISTS.items()]
+    lists.append(("labs/README.md", hosted.MARKS, hosted.table({p.lab: p.title for p in paces})))
+    lists.append(("docs/hub.md", hosted.MARKS, hosted.pulls(p.lab for p in paces)))
+    found: dict[Path, str] = {}
+    for name, marks, text in lists:
         path = root / name
         if path.is_file():
-            before, begin, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-            _, end, after = rest.partition(MARKS[1])
+            before, begin, rest = found.get(path, path.read_text(encoding="utf-8")).partition(marks[0])
+            _, end, after = rest.partition(marks[1])
             if not begin or not end:
-                raise build.BuildError(f"{name} has no lines {MARKS[0]} and {MARKS[1]} around its list of labs")
-            found[path] = f"{before}{begin}\n{table(paces, prefix)}\n{end}{after}"
+                raise build.BuildError(f"{name} has no lines {marks[0]} and {marks[1]} around its list of labs")
+            found[path] = f"{before}{begin}\n{text}\n{end}{after}"
     return found
 
 

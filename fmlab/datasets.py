@@ -11,6 +11,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from fmlab import extras
 from fmlab.values import floating, half, in_single, normal_like, precise, require_tensor
 
 
@@ -49,7 +50,8 @@ class Digits(Labelled):
     """
 
     def __init__(self, train: bool = True, seed: int = 0):
-        from sklearn.datasets import load_digits
+        with extras.needed("the data set of digits"):
+            from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -163,8 +165,9 @@ class Word:
     """
 
     def __init__(self, word: str):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        with extras.needed("drawing a word"):
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
 
         canvas = FigureCanvasAgg(Figure(figsize=(len(word) + 1, 2)))
         text = canvas.figure.text(0.5, 0.4, word, size=60, weight="bold", ha="center", parse_math=False)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from fmlab import extras
+
 FAMILIES = {
     "sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     "serif": ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
@@ -77,10 +79,11 @@ def _table(letter: str) -> Tensor:
 
 
 def _distances(letter: str, font: str) -> Tensor:
-    import matplotlib
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-    from scipy.ndimage import distance_transform_edt
+    with extras.needed("drawing letters"):
+        import matplotlib
+        import numpy as np
+        from PIL import Image, ImageDraw, ImageFont
+        from scipy.ndimage import distance_transform_edt
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     left, top, right, bottom = ImageFont.truetype(str(path), 1000).getbbox(letter)

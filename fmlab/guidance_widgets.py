@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-from ipywidgets import Dropdown, IntSlider, SelectionSlider
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from fmlab import plots
-from fmlab.widgets import Explorer
+from fmlab.widgets import Axes, Dropdown, Explorer, IntSlider, SelectionSlider
 
 
 def drawn_images(

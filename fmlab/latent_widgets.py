@@ -3,14 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from ipywidgets import FloatLogSlider, FloatSlider, IntSlider
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from fmlab import plots
 from fmlab.autoencoders import linear_rate
 from fmlab.values import require_floating
-from fmlab.widgets import Explorer
+from fmlab.widgets import Axes, Explorer, FloatLogSlider, FloatSlider, IntSlider
 
 
 def water_level(eigenvalues: Tensor) -> Explorer:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-from ipywidgets import Dropdown, FloatSlider, IntSlider
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from fmlab import plots
@@ -18,7 +16,7 @@ from fmlab.paths import GaussianPath
 from fmlab.processes import Field
 from fmlab.samplers import sample_flow
 from fmlab.simulators import Euler
-from fmlab.widgets import Explorer
+from fmlab.widgets import Axes, Dropdown, Explorer, FloatSlider, IntSlider
 
 
 def chord_on_a_line(mixture: GaussianMixture) -> Explorer:

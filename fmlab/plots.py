@@ -12,16 +12,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from cycler import cycler
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from torch import Tensor
+
+from fmlab import extras
+
+with extras.needed("drawing"):
+    import matplotlib.pyplot as plt
+    from cycler import cycler
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.image import imsave
 
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#000000 #0072B2 #E69F00 #009E73 #D55E00 #56B4E9 #CC79A7".split()
 STYLE: Any = {

@@ -18,9 +18,13 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-import psutil
 import torch
-from joblib import cpu_count
+
+try:
+    import psutil
+    from joblib import cpu_count
+except ModuleNotFoundError:  # come with fmlab[labs]
+    psutil = None
 
 PERIOD = 0.1  # seconds from one look at the load to the next; systems count in hundredths
 CALM = 5  # looks in a row that must find a core free before it is used; a browser comes and goes
@@ -36,7 +40,8 @@ def use_idle_cores(limit: int = 2) -> None:
     The load is looked at ten times a second; a core is used once it has been free for half a second, and given back at
     once. More threads than torch takes by itself are never used, nor more than this process, or its container, may have
     cores. What adapts is the main thread, where notebooks run; in threads of your own set the number yourself. Call it
-    again for another limit; with 1 it ends, and torch keeps to one thread.
+    again for another limit; with 1 it ends, and torch keeps to one thread. Without psutil and joblib,
+    which come with fmlab[labs], it does from the beginning.
 
     Raises ValueError if limit < 1.
     """
@@ -46,7 +51,7 @@ def use_idle_cores(limit: int = 2) -> None:
     if _watch:
         _watch.ended.set()
     torch.set_num_threads(1)
-    limit = min(limit, _default, cpu_count())
+    limit = min(limit, _default, cpu_count()) if psutil else 1
     _watch = Watch(limit) if limit > 1 else None
 
 

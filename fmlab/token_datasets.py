@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fmlab import extras
+
 SIGNS = "  +  =   "  # of a sum: the places of its digits are blank
 HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "grey")
 PLACES = 14  # of a colour's name
@@ -88,7 +90,8 @@ class ColourNames:
     """
 
     def __init__(self, train: bool = True, seed: int = 0):
-        from matplotlib.colors import XKCD_COLORS, to_rgb
+        with extras.needed("the data set of colours"):
+            from matplotlib.colors import XKCD_COLORS, to_rgb
 
         names = sorted(name.removeprefix("xkcd:") for name in XKCD_COLORS)
         names = [name for name in names if len(name) <= PLACES and set(name) <= set(LETTERS[1:])]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from fmlab import extras
 from fmlab.values import precise
 
 # How the networks of lab 9 are trained; the benchmark `tokens` trains as the notebook does.
@@ -93,9 +94,10 @@ def stratified(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 def hue_reader(names: Sequence[str], hues: Sequence[int]) -> Callable[[Sequence[str]], Tensor]:
     """A judge that reads a hue in a name, by its parts of one to four letters; it has learned from names and hues."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+    with extras.needed("a reader of hues"):
+        from sklearn.feature_extraction.text import CountVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
 
     judge = make_pipeline(
         CountVectorizer(analyzer="char_wb", ngram_range=(1, 4)), LogisticRegression(C=1, max_iter=500)

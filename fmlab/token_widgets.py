@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from fmlab import plots
+from fmlab import extras, plots
 from fmlab.sentences import Sentences
 from fmlab.token_datasets import checkerboard, sudoku
 from fmlab.token_laws import law_in_steps
 from fmlab.tokens import TokenPath
-from fmlab.widgets import Dropdown, Explorer, IntSlider
+from fmlab.widgets import Axes, Dropdown, Explorer, IntSlider
+
+with extras.needed("drawing"):
+    from matplotlib.patches import Rectangle
 
 
 def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:

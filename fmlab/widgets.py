@@ -1,23 +1,18 @@
 """Sliders: explorers that redraw a picture as a value moves.
 
 An explorer is an ordinary ipywidget. Where no front end is attached (a saved or printed notebook) the same picture
-stands in its place as a static image.
+stands in its place as a static image; without ipywidgets this is all there is, with a word on what is missing.
 """
 
+import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, VBox
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmlab import plots
+from fmlab import extras, plots
 from fmlab.datasets import Empirical
 from fmlab.distributions import GaussianMixture
 from fmlab.guidance import guided_vector_field
@@ -28,9 +23,23 @@ from fmlab.samplers import ddpm, sample_diffusion, sample_flow
 from fmlab.schedules import VE, CondOT, Cosine, LinearVP
 from fmlab.simulators import RK4, Euler, Heun, Midpoint, simulate
 
+with extras.needed("drawing"):
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+try:
+    from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, SelectionSlider, VBox
+except ModuleNotFoundError:
+    from fmlab.stills import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, SelectionSlider, VBox  # noqa: F401
+
 # What costs much of the time of a redraw: a layout engine, and looking for a place for the title.
 STYLE: Any = plots.STYLE | {"figure.constrained_layout.use": False, "axes.titley": 1.0}
 FAST = {"compress_level": 1}  # a little larger than at the usual 6, in half the time
+VIEW = "application/vnd.jupyter.widget-view+json"
+MISSING = 'A still picture: its sliders need ipywidgets, which is not installed (pip install "fmlab[labs]").'
 
 # What a redrawn picture does: give each slider, and the number beside it, the name and the value that are to be seen.
 # ipywidgets leaves them without a name, and with more digits than anybody wants to hear.
@@ -86,8 +95,13 @@ class Explorer(VBox):
                 artist.remove()
         ax.relim()
 
+    _ipython_display_ = None  # by which ipywidgets 7 would show the widget alone
+
     def _repr_mimebundle_(self, **kwargs):
-        return super()._repr_mimebundle_(**kwargs) | plots.Picture(self._png, self._words)._repr_mimebundle_()
+        still = plots.Picture(self._png, self._words)._repr_mimebundle_()
+        if not hasattr(self, "model_id"):
+            return still | {"text/html": f"<p>{html.escape(MISSING)}</p>{still['text/html']}"}
+        return still | {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}}
 
 
 def step_size(theta: float = 4.0, x0: float = 1.0) -> Explorer:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import nbformat
 from nbformat import NotebookNode
 
+from course.hosted import is_install
 from course.repair.cells import Cell, essence, imported, kind, slots
 from course.repair.match import Answers, Places, above, below
 
@@ -33,7 +34,8 @@ def _setup(
     places: Places, plain: Sequence[NotebookNode], release: NotebookNode
 ) -> Iterator[tuple[tuple[int, int], NotebookNode]]:
     """The lab's first cell of code, which imports what answers need, if the student has no such cell any more."""
-    first = next(place for place, cell in enumerate(release.cells) if cell.cell_type == "code")
+    code = (place for place, cell in enumerate(release.cells) if cell.cell_type == "code" and not is_install(cell))
+    first = next(code)
     if first in places or kind(release.cells[first]):
         return
     present = {found for cell in plain if cell.cell_type == "code" for found in imported(cell.source)}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import fmlab
 
-AGAIN = "set the environment up again as README.md says (make lab, or pip install 'fmlab[jupyter]'); restart Jupyter"
+AGAIN = "set the environment up again as README.md says (make lab, or pip install 'fmlab[labs]'), and restart Jupyter"
 PACKAGES = ("torch", "numpy", "matplotlib", "ipywidgets")
 SERVER = "jupyterlab"  # which another kind of notebook server does without
 
@@ -134,6 +134,8 @@ def kernel() -> Finding:
 
 def sliders() -> Finding:
     """Whether JupyterLab has what shows sliders."""
+    if not importlib.util.find_spec(SERVER):
+        return Finding("sliders: left to the notebook server, which is not of this Python")
     command = [sys.executable, "-m", "jupyter", "labextension", "list"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)

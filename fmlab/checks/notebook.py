@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from fmlab import extras
+
 
 class NotReady(Exception):
     """There is nothing to read; the words say what to do."""
@@ -32,7 +34,8 @@ def find(path: str | Path | None = None) -> Path:
 
 def read(path: Path):
     """The notebook in a file."""
-    import nbformat
+    with extras.needed("reading a notebook"):
+        import nbformat
 
     try:
         return nbformat.read(path, as_version=4)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fmlab import extras
 from fmlab.checks.notebook import NotReady, find, points, read, shell
 from fmlab.checks.verdict import GREEN, MIME, RED, Verdict, card, show
 from fmlab.training import progress_bar
@@ -87,8 +88,9 @@ def execute(nb, folder: Path) -> None:
     The kernel's messages are waited for in a thread with an event loop of its own, since a notebook's own loop is busy
     with the cell that called this; so an interrupt arrives here, and ends the kernel.
     """
-    from nbclient import NotebookClient
-    from nbclient.exceptions import DeadKernelError
+    with extras.needed("running a notebook"):
+        from nbclient import NotebookClient
+        from nbclient.exceptions import DeadKernelError
 
     begun = []
     client = NotebookClient(
