@@ -136,7 +136,7 @@ def test_wheel_holds_the_library_with_the_labs_and_nothing_else(tmp_path):
 
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{version('fmlab')}.dist-info"}
     files = [path for kind in ("*.py", "py.typed", "weights/*.npz") for path in (ROOT / "fmlab").rglob(kind)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     for pattern in ("*.md", "lab*/*.ipynb"):
