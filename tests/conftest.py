@@ -11,6 +11,16 @@ os.environ["FMLAB_EDITION"] = "none"  # whatever edition this repository is used
 os.environ["FMLAB_PROGRESS"] = "off"  # so that no test leaves a file beside a notebook
 
 
+# Thousands of answers and long trainings: what they run is also run by others, and measuring doubles their time.
+UNMEASURED = {f"test_{name}" for name in ("across", "answers", "exercises", "mutants", "styles", "training")}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in UNMEASURED:
+            item.add_marker("no_cover")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
     """After all else: how many tests were skipped for what, and which packages bring it."""
