@@ -24,7 +24,7 @@ CONDA_NAME = {"torch": "pytorch", "build": "python-build"}  # the others are cal
 
 
 def requirements(*groups):
-    """The direct dependencies of some of "dependencies", "labs", "jupyter", "grading", "hub", "dev", "bench", "site"."""
+    """The direct dependencies of some of "dependencies" and the extras, "labs", "grading", …"""
     lists = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     found = [Requirement(line) for group in groups for line in lists[group]]
     return [requirement for requirement in found if requirement.name != "fmlab"]
@@ -137,7 +137,7 @@ def test_wheel_holds_the_library_with_the_labs_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"fmlab", f"fmlab-{PROJECT['version']}.dist-info"}
-    files = [path for kind in ("*.py", "weights/*.npz") for path in (ROOT / "fmlab").rglob(kind)]
+    files = [path for kind in ("*.py", "py.typed", "weights/*.npz") for path in (ROOT / "fmlab").rglob(kind)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     for pattern in ("*.md", "lab*/*.ipynb"):
         expected |= {f"fmlab/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "labs").glob(pattern)}
