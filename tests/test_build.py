@@ -478,7 +478,7 @@ def test_the_builder_writes_numbers(tmp_path):
         "As in exercise 1, before question 3; see 2, worth 1\npoint."
     )
     assert cells[9] == 'label = "exercises 2 and 2"'
-    assert cells[9] == "### Question 3 · Why (4 points)"
+    assert cells[10] == "### Question 3 · Why (4 points)"
     assert "See exercise 2." in build.solve(build.read(toy(tmp_path, NUMBERED))).cells[-1].source
 
 
