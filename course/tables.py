@@ -17,11 +17,11 @@ Row = Mapping[str, str]  # by column
 def read(data: bytes) -> list[Row]:
     """The rows of a table, with commas, semicolons or tabs, in any encoding that spreadsheets save.
 
-    The first line names the columns; above it may be one that tells Excel what is between them.
+    The first line names the columns; above it may be one that tells Excel what is between them. NULs are left out.
 
     Raises ValueError.
     """
-    text = re.sub(r"\Asep=.\s*?\n", "", _decoded(data), flags=re.IGNORECASE)
+    text = re.sub(r"\Asep=.\s*?\n", "", _decoded(data).replace("\0", ""), flags=re.IGNORECASE)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval=""))

@@ -473,12 +473,12 @@ def test_the_builder_writes_numbers(tmp_path):
     toy(tmp_path, other, "lab1_other")
     cells = [cell.source for cell in build.release(build.read(toy(tmp_path, NUMBERED))).cells]
     assert cells[0] == "## 1 · Worth 7.5 points, 3.5 for code, and 1 point\n### Exercise 1 · One (1 point)"
-    assert cells[3] == (
+    assert cells[4] == (
         "### Exercise 2 · Two at once (2.5 points, a challenge)\n"
         "As in exercise 1, before question 3; see 2, worth 1\npoint."
     )
-    assert cells[8] == 'label = "exercises 2 and 2"'
-    assert cells[9] == "### Question 3 · Why (4 points)"
+    assert cells[9] == 'label = "exercises 2 and 2"'
+    assert cells[10] == "### Question 3 · Why (4 points)"
     assert "See exercise 2." in build.solve(build.read(toy(tmp_path, NUMBERED))).cells[-1].source
 
 
@@ -608,7 +608,7 @@ def test_a_solution_shows_its_verdicts_and_the_points_of_its_lab(tmp_path, monke
     monkeypatch.setenv("JPY_SESSION_NAME", "the notebook from which the build was started")
     build.build(toy(tmp_path, TOY + "# %%\nlab0.progress()\n"), tmp_path)
     solution = nbformat.read(build.notebook_path("solutions", "lab0_toy", tmp_path), as_version=4)
-    (verdict,) = solution.cells[3].outputs
+    (verdict,) = solution.cells[4].outputs
     assert set(verdict.data) == {"text/plain", "text/html", MIME}
     assert verdict.data[MIME]["exercise"] == "interpolate" and verdict.data[MIME]["passed"]
     exercise, total = solution.cells[-1].outputs[0].text.splitlines()
@@ -670,7 +670,7 @@ def test_a_solution_runs_where_students_work_and_again_only_when_something_chang
 
     def built(**kwargs) -> str:
         build.build(source, tmp_path, **kwargs)
-        return nbformat.read(path, as_version=4).cells[1].outputs[0].text
+        return nbformat.read(path, as_version=4).cells[-1].outputs[0].text
 
     first = built()
     assert first.startswith(str(tmp_path / "labs" / "lab0_toy"))

@@ -24,15 +24,15 @@ CONDA_NAME = {"torch": "pytorch", "build": "python-build"}  # the others are cal
 
 
 def requirements(*groups):
-    """The direct dependencies of some of "dependencies", "labs", "jupyter", "grading", "dev", "bench", "site"."""
+    """The direct dependencies of some of "dependencies" and the extras, "labs", "grading", …"""
     lists = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     found = [Requirement(line) for group in groups for line in lists[group]]
     return [requirement for requirement in found if requirement.name != "fmlab"]
 
 
 STUDENTS = ("dependencies", "labs", "jupyter")
-ALL = requirements(*STUDENTS, "grading", "dev", "bench", "site")
-INSTALLED = requirements(*STUDENTS, "grading", "dev", "site")  # for `make test`; [bench] comes with `make bench`
+ALL = requirements(*STUDENTS, "grading", "hub", "dev", "bench", "site")
+INSTALLED = requirements(*STUDENTS, "grading", "hub", "dev", "site")  # for `make test`; [bench] comes with `make bench`
 HERE = [r for r in INSTALLED if r.marker is None or r.marker.evaluate()]  # those that this Python needs
 
 

@@ -20,6 +20,7 @@ def run(code: str, missing: list[str] = EXTRA) -> str:
     return done.stdout
 
 
+SAYS = 'drawing needs matplotlib, which is not installed: pip install "fmlab[labs]"'
 IMPORT_ALL = """
 import importlib, pkgutil, fmlab
 for module in pkgutil.walk_packages(fmlab.__path__, "fmlab."):
@@ -35,7 +36,7 @@ for module in pkgutil.walk_packages(fmlab.__path__, "fmlab."):
 def test_every_module_of_the_mathematics_is_imported_without_the_extra_and_figures_say_what_they_need():
     told = dict(line.split(" | ") for line in run(IMPORT_ALL).splitlines())
     assert set(told) == {"plots"} | {path.stem for path in (ROOT / "fmlab").glob("*widgets.py")}
-    assert set(told.values()) == {'drawing needs matplotlib, which is not installed: pip install "fmlab[labs]"'}
+    assert set(told.values()) == {SAYS}
 
 
 def test_without_the_extra_a_network_is_trained_and_checks_pass():

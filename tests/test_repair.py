@@ -234,7 +234,7 @@ def written_answers_in_other_cells(nb):
 
 @repairs("imports was missing")
 def imports_deleted(nb):
-    nb.cells.remove(next(c for c in nb.cells if c.cell_type == "code"))
+    nb.cells.remove(next(c for c in nb.cells if "import torch" in c.source))
 
 
 @repairs("the language 'R'")

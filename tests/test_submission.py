@@ -175,6 +175,14 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
 
+def test_on_colab_words_say_how_the_notebook_is_handed_in_and_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    monkeypatch.setenv("JPY_SESSION_NAME", "/content/fileId=https%3A//github.com/lab1_simulation.ipynb")
+    with pytest.raises(hand_in.NotReady, match=r"download it \(File → Download → Download .ipynb\)"):
+        hand_in.find()
+    assert hand_in.find(saved(tmp_path / "lab.ipynb", IMPORT)) == tmp_path / "lab.ipynb"
+
+
 def test_in_a_notebook_the_saved_file_is_examined_and_one_that_is_older_is_not(tmp_path):
     """The file calls `submission` itself, too, which does not begin it once more in the fresh process."""
     path = saved(tmp_path / "lab.ipynb", IMPORT, RIGHT, CHECK, "lab0.submission()")

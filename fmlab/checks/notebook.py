@@ -8,6 +8,12 @@ from pathlib import Path
 
 from fmlab import extras
 
+ON_COLAB = (
+    "on Colab the notebook is no file that can be looked at from here. To hand it in, download it (File → Download → "
+    "Download .ipynb). To have it run from top to bottom before, upload that file in the pane Files, on the left, and "
+    'say where it is: submission("/content/lab1_simulation.ipynb").'
+)
+
 
 class NotReady(Exception):
     """There is nothing to read; the words say what to do."""
@@ -24,6 +30,8 @@ def find(path: str | Path | None = None) -> Path:
     known = os.environ.get("JPY_SESSION_NAME") or (open_ and open_.user_ns.get("__vsc_ipynb_file__"))  # or VS Code's
     place = path or known
     say = 'Say where it is: submission("folder/lab1_simulation.ipynb").'
+    if not path and "COLAB_RELEASE_TAG" in os.environ:
+        raise NotReady(ON_COLAB)
     if not place:
         raise NotReady(f"which file this notebook is cannot be told from here. {say}")
     place = Path(place).expanduser()
