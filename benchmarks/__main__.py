@@ -92,7 +92,7 @@ def run(name: str, quick: bool, out: Path) -> None:
     """Measure one workload, print its table and write out/name.json."""
     workload = WORKLOADS[name]
     bounds = getattr(workload, "bounds", ())
-    found = measure(workload, quick, rounds=5 if quick else 40, budget=1 if quick else 20)
+    found = measure(workload, quick, rounds=2 if quick else 40, budget=1 if quick else 20)
     print(table(f"\n{name}: {workload.__doc__}{' (quick: small sizes)' * quick}", found, bounds), flush=True)
     record = {
         "workload": name,

@@ -395,6 +395,10 @@ WITNESS = (
 import stat
 found = []
 
+def changed(path):  # lately; no process can set this time back
+    s = os.stat(path)
+    return stat.S_ISREG(s.st_mode) and s.st_ctime > time.time() - 600
+
 def see(where, data):
     if WORD.encode() in (data if isinstance(data, bytes) else str(data).encode()): found.append(where)
 
@@ -402,7 +406,7 @@ for top in ("/desk", "/dev", "/tmp", "/run", "/var", "/proc", "/office", "/door"
     for folder, _, names in os.walk(top):
         see(folder, " ".join(names))
         for path in (f"{folder}/{name}" for name in names):
-            tried(lambda: stat.S_ISREG(os.stat(path).st_mode) and see(path, open(path, "rb").read(10**5)))
+            tried(lambda: changed(path) and see(path, open(path, "rb").read(10**5)))
             see(path, tried(lambda: os.getxattr(path, "user.word")))
 for fd in range(64):
     tried(lambda: stat.S_ISREG(os.fstat(fd).st_mode) and see(fd, os.pread(fd, 10**6, 0)))

@@ -420,7 +420,7 @@ CODE |= {
 }
 
 
-# An attempt and then who looks for what it left, which is the order in which they are graded.
+# An attempt and then who looks for what it left, which is the order in which they are graded, apart from the class.
 PAIRS = {}
 for number, (name, attempt) in enumerate(escapes.ESCAPES.items()):
     PAIRS[f"{number:02}-hostile-{name}".replace(" ", "-").replace("'", "")] = with_first(
@@ -527,7 +527,7 @@ def everyone() -> dict[str, Case]:
     """The cases by the names of their students."""
     cases = {f"honest-{number:02}": case for number, case in enumerate(honest())}
     cases |= {_named(name): case for name, case in (CODE | FILES).items()}
-    cases |= dict(zip(NAMES.values(), honest())) | PAIRS
+    cases |= dict(zip(NAMES.values(), honest()))
     return cases | {_named("a link"): Case(bytes, None, "link"), _named("a bomb of zeros"): Case(bytes, None)}
 
 

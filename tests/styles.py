@@ -229,7 +229,9 @@ def lists_for_tuples(answer, exercise):
 
 @style
 def compiled(answer, exercise):
-    return torch.compile(answer, backend="eager")
+    made = torch.compile(answer, backend="eager")
+    made.seconds = 60  # which a busy machine takes to compile
+    return made
 
 
 @style

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell
 from nbgrader.preprocessors import CheckCellMetadata
 from PIL import Image
 
@@ -27,6 +26,9 @@ from course.__main__ import main
 from course.judge import judge
 from fmlab.checks import lab as labs
 from fmlab.checks.verdict import MIME
+from tests import submissions
+from tests.browser import CHROMIUM
+from tests.test_browser_labs import LABS
 
 SOURCES = build.sources()
 each_lab = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -146,23 +148,13 @@ def test_notebooks_are_valid(source):
         assert nb.metadata == build.METADATA
 
 
-def hasty(nb):
-    """The notebook with training cut short: it draws worse pictures, but repeatable ones. nbval runs it whole."""
-    cut = """
-import fmlab.training
-
-def train(model, loss, steps=3000, *options, whole=fmlab.training.train, **more):
-    return whole(model, loss, min(steps, 50), *options, **more)
-
-fmlab.training.train = train
-"""
-    return nbformat.from_dict({**nb, "cells": [new_code_cell(cut.strip()), *nb.cells]})
-
-
+# The others run in JupyterLab, where there is a browser.
 @pytest.mark.slow
-@each_lab
+@pytest.mark.parametrize(
+    "source", [path for path in SOURCES if path.stem not in LABS or not CHROMIUM], ids=lambda path: path.stem
+)
 def test_a_blank_lab_runs_to_its_end_and_each_check_names_its_exercise(source, tmp_path):
-    nb = hasty(build.release(build.read(source)))
+    nb = submissions.hasty(build.release(build.read(source)))
     NotebookClient(nb, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     said = {cell.id: [out for out in cell.get("outputs", []) if out.output_type == "error"] for cell in nb.cells}
     checks = [cell.id for cell in nb.cells if cell.metadata.get("nbgrader", {}).get("locked")]
@@ -176,7 +168,7 @@ def test_a_blank_lab_runs_to_its_end_and_each_check_names_its_exercise(source, t
     "source", [path for path in SOURCES if path.stem[:4] in ("lab6", "lab8")], ids=lambda path: path.stem
 )
 def test_letters_take_the_place_of_digits_by_one_constant(source, tmp_path):
-    nb = hasty(build.solve(build.read(source)))
+    nb = submissions.hasty(build.solve(build.read(source)))
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and 'DATA = "digits"' in cell.source]
     cells[0].source = cells[0].source.replace('DATA = "digits"', 'DATA = "glyphs"')
     NotebookClient(nb, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
@@ -185,7 +177,7 @@ def test_letters_take_the_place_of_digits_by_one_constant(source, tmp_path):
 @pytest.mark.slow
 @each_lab
 def test_a_solution_runs_cleanly_and_draws_the_same_again(source, tmp_path):
-    solved = hasty(build.solve(build.read(source)))
+    solved = submissions.hasty(build.solve(build.read(source)))
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         one, two = pool.map(build.execute, [solved, solved], [tmp_path, tmp_path])
     for first, second in zip(one.cells, two.cells, strict=True):

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -18,12 +19,12 @@ from course.guard import share, tree
 from course.jobs import Patience
 from course.outer_walls import Limits
 from tests import escapes, hostile, submissions
-from tests.classroom import write
+from tests.classroom import sqlite, write
 from tests.walls import needs_walls
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
 
-PATIENCE = Patience(cell=20, check=20, notebook=300)
+PATIENCE = Patience(cell=12, check=20, notebook=300)
 SORTS = (build.ROOT / "course" / "templates" / "sort.js").read_text()
 MEMORY = 2 * (Limits().memory + 2**31)  # bytes: of each worker a submission, the grader, and what was imported
 GUARDED = ("course", "fmlab", "labs", "solutions")
@@ -42,14 +43,13 @@ def batch(tmp_path_factory):
     places, url = [place / "inbox", place / "class.zip"], f"sqlite:///{place}/gradebook.db"
     with peak_of_memory() as peak:
         found = grade(places, place / "results", url, workers=2, patience=PATIENCE)
-    print(f"\nAt the peak the graders, the sandboxes and all in them took {peak[0] / 2**30:.2f} GiB.")
     assert peak[0] < MEMORY
     return {record["student"]: record for record in found}, before, place
 
 
 @contextlib.contextmanager
 def peak_of_memory() -> Iterator[list[int]]:
-    """The most bytes that all processes that this one started have had together, in a list."""
+    """The most bytes that all processes that this one started have had together, in a list; it is printed, too."""
     peak, over = [0], threading.Event()
 
     def look():
@@ -63,6 +63,7 @@ def peak_of_memory() -> Iterator[list[int]]:
     finally:
         over.set()
         watch.join()
+        print(f"\nAt the peak the graders, the sandboxes and all in them took {peak[0] / 2**30:.2f} GiB.")
 
 
 def fingerprints(place: Path) -> dict[str, str]:
@@ -75,30 +76,40 @@ def fingerprints(place: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def one_after_the_other(tmp_path_factory):
-    """The records of attempts and of those who look for what is left of them, all graded by one worker, in order."""
-    place = tmp_path_factory.mktemp("pairs")
-    for student, case in hostile.PAIRS.items():
-        write(place / "inbox" / student / "lab1.ipynb", case.notebook())
-    found = grade([place / "inbox"], place, f"sqlite:///{place}/gradebook.db", workers=1, patience=PATIENCE)
-    return {record["student"]: record for record in found}, place
+def pairs(tmp_path_factory):
+    """The records of attempts and of those who look for what is left of them, with their folders. Two graders share
+    them and grade at the same time, each by one worker, in order: a witness after the attempt, and beside others."""
+    places = [tmp_path_factory.mktemp("pairs") for _ in range(2)]
+    for number, (student, case) in enumerate(hostile.PAIRS.items()):
+        write(places[number // 2 % 2] / "inbox" / student / "lab1.ipynb", case.notebook())
+    with peak_of_memory() as peak:
+        graders = [grader(place) for place in places]
+        for each in graders:
+            each.join()
+    assert [each.exitcode for each in graders] == [0, 0]
+    assert peak[0] < MEMORY
+    return {record["student"]: (record, place) for place in places for record in records.read(place)}
 
 
-@pytest.mark.parametrize("workers", ["one worker", "two workers"])
-def test_nobody_finds_a_word_of_another_and_all_get_what_they_deserve(request, workers):
-    if workers == "one worker":
-        found, place = request.getfixturevalue("one_after_the_other")
-    else:
-        found, _, place = request.getfixturevalue("batch")
-        place = place / "results"
-    for student, case in hostile.PAIRS.items():
-        record = found[student]
-        assert record["status"] == "graded", (student, record["reason"])
-        assert {k: item["score"] for k, item in record["exercises"].items()} == hostile.deserved(case), student
-        shown = [cell.get("outputs", []) for cell in records.read_notebook(record, place).cells]
-        if case.notebook is hostile.witness:
-            assert escapes.FOUND_NOTHING in [output.get("text") for outputs in shown for output in outputs], student
-        assert escapes.WORD not in json.dumps(shown), student
+def grader(place: Path) -> multiprocessing.Process:
+    """Grades what is handed in at a place, by one worker."""
+    options = {"workers": 1, "patience": PATIENCE}
+    process = multiprocessing.get_context("fork").Process(
+        target=grade, args=([place / "inbox"], place, sqlite(place)), kwargs=options
+    )
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("student", hostile.PAIRS)
+def test_nobody_finds_a_word_of_another_and_all_get_what_they_deserve(pairs, student):
+    case, (record, place) = hostile.PAIRS[student], pairs[student]
+    assert record["status"] == "graded", record["reason"]
+    assert {name: item["score"] for name, item in record["exercises"].items()} == hostile.deserved(case)
+    shown = [cell.get("outputs", []) for cell in records.read_notebook(record, place).cells]
+    if case.notebook is hostile.witness:
+        assert escapes.FOUND_NOTHING in [output.get("text") for outputs in shown for output in outputs]
+    assert escapes.WORD not in json.dumps(shown)
 
 
 @pytest.mark.parametrize("student", CASES)

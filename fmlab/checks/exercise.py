@@ -104,7 +104,7 @@ class Exercise:
         self.library = OnCard(library, repr(self), ANSWER)
         self.mistakes = {said: OnCard(mistake, repr(self)) for said, mistake in (mistakes or {}).items()}
         self.random = random
-        self._shown: dict[str, tuple[Sequence[tuple], list[Trace]]] = {}
+        self._shown: dict[tuple[str, int], tuple[Sequence[tuple], list[Trace]]] = {}
         self.state, self.answer, self.hints_given = NEW, None, 0
 
     def __repr__(self) -> str:
@@ -247,9 +247,10 @@ class Exercise:
 
     def shown_by(self, mistake: str, inputs: Sequence[tuple]) -> list[Trace]:
         """The traces of a known mistake; made once for the same list of inputs, however many answers are compared."""
-        if self._shown.get(mistake, (None,))[0] is not inputs:
-            self._shown[mistake] = inputs, list(self.traces(self.mistaken(self.mistakes[mistake]), inputs))
-        return self._shown[mistake][1]
+        key = mistake, id(inputs)  # of a list that is kept beside the traces, so that no other gets its id
+        if key not in self._shown:
+            self._shown[key] = inputs, list(self.traces(self.mistaken(self.mistakes[mistake]), inputs))
+        return self._shown[key][1]
 
     def agree(self, some: Sequence[Trace], others: Sequence[Trace]) -> bool:
         """Whether two answers show the same in all cases."""
