@@ -5,9 +5,10 @@
 # question, and hand in a notebook. On the way, noise turns into a word, and later into the digits that you ask for.
 # Turning [noise](../words.md#noise) into [data](../words.md#data) is what this whole course is about.
 #
-# This is a **notebook**: text, and **cells** of code. Click on the cell below and press **Shift + Enter**: it runs, and
-# the next cell is selected. Later cells can use what a cell defines, so run them from top to bottom. A number in
-# brackets beside a cell says that it has run; a star says that it runs or waits. The **■** button above stops it.
+# This is a **notebook**: text, and **cells** of code. Click on the grey line below, which is a folded cell, and press
+# **Shift + Enter**: it runs, and the next cell is selected. Go on like this. Later cells can use what a cell defines,
+# so run them from top to bottom. A number in brackets beside a cell says that it has run; a star says that it runs or
+# waits. The **■** button above stops it.
 #
 # This lab is worth {points:all} points, {points:code} of them for code. They count if you hand your notebook in; if you
 # study alone, they show you how far you are.
