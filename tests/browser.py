@@ -99,13 +99,17 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def violations(page: Page, part: str | None = None) -> list[str]:
+def violations(page: Page, part: str = "html", without: str | None = None) -> list[str]:
     """What axe-core finds critical or serious on a page: for each place the rule, where, and what is wrong.
 
-    part: a selector, to look there alone.
+    part: a selector, to look there alone. without: a selector of what is left out.
     """
     options = {"resultTypes": ["violations"], "preload": False}  # else it fetches the styles once more
-    found = Axe().run(page, context=part, options=options).response["violations"]
+    found = (
+        Axe()
+        .run(page, context={"include": [[part]]} | ({"exclude": [[without]]} if without else {}), options=options)
+        .response["violations"]
+    )
     grave = [rule for rule in found if rule["impact"] in ("critical", "serious")]
     return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in grave for node in rule["nodes"]]
 
