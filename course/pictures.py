@@ -1,6 +1,6 @@
 """The picture at the top of README.md: ten digits appear out of noise.
 
-python -m course pictures           docs/pictures/digits_from_noise.webp
+    python -m course pictures           docs/pictures/digits_from_noise.webp
 """
 
 from __future__ import annotations

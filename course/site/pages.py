@@ -86,6 +86,8 @@ def finished(nb: NotebookNode, cells: Iterable[NotebookNode], note: str) -> Note
     nb.cells = list(cells)
     nb.cells[0].source = nb.cells[0].source.replace("\n", f"\n\n{note}\n", 1)
     for cell in nb.cells:
+        if cell.cell_type == "markdown":  # a formula is one as a paragraph of its own
+            cell.source = re.sub(r'^(<a id="[^"]*"></a>)\n(?=\$\$)', r"\1\n\n", cell.source, flags=re.MULTILINE)
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             title = cell.source.partition("\n")[0].lstrip("# ")
             cell.metadata |= {"tags": ["hide-input"], "mystnb": {"code_prompt_show": title, "code_prompt_hide": title}}

@@ -1,10 +1,11 @@
-"""The library's docstrings as the reference shows them, an extension of Sphinx: formulas are set, code may be linked."""
+"""How docstrings become the reference, an extension of Sphinx: formulas are set, and names in code are links."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
-from itertools import groupby
+from itertools import groupby, pairwise
 from textwrap import dedent
 
 from sphinx.application import Sphinx
@@ -23,14 +24,21 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def rewrite(app: Sphinx, what: str, name: str, thing, options, lines: list[str]) -> None:
     """A docstring as reStructuredText."""
+    names = _parameters(thing)
     written = []
-    for indented, group in groupby(lines, lambda line: line.startswith("  ") or None if line.strip() else False):
+    for indented, group in groupby(lines, lambda line: line.startswith("  ") if line.strip() else None):
         block = list(group)
-        if indented:
-            written += ["", *displayed(block), ""]
-        else:
-            written += [sentence(line) for line in block]
+        written += ["", *displayed(block), ""] if indented else [text for line in block for text in said(line, names)]
     lines[:] = written
+
+
+def said(line: str, parameters: set[str]) -> list[str]:
+    """A line of text; one that begins to tell of parameters begins a paragraph."""
+    found = re.match(r"(\w+(?:, \w+)*): ", line)
+    if not found or not parameters.issuperset(found[1].split(", ")):
+        return [sentence(line)]
+    names = ", ".join(f"``{name}``" for name in found[1].split(", "))
+    return ["", f"{names}: {sentence(line[found.end() :])}"]
 
 
 def sentence(line: str) -> str:
@@ -45,7 +53,7 @@ def prose(text: str) -> str:
 
 def _set(formula: str) -> str:
     """A formula, which may be broken before its signs of equality."""
-    return " ".join(rf"\ :math:`{tex(side)}`\ " for side in sides(formula))
+    return "\N{ZERO WIDTH SPACE}".join(rf"\ :math:`{tex(side)}`\ " for side in sides(formula))
 
 
 def code(text: str) -> str:
@@ -57,6 +65,9 @@ def displayed(block: list[str]) -> list[str]:
     if _is_code(block):
         return [".. code-block:: python", "", *block]
     rows = [_cells(line) for line in block]
+    for (above, _), (cells, _) in pairwise(rows):
+        if len(cells) == 1 and cells[0][1][0] in "−+=":  # the formula above goes on
+            cells[0] = (above[-1][0], cells[0][1])
     columns = _columns(sorted({start for cells, _ in rows for start, _ in cells}))
     written = [".. list-table::", "   :class: formulas", ""]
     for cells, source in rows:
@@ -83,6 +94,13 @@ def _columns(starts: list[int]) -> dict[int, int]:
         number += k == 0 or start > starts[k - 1] + 2
         columns[start] = number
     return columns
+
+
+def _parameters(thing) -> set[str]:
+    try:
+        return set(inspect.signature(thing).parameters)
+    except (TypeError, ValueError):  # of a module, or of a class of tuples
+        return set()
 
 
 def _is_code(block: list[str]) -> bool:

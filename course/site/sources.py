@@ -1,5 +1,7 @@
-"""What is on the site, gathered in one folder as Sphinx reads it. A file keeps its path in the repository, so that links
-between files hold, and so that the page of a lab knows which notebook to open elsewhere; only the start page moves up.
+"""What is on the site, gathered in one folder for Sphinx.
+
+A file keeps its path in the repository, so that links between files hold, and so that the page of a lab knows which
+notebook to open elsewhere. Only the start page moves up.
 """
 
 from __future__ import annotations

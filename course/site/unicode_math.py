@@ -10,7 +10,7 @@ ACCENTS = {"\N{COMBINING CIRCUMFLEX ACCENT}": "hat", "\N{COMBINING DOT ABOVE}": 
 ACCENTS |= {"\N{COMBINING TILDE}": "tilde", "\N{COMBINING MACRON}": "bar"}
 RAISED = str.maketrans("⁰¹²³⁻ᵀ", "0123-T")
 SYMBOLS = {
-    "−": "-", "·": r"\cdot ", "×": r"\times ", "~": r"\sim ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "−": "-", "·": r"\cdot ", "×": r"\times ", "~": r"\sim ", "≤": r"\le ", "≥": r"\ge ", "≈": r"\approx ",
     "∈": r"\in ", "→": r"\to ", "↦": r"\mapsto ", "∘": r"\circ ", "∞": r"\infty ", "∂": r"\partial ", "∇": r"\nabla ",
     "∫": r"\int ", "±": r"\pm ", "⋯": r"\cdots ", "…": r"\dots ", "∅": r"\emptyset ", "∝": r"\propto ", "‖": r"\|",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "′": "'", "½": r"\tfrac12 ", "π": r"\pi ", "ℓ": r"\ell ", "√": r"\surd ",
@@ -19,8 +19,11 @@ FUNCTIONS = {"log", "exp", "sin", "cos", "min", "max", "det"}
 NAMES = FUNCTIONS | {"div", "tr", "diag", "softmax", "KL", "Cov", "Attn", "LN", "Exp"}
 OPERATORS = set("=+−·×/|~<>≤≥≠≈∈→↦∘")
 LETTER = r"(?:\\[a-z]+\{\w\}|[^\W\d_])"
-STRONG = re.compile(
-    r"[\u0370-\u03ff²³⁻ᵀ∂∇∫√‖∞½∅ℓ⋯⌊]|(?<![^\W_])[^\W\d_][\u0302-\u0304\u0307](?![^\W\d_])|(?<![^\W_])(?:d[XW]|[^\W\d][\u0302-\u0307]?)[_^][\w{]|^\W*−\d|\d/\d"
+STRONG = re.compile(  # what is nowhere but in formulas
+    r"[\u0370-\u03ff²³⁻ᵀ∂∇∫√‖∞½∅ℓ⋯⌊]"
+    r"|(?<![^\W_])[^\W\d_][\u0302-\u0304\u0307](?![^\W\d_])"
+    r"|(?<![^\W_])(?:d[XW]|[^\W\d][\u0302-\u0307]?)[_^][\w{]"
+    r"|^\W*−\d|\d/\d"
 )
 MARKS = r"[\d()\[\]{}|/'+=.,;:−′]*"
 WEAK = re.compile(rf"{MARKS}(?:(?:d[rstxXW]|{LETTER}|{'|'.join(NAMES)})(?![^\W\d_]){MARKS})*")
@@ -48,7 +51,7 @@ def tex(formula: str) -> str:
 
 def parts(text: str) -> Iterator[tuple[bool, str]]:
     """A sentence, cut into what is a formula and what is not: pairs (is it one, text)."""
-    words = re.findall(r"\S+\s*", text)
+    words = re.findall(r"\s*\S+\s*|\s+", text)
     start = 0
     while start < len(words):
         end = start
@@ -71,7 +74,9 @@ def parts(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def sides(formula: str) -> list[str]:
-    """A formula, cut before the signs of equality that stand outside of brackets."""
+    """A formula; a long one is cut before the signs of equality that stand outside of brackets."""
+    if len(formula) < 30:
+        return [formula]
     found = [""]
     for word in re.findall(r"\S+\s*", formula):
         if word.strip() in "=≤≥~" and found[-1] and _depth("".join(found)) == 0:
@@ -82,14 +87,14 @@ def sides(formula: str) -> list[str]:
 
 def _belongs(word: str, depth: int, goes_on: bool) -> bool:
     """Whether a word can be part of a formula: one of depth open brackets, or one that has begun."""
-    if word.strip(".,;:") in ("a", "A", "I") and not (depth or (goes_on and word[0] == "I")):
+    if not word or (word.strip(".,;:") in ("a", "A", "I") and not (depth or (goes_on and word[0] == "I"))):
         return False
     return word in OPERATORS or bool(STRONG.search(unicodedata.normalize("NFD", word)) or WEAK.fullmatch(word))
 
 
 def _is_formula(text: str) -> bool:
     text = unicodedata.normalize("NFD", text)
-    return bool(re.search(r"\w", text) and STRONG.search(text) or JOINED.search(text))
+    return bool(re.search(r"\w", text) and (STRONG.search(text) or JOINED.search(text)))
 
 
 def _trimmed(run: str) -> tuple[str, str, str]:

@@ -3,6 +3,11 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from course.build import ROOT
+from course.edition import tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT.get("urls", {}).get("Repository")
 FONT = str(Path(find_spec("ziamath").origin).parent / "fonts" / "STIXTwoMath-Regular.ttf")
 
 project = html_title = "fmlab"
@@ -15,7 +20,6 @@ language = "en"
 # Notebooks and Markdown.
 nb_execution_mode = "off"
 myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
-myst_dmath_double_inline = True  # a formula may follow its anchor in one paragraph
 myst_heading_anchors = 3
 myst_update_mathjax = False
 html_math_renderer = "mathml"
@@ -40,3 +44,13 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_fullscreen_button": False,
 }
+if REPOSITORY:
+    html_theme_options |= {
+        "repository_url": REPOSITORY,
+        "use_repository_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        },
+    }
