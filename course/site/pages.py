@@ -22,6 +22,7 @@ from course import build
 from course.mathml import mathml
 
 VERDICT = "application/vnd.fmlab.verdict+json"  # which is on the page as HTML
+LONG = 80  # letters of TeX: a formula in a sentence that is wider than a phone
 TO_WORK_ON = """\
 :::{{admonition}} To write your own answers
 Run `make lab` and open `{lab}`, or download the notebook with the button above. There is a
@@ -111,7 +112,9 @@ def described(output: NotebookNode) -> NotebookNode:
 
 
 def inline(translator, node: nodes.math) -> None:
-    translator.body.append(mathml(node.astext()))
+    tex = node.astext()
+    long = ' class="long"' if len(tex) > LONG else ""
+    translator.body.append(f"<span{long}>{mathml(tex)}</span>")
     raise nodes.SkipNode
 
 
@@ -121,7 +124,8 @@ def block(translator, node: nodes.math_block) -> None:
 
 
 class Html(SphinxTransform):
-    """HTML within Markdown: links may lead to its anchors, and formulas in it, as in hints, are set."""
+    """HTML within Markdown: links may lead to its anchors, and formulas in it, as in hints, are set. A link that is
+    nothing but a formula gets a name that can be read aloud."""
 
     default_priority = 800  # before MyST resolves links
 
@@ -133,3 +137,6 @@ class Html(SphinxTransform):
                 anchors.setdefault(name, (None, name, ""))
             if not isinstance(node.parent, nodes.container):  # the output of a cell
                 node.children = [nodes.Text(re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1]), node.astext()))]
+        for link in self.document.findall(nodes.reference):
+            if all(isinstance(part, nodes.math) for part in link.children):
+                link["reftitle"] = "this formula"

@@ -1,8 +1,8 @@
-/* An equation that is wider than the page scrolls by itself; then it can be reached by keyboard. */
+/* A formula that is wider than the page scrolls by itself; then it can be reached by keyboard. */
 function reach() {
-  for (const equation of document.querySelectorAll('.equation')) {
-    if (equation.scrollWidth > equation.clientWidth) equation.tabIndex = 0;
-    else equation.removeAttribute('tabindex');
+  for (const formula of document.querySelectorAll('.equation, .long')) {
+    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+    else formula.removeAttribute('tabindex');
   }
 }
 addEventListener('load', reach);
