@@ -99,17 +99,14 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def violations(page: Page, part: str = "html", without: str | None = None) -> list[str]:
+def violations(page: Page, part: str = "html", but: str = "") -> list[str]:
     """What axe-core finds critical or serious on a page: for each place the rule, where, and what is wrong.
 
-    part: a selector, to look there alone. without: a selector of what is left out.
+    part: a selector, to look there alone. but: a selector of what is left out.
     """
     options = {"resultTypes": ["violations"], "preload": False}  # else it fetches the styles once more
-    found = (
-        Axe()
-        .run(page, context={"include": [[part]]} | ({"exclude": [[without]]} if without else {}), options=options)
-        .response["violations"]
-    )
+    context = {"include": [[part]]} | ({"exclude": [[but]]} if but else {})
+    found = Axe().run(page, context, options).response["violations"]
     grave = [rule for rule in found if rule["impact"] in ("critical", "serious")]
     return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in grave for node in rule["nodes"]]
 

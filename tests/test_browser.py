@@ -109,7 +109,7 @@ def test_nothing_keeps_out_who_does_not_see_the_page(lab, solution):
     """axe-core in JupyterLab's main area: after Run All with wrong and right answers, and as the solution opens. The
     editors of cells, which have no names, are JupyterLab's own."""
     for notebook in (lab, solution):
-        assert violations(notebook.page, ".jp-Notebook", without=".jp-InputArea-editor") == []
+        assert violations(notebook.page, ".jp-Notebook", but=".jp-InputArea-editor") == []
 
 
 def test_a_slider_says_its_name_and_value(lab):

@@ -9,24 +9,27 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_output
 
 from course import build
+from course.edition import tomllib
 from course.mathml import mathml
-from course.site import Exporter, Site
+from course.site.__main__ import write_pages
+from course.site.pages import described
 from fmlab.checks import notebook
-from tests.browser import CHROMIUM, Notebook, chromium, expect, jupyterlab
+from tests.browser import CHROMIUM, Notebook, chromium, expect, jupyterlab, violations
 from tests.labs import SOURCES
 from tests.walls import possible
 
 LAB = "lab1_simulation/lab1_simulation"
+LABS = [source.stem for source in SOURCES]
 pytestmark = pytest.mark.slow
 NO_NETWORK = ["bwrap", "--unshare-net", "--dev-bind", "/", "/"] if possible("bwrap") else []
 
 
 class Page(HTMLParser):
-    """What some HTML holds: anchors, links, images and whatever else a browser fetches, the number of formulas in its
-    main part, and words that are not code."""
+    """What some HTML holds: anchors, links, images and whatever else a browser fetches; of its article the number of
+    formulas, the text, and the words that are not code."""
 
     FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src", "object": "data"}
     CODE = {"pre", "code", "script", "style"}
@@ -34,15 +37,14 @@ class Page(HTMLParser):
     def __init__(self, html: str):
         super().__init__()
         self.anchors, self.links, self.fetched, self.images = [], [], [], []
-        self.formulas, self.words, self.code = 0, "", 0
+        self.formulas, self.text, self.words, self.code, self.aside = 0, "", "", 0, "<article" in html
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.anchors += [attrs["id"]] if "id" in attrs else []
-        if tag == "main":
-            self.formulas = 0  # those before it belong to the list of contents
-        self.formulas += tag == "math"
+        self.aside = self.aside and tag != "article"
+        self.formulas += tag == "math" and not self.aside
         self.code += tag in self.CODE
         if tag == "a" and "href" in attrs:
             self.links.append(attrs["href"])
@@ -53,16 +55,18 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         self.code -= tag in self.CODE
+        self.aside = self.aside or tag == "article"
 
     def handle_data(self, data):
-        if not self.code:
-            self.words += data
+        if not self.aside:
+            self.text += data
+            self.words += data if not self.code else ""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of a site, built behind a wall that lets no network through, where there is one."""
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("site") / "site"
     done = subprocess.run([*NO_NETWORK, sys.executable, "-m", "course.site", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
@@ -70,7 +74,12 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(site):
-    return {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    paths = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+    return {path: Page(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def lab_page(pages, site, folder, lab):
+    return pages[site / folder / lab / f"{lab}.html"]
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -83,7 +92,7 @@ def test_every_link_leads_somewhere(site, pages):
             if urlsplit(url).scheme:
                 continue
             name, _, anchor = unquote(url).partition("#")
-            target = (path.parent / name).resolve() if name else path
+            target = (path.parent / name.partition("?")[0]).resolve() if name else path
             if not target.is_file() or site not in target.parents:
                 broken.append(f"{path.relative_to(site)}: {url}")
             elif anchor and target.suffix == ".html" and anchor not in pages[target].anchors:
@@ -93,17 +102,10 @@ def test_every_link_leads_somewhere(site, pages):
 
 def test_nothing_is_fetched_from_elsewhere(site, pages):
     fetched = [url for page in pages.values() for url in page.fetched]
-    style = (site / "style.css").read_text()
-    fetched += re.findall(r"""(?:url\(|@import)\s*["']?([^"')]+)""", style)
+    for style in site.rglob("*.css"):
+        fetched += re.findall(r"""(?:url\(|@import)\s*["']?([^"')]+)""", style.read_text(encoding="utf-8"))
     assert fetched
     assert not [url for url in fetched if urlsplit(url).scheme not in ("", "data") or url.startswith("//")]
-    assert all((site / name).is_file() for name in re.findall(r'url\("([^"]+)"\)', style))
-
-
-def test_pages_of_labs_and_docs_need_no_script(site, pages):
-    own = [path for path in pages if (site / "reference") not in path.parents]
-    assert len(own) > 12
-    assert not [path for path in own if "<script" in path.read_text(encoding="utf-8")]
 
 
 def test_every_page_can_be_reached_from_the_start(site, pages):
@@ -112,35 +114,79 @@ def test_every_page_can_be_reached_from_the_start(site, pages):
         path = front.pop()
         if path in pages and path not in seen:
             seen.add(path)
-            front += [(path.parent / unquote(url.partition("#")[0])).resolve() for url in pages[path].links]
-    assert {path for path in pages if path.parent.name != "reference"} <= seen
+            front += [(path.parent / unquote(re.split("[?#]", url)[0])).resolve() for url in pages[path].links]
+    assert {path for path in pages if path.name != "search.html"} <= seen
 
 
-@pytest.mark.parametrize("lab", [source.stem for source in SOURCES])
+def test_one_goes_through_the_labs_by_next_and_previous(site):
+    for lab, following in zip(LABS, LABS[1:]):
+        before, after = ((site / "labs" / each / f"{each}.html").read_text() for each in (lab, following))
+        assert re.search(rf'<a class="right-next"\s+href="../{following}/{following}.html"', before)
+        assert re.search(rf'<a class="left-prev"\s+href="../{lab}/{lab}.html"', after)
+
+
+@pytest.mark.parametrize("lab", LABS)
 def test_a_lab_and_its_solution_are_one_click_apart(lab, site, pages):
-    lab_page, solution = (pages[site / folder / lab / f"{lab}.html"] for folder in ("labs", "solutions"))
+    to_do, solution = (lab_page(pages, site, folder, lab) for folder in ("labs", "solutions"))
     back_and_forth = f"../../{{}}/{lab}/{lab}.html"
     assert back_and_forth.format("labs") in solution.links
-    assert back_and_forth.format("solutions") in lab_page.links
-    exercises = [a for a in lab_page.anchors if re.fullmatch(r"cell-id=\w+-answer", a)]
+    assert back_and_forth.format("solutions") in to_do.links
+    exercises = [anchor for anchor in solution.anchors if anchor.endswith("-answer")]
     assert exercises
     for anchor in exercises:
-        assert f"{back_and_forth.format('solutions')}#{anchor}" in lab_page.links
+        assert f"{back_and_forth.format('solutions')}#{anchor}" in to_do.links
 
 
-def test_a_lab_does_not_show_its_solution(site):
-    lab, solution = ((site / folder / f"{LAB}.html").read_text() for folder in ("labs", "solutions"))
-    for words in ("Solved.", "For late times the distribution is"):
-        assert words in solution and words not in lab
-    assert lab.count("NotImplementedError") > solution.count("NotImplementedError")
+@pytest.mark.parametrize("lab", LABS)
+def test_the_notebooks_are_there_to_download(lab, site, pages):
+    handed_out = build.release(build.read(*build.sources([lab])))
+    for folder, expected in (("labs", handed_out), ("solutions", None)):
+        name = f"_sources/{folder}/{lab}/{lab}.ipynb"
+        assert f"../../{name}" in lab_page(pages, site, folder, lab).links
+        nb = nbformat.read(site / name, as_version=4)
+        assert nb == (expected or nbformat.read(build.notebook_path(folder, lab), as_version=4))
 
 
-def test_a_link_to_nothing_stops_the_build(tmp_path):
-    site = Site(tmp_path)
-    assert site.link("../labs/errata.md#top", "docs/notation.md") == "../labs/errata.html#top"
-    assert site.link("../course/site.py", "docs/notation.md") is None  # in the repository, not on the site
-    with pytest.raises(build.BuildError, match=r"docs/notation\.md links to erata\.md"):
-        site.link("erata.md", "docs/notation.md")
+def test_labs_open_elsewhere_where_the_address_of_the_repository_is_set(site, pages):
+    project = tomllib.loads((build.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project.get("urls", {}).get("Repository", "")
+    links = lab_page(pages, site, "labs", LABS[0]).links
+    elsewhere = [url for url in links if re.match("https://(mybinder|colab)[^?]*", url)]
+    assert len(elsewhere) == (2 if repository else 0)
+    for url in elsewhere:
+        assert urlsplit(repository).path in url and url.endswith(f"labs/{LABS[0]}/{LABS[0]}.ipynb")
+
+
+def test_a_link_to_nothing_stops_the_build(tmp_path, capsys):
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "index.md").write_text("# Start\n\n[Errata](erata.md)\n")
+    with pytest.raises(build.BuildError):
+        write_pages(tmp_path / "sources", tmp_path / "html")
+    assert "index.md:3" in (said := capsys.readouterr().err) and "erata.md" in said
+
+
+# --- what is on a lab's page ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_lab_gives_no_answer_away(source, site, pages):
+    to_do, solution = (lab_page(pages, site, folder, source.stem) for folder in ("labs", "solutions"))
+    stubs = {cell.id: cell.source for cell in build.release(build.read(source)).cells if build.is_solution(cell)}
+    given = "\n".join(cell.source for cell in build.release(build.read(source)).cells)
+    for cell in nbformat.read(build.notebook_path("solutions", source.stem), as_version=4).cells:
+        lines = [line.strip() for line in cell.source.splitlines() if cell.id in stubs and line not in stubs[cell.id]]
+        for line in lines:
+            if len(line) > 20 and line not in given and cell.cell_type == "code":
+                assert line in solution.text and line not in to_do.text
+    assert "gives all answers of the lab away" in solution.words and "gives all answers" not in to_do.words
+    assert not re.search("You have typed no prediction", to_do.text)  # the numbers that students are to guess
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_a_lab_shows_the_figures_of_its_solution(lab, site, pages):
+    to_do, solution = (lab_page(pages, site, folder, lab).images for folder in ("labs", "solutions"))
+    assert [image["alt"] for image in to_do] == [image["alt"] for image in solution]
+    assert sum(bool(image["alt"]) for image in to_do) > 3
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
@@ -154,12 +200,12 @@ def formulas(source: Path) -> list[str]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_formula_of_a_lab_became_mathematics(source, site, pages):
-    assert pages[site / "labs" / source.stem / f"{source.stem}.html"].formulas == len(formulas(source)) > 0
+    assert lab_page(pages, site, "labs", source.stem).formulas == len(formulas(source)) > 0
 
 
 def test_no_formula_is_left_in_tex(site, pages):
-    own = {path: page for path, page in pages.items() if (site / "reference") not in path.parents}
-    assert not [(path.name, line) for path in own for line in re.findall(r".*(?:\$|\\[a-z]).*", own[path].words)]
+    left = [(path.name, line) for path, page in pages.items() for line in re.findall(r".*(?:\$|\\[a-z]).*", page.words)]
+    assert not left
 
 
 @pytest.mark.parametrize(
@@ -189,30 +235,31 @@ def test_an_unknown_command_stops_the_build():
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def exported(*cells) -> Page:
-    resources = {"page": {"title": "", "kind": "solutions", "lab": "", "labs": [], "docs": [], "to": lambda name: name}}
-    html, _ = Exporter(lambda url: url).from_notebook_node(new_notebook(cells=list(cells)), resources=resources)
-    return Page(html)
-
-
 def test_the_words_of_a_figure_reach_the_page():
     words = 'Two curves: "exact" above, Euler < Heun below.'
     figure = new_output("display_data", {"image/png": "iVBORw0KGgo="}, metadata={"image/png": {"alt": words}})
-    (image,) = exported(new_code_cell("draw()", outputs=[figure])).images
+    (image,) = Page(described(figure).data["text/html"]).images
     assert image["alt"] == words
 
 
-def test_figures_say_on_the_site_what_they_say_in_the_notebook(site, pages):
-    for source in SOURCES:
-        nb = nbformat.read(build.notebook_path("solutions", source.stem), as_version=4)
-        outputs = [
-            output for cell in nb.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
-        ]
-        said = [output.metadata.get("image/png", {}).get("alt", "") for output in outputs]
-        images = pages[site / "solutions" / source.stem / f"{source.stem}.html"].images
-        shown = [image["alt"] for image in images if image["alt"]]  # without those that only decorate
-        assert shown == said
-        assert said
+def test_every_picture_has_words(pages):
+    assert not [(path.name, image) for path, page in pages.items() for image in page.images if "alt" not in image]
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_figures_say_on_the_site_what_they_say_in_the_notebook(lab, site, pages):
+    nb = nbformat.read(build.notebook_path("solutions", lab), as_version=4)
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    said = [
+        Page(html).images[0]["alt"]
+        if "<img" in (html := output.data.get("text/html", ""))
+        else output.metadata["image/png"]["alt"]
+        for output in outputs
+        if "image/png" in output.get("data", {}) or "<img" in output.get("data", {}).get("text/html", "")
+    ]
+    shown = [image["alt"] for image in lab_page(pages, site, "solutions", lab).images if image["alt"]]
+    assert shown == said
+    assert all(said)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -265,31 +312,72 @@ def visit(browser, site):
 
     def visit(name, **context):
         page = browser.new_context(offline=True, **context).new_page()
-        page.on("console", lambda message: complaints.append(message.text))
+        page.on("console", lambda message: message.type in ("warning", "error") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
         page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))
-        page.goto((site / name).as_uri())
+        page.goto(f"{site.as_uri()}/{name}")
         return page
 
     yield visit
     assert not complaints
 
 
-PAGES = ["index.html", f"labs/{LAB}.html", f"solutions/{LAB}.html", "docs/notation.html", "reference/fmlab/paths.html"]
+WIDTHS, SCHEMES = (1440, 390), ("light", "dark")
+PAGES = ["index.html", f"labs/{LAB}.html", f"solutions/{LAB}.html", "docs/notation.html", "reference/fmlab.ddpm.html"]
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_without_complaint_and_fits_the_screen(visit, name, width):
-    page = visit(name, viewport={"width": width, "height": 800}, java_script_enabled=name.startswith("reference"))
+def test_a_page_of_each_kind_can_be_read_by_all_and_fits_the_screen(visit, name, width, scheme):
+    page = visit(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
     expect(page.locator("h1").first).to_be_visible()
-    # evaluate() runs in the driver's own world, also where pages may run no scripts
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    heights = page.evaluate("[...document.querySelectorAll('main math')].map(m => m.getBoundingClientRect().height)")
+    assert violations(page) == []
+    heights = page.evaluate("[...document.querySelectorAll('article math')].map(m => m.getBoundingClientRect().height)")
     assert all(height > 5 for height in heights if height)  # those in closed hints have none
     assert not name.startswith(("labs", "solutions")) or sum(height > 5 for height in heights) > 50
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (min(background) > 200) == (scheme == "light")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width, scheme", [*zip(WIDTHS, SCHEMES)])
+def test_every_page_can_be_read_by_all_and_fits_the_screen(visit, site, pages, width, scheme):
+    """But for the colours of code, which are the same on the pages above."""
+    page, found = visit("index.html", viewport={"width": width, "height": 800}, color_scheme=scheme), []
+    for path in pages:
+        page.goto(path.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth") > width
+        found += [f"{path.relative_to(site)}: {said}" for said in [*violations(page, "pre"), *["too wide"] * wide]]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.browser
+def test_a_search_finds_a_word_without_a_network(visit):
+    page = visit("search.html?q=churn")
+    first = page.locator("#search-results li a").first
+    expect(first).to_be_visible()
+    first.click()
+    expect(page.locator("article")).to_contain_text("churn")
+
+
+@pytest.mark.browser
+def test_an_animation_plays_on_the_page(visit):
+    page = visit(f"labs/{LAB}.html")
+    player = page.locator("figure").filter(has=page.get_by_role("button", name="Play")).first
+    shown = player.locator("img").first.evaluate("image => image.style.marginTop")
+    player.get_by_role("button", name="Play").click()
+    page.wait_for_function("before => document.querySelector('figure img').style.marginTop !== before", arg=shown)
+
+
+@pytest.mark.browser
+def test_the_first_picture_stands_still_where_the_reader_asks_for_that(visit):
+    for motion, moves in (("no-preference", True), ("reduce", False)):
+        picture = visit("index.html", reduced_motion=motion).locator("article img").first
+        assert ("normal" in picture.evaluate("image => getComputedStyle(image).content")) == moves
 
 
 def in_view(page, anchor):
