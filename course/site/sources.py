@@ -29,7 +29,9 @@ def gather(folder: Path) -> None:
         write(folder / notebook("solutions", lab), (ROOT / notebook("solutions", lab)).read_text(encoding="utf-8"))
     for name in [*pages, *docs]:
         write(folder / name, (ROOT / name).read_text(encoding="utf-8").replace("](site/index.md)", "](../index.md)"))
-    shutil.copytree(ROOT / "docs" / "pictures", folder / "docs" / "pictures")
+    for name in ("docs/pictures", "docs/hub"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Dockerfile", folder)
     write(folder / "index.md", start(labs, docs))
     for module in modules():
         write(folder / "reference" / f"{module}.rst", f"{module}\n{'=' * len(module)}\n\n.. automodule:: {module}\n")
@@ -48,7 +50,7 @@ def start(labs: list[str], docs: list[str]) -> str:
     """The start page, with the order of all others."""
     text = (ROOT / START).read_text(encoding="utf-8").replace("](../../", "](").replace("](../", "](docs/")
     look_up = ["labs/words.md", "docs/notation.md", "docs/concordance.md", "labs/errata.md"]
-    teach = [name for name in ("docs/instructor.md", "docs/grading.md") if name in docs]
+    teach = [name for name in ("docs/instructor.md", "docs/grading.md", "docs/hub.md") if name in docs]
     parts = {
         "Labs": [notebook("labs", lab) for lab in labs],
         "To look things up": look_up,
