@@ -157,12 +157,12 @@ def test_labs_open_elsewhere_where_the_address_of_the_repository_is_set(site, pa
         assert urlsplit(repository).path in url and url.endswith(f"labs/{LABS[0]}/{LABS[0]}.ipynb")
 
 
-def test_a_link_to_nothing_stops_the_build(tmp_path, capsys):
+def test_a_link_to_nothing_stops_the_build(tmp_path, capfd):
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "index.md").write_text("# Start\n\n[Errata](erata.md)\n")
     with pytest.raises(build.BuildError):
         write_pages(tmp_path / "sources", tmp_path / "html")
-    assert "index.md:3" in (said := capsys.readouterr().err) and "erata.md" in said
+    assert "index.md:3" in (said := capfd.readouterr().err) and "erata.md" in said
 
 
 # --- what is on a lab's page ------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ PAGES = ["index.html", f"labs/{LAB}.html", f"solutions/{LAB}.html", "docs/notati
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_of_each_kind_can_be_read_by_all_and_fits_the_screen(visit, name, width, scheme):
     page = visit(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    expect(page.locator("h1").first).to_be_visible()
+    expect(page.locator("article h1")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert violations(page) == []
     heights = page.evaluate("[...document.querySelectorAll('article math')].map(m => m.getBoundingClientRect().height)")

@@ -138,5 +138,5 @@ class Html(SphinxTransform):
             if not isinstance(node.parent, nodes.container):  # the output of a cell
                 node.children = [nodes.Text(re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1]), node.astext()))]
         for link in self.document.findall(nodes.reference):
-            if all(isinstance(part, nodes.math) for part in link.children):
+            if link.children and all(isinstance(part, nodes.math) for part in link.children):
                 link["reftitle"] = "this formula"
