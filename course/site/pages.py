@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from html import escape
 
 import nbformat
 from docutils import nodes
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_markdown_cell
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
@@ -83,7 +82,7 @@ def solved(nb: NotebookNode, lab: str) -> NotebookNode:
 
 
 def finished(nb: NotebookNode, cells: Iterable[NotebookNode], note: str) -> NotebookNode:
-    """A notebook of these cells: a note under its title, code folded as in JupyterLab, figures with their words."""
+    """A notebook of these cells: a note under its title, code folded as in JupyterLab."""
     nb.cells = list(cells)
     nb.cells[0].source = nb.cells[0].source.replace("\n", f"\n\n{note}\n", 1)
     for cell in nb.cells:
@@ -93,19 +92,9 @@ def finished(nb: NotebookNode, cells: Iterable[NotebookNode], note: str) -> Note
             title = cell.source.partition("\n")[0].lstrip("# ")
             cell.metadata |= {"tags": ["hide-input"], "mystnb": {"code_prompt_show": title, "code_prompt_hide": title}}
         if cell.cell_type == "code":
-            cell.outputs = [described(output) for output in cell.outputs]
+            for output in cell.outputs:
+                output.get("data", {}).pop(VERDICT, None)
     return nb
-
-
-def described(output: NotebookNode) -> NotebookNode:
-    """An output; a figure as HTML with its words, which MyST-NB leaves out."""
-    data = output.get("data", {})
-    data.pop(VERDICT, None)
-    if "image/png" not in data or "text/html" in data:
-        return output
-    words = escape(output.metadata.get("image/png", {}).get("alt", ""))
-    html = f'<img alt="{words}" src="data:image/png;base64,{data["image/png"].strip()}">'
-    return new_output("display_data", {"text/html": html})
 
 
 # --- formulas and anchors ---------------------------------------------------------------------------------------------
@@ -138,5 +127,5 @@ class Html(SphinxTransform):
             if not isinstance(node.parent, nodes.container):  # the output of a cell
                 node.children = [nodes.Text(re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1]), node.astext()))]
         for link in self.document.findall(nodes.reference):
-            if all(isinstance(part, nodes.math) for part in link.children):
+            if link.children and all(isinstance(part, nodes.math) for part in link.children):
                 link["reftitle"] = "this formula"

@@ -73,7 +73,7 @@ def displayed(block: list[str]) -> list[str]:
     for cells, source in rows:
         row = dict.fromkeys(columns.values(), "")
         for start, text in cells:
-            row[columns[start]] = f"{row[columns[start]]} {sentence(text)}"
+            row[columns[start]] = f"{row[columns[start]]} {sentence(text)}".lstrip()
         row = [*row.values(), _escaped(source)]
         written += [f"   {'*' if k == 0 else ' '} - {text}".rstrip() for k, text in enumerate(row)]
     return written

@@ -11,6 +11,7 @@ REPOSITORY = PROJECT.get("urls", {}).get("Repository")
 FONT = str(Path(find_spec("ziamath").origin).parent / "fonts" / "STIXTwoMath-Regular.ttf")
 
 project = html_title = "fmlab"
+author = PROJECT["authors"][0]["name"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "course.site.pages", "course.site.reference"]
 root_doc = "index"
 html_use_index = html_domain_indices = False  # the search finds more
@@ -36,7 +37,7 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["static", "../pictures/digits.png", FONT]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
-html_show_search_summary = False
+html_show_copyright = html_show_search_summary = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "home_page_in_toc": True,
