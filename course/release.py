@@ -58,7 +58,10 @@ def _packed() -> list[Path]:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise BuildError("a release is a tag in git, which is not installed here") from None
     if done.returncode:
         raise BuildError(f"git {arguments[0]}: {(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()

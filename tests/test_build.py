@@ -28,6 +28,7 @@ from fmlab.checks import lab as labs
 from fmlab.checks.verdict import MIME
 from tests import submissions
 from tests.browser import CHROMIUM
+from tests.git import git, needs_git
 from tests.test_browser_labs import LABS
 
 SOURCES = build.sources()
@@ -200,12 +201,8 @@ def checkout(tmp_path_factory):
     course(root, "build")
     git(root, "init", "--quiet")
     git(root, "add", ".")
-    git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "built")
+    git(root, "commit", "--quiet", "-m", "built")
     return root
-
-
-def git(root, *args) -> str:
-    return subprocess.run(["git", *args], cwd=root, check=True, text=True, capture_output=True).stdout
 
 
 def course(root, *args, status=0) -> str:
@@ -216,6 +213,7 @@ def course(root, *args, status=0) -> str:
     return done.stdout
 
 
+@needs_git
 @pytest.mark.slow
 def test_a_second_build_changes_nothing(checkout):
     said = course(checkout, "build")
@@ -224,6 +222,7 @@ def test_a_second_build_changes_nothing(checkout):
     assert course(checkout, "verify", "--no-execute") == ""
 
 
+@needs_git
 @pytest.mark.slow
 def test_verify_names_the_file_and_the_cell(checkout):
     lab = SOURCES[0].stem

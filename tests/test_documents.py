@@ -15,8 +15,8 @@ from course.__main__ import _parser
 from fmlab import plots
 
 ROOT = build.ROOT
-LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-PAGES = sorted({name for name in LISTED or ["README.md", "CONTRIBUTING.md"] if (ROOT / name).is_file()})
+FOUND = [path for pages in ("*.md", "docs/*.md", "labs/*.md", "course/handout/*.md") for path in ROOT.glob(pages)]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in FOUND)
 
 
 def text(name: str) -> str:

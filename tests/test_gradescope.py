@@ -12,9 +12,10 @@ import pytest
 from course import build, gradescope
 from course.build import ROOT
 from tests import submissions
+from tests.git import needs_git
 
 LAB = "lab0_welcome"
-pytestmark = pytest.mark.grading
+pytestmark = [pytest.mark.grading, needs_git]
 
 
 @pytest.fixture(scope="module")

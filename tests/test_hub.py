@@ -11,9 +11,10 @@ import pytest
 from course import build, hosted
 from tests import submissions
 from tests.classroom import copy_checkout, entered, environment
+from tests.git import git, needs_git
 from tests.hub import Server, needs_hub, running
 
-pytestmark = [pytest.mark.grading, pytest.mark.slow, *needs_hub]
+pytestmark = [pytest.mark.grading, pytest.mark.slow, *needs_hub, needs_git]
 
 LAB = "lab0_welcome"
 WORK = ("ada", "bo")
@@ -50,7 +51,7 @@ def course(tmp_path_factory):
 
 def test_the_labs_repository_holds_what_students_get_and_no_solution(course):
     labs = course.parent / "fmlab-labs"
-    files = subprocess.run(["git", "ls-files"], cwd=labs, capture_output=True, text=True, check=True).stdout.split()
+    files = git(labs, "ls-files").split()
     stems = [path.stem for path in build.sources()]
     assert {f"labs/{stem}/{stem}.ipynb" for stem in stems} <= set(files) and "README.md" in files
     assert not [name for name in files if name.startswith(("course", "solutions", "tests"))]

@@ -17,9 +17,10 @@ import pytest
 from course import build
 from tests import submissions
 from tests.classroom import write
+from tests.git import needs_git
 from tests.walls import needs_walls
 
-pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls]
+pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_walls, needs_git]
 
 STORY = (build.ROOT / "docs" / "instructor.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", STORY, re.DOTALL) for line in block.splitlines()]

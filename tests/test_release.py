@@ -7,8 +7,9 @@ import zipfile
 import pytest
 
 from course import build
+from tests.git import git, needs_git
 
-pytestmark = [pytest.mark.grading, pytest.mark.slow]
+pytestmark = [pytest.mark.grading, pytest.mark.slow, needs_git]
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +22,11 @@ def checkout(tmp_path_factory):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes((build.ROOT / name).read_bytes())
     git(root, "init", "--quiet")
-    git(root, "config", "user.email", "somebody@example.org")
+    git(root, "config", "user.email", "somebody@example.org")  # of whom the command commits
     git(root, "config", "user.name", "Somebody")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "all")
     return root
-
-
-def git(root, *arguments) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def release(root, version: str) -> subprocess.CompletedProcess:

@@ -32,7 +32,10 @@ UNSAFE = "The sandbox could not be made here, so the submission ran beside the h
 def write(source: Path, out: Path) -> None:
     """Write the zip for a lab. Raises BuildError outside of a git repository, which says what belongs to the course."""
     asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", *PACKED]
-    listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    try:
+        listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise BuildError("git says which files belong to the course, and is not installed here") from None
     if listed.returncode:
         raise BuildError(f"git does not say which files belong to the course: {listed.stderr.strip()}")
     names = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
