@@ -16,7 +16,7 @@ from course import build, records
 
 def graded(root: Path, lab: str, submissions: Mapping[str, NotebookNode]) -> Path:
     """The course at `root`, once each student's submission of the lab went through nbgrader's commands."""
-    copy_checkout(root, "nbgrader_config.py", "course", "fmlab")
+    copy_checkout(root, "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
     (source,) = build.sources([lab], root)
     build.write_release(build.read(source), lab, root)
     nbgrader(root, "generate_assignment", lab)

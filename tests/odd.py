@@ -155,24 +155,21 @@ FIRST = {
 def setups() -> Iterator[tuple[str, Odd]]:
     for name, lines in FIRST.items():
         nb = submissions.solved(LAB1 if name == "seaborn" else LAB0)
-        imports = setup(nb)
+        imports = submissions.setup(nb)
         imports.source = f"{lines}\n{imports.source}"
         yield f"{name} first", Odd(nb, LAB1 if name == "seaborn" else LAB0)
         yield f"{name} in a cell above", Odd(added(submissions.solved(LAB0), lines, place=0))
     use = {"interpolate": "def interpolate(noise, data, t):\n    return noise + GAIN * towards(noise, data, t)"}
     nb = submissions.with_answers(LAB0, use)
-    setup(
+    submissions.setup(
         nb
-    ).source = f"import seaborn\n{setup(nb).source}\nGAIN = 1\n\n\ndef towards(a, b, t):\n    return t * (b - a)"
+    ).source = (
+        f"import seaborn\n{submissions.setup(nb).source}\nGAIN = 1\n\n\ndef towards(a, b, t):\n    return t * (b - a)"
+    )
     yield "a helper below what fails", Odd(nb)
     nb = submissions.solved(LAB0)
-    setup(nb).source = "import torch\nimport seaborn"
+    submissions.setup(nb).source = "import torch\nimport seaborn"
     yield "some imports gone", Odd(nb)
-
-
-def setup(nb: NotebookNode) -> NotebookNode:
-    """The first cell of code."""
-    return next(cell for cell in nb.cells if cell.cell_type == "code")
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -246,7 +243,7 @@ def quoted() -> Iterator[tuple[str, Odd]]:
     plain = "import seaborn as sns\n\n\ndef interpolate(noise, data, t):\n    sns.light()\n    return noise"
     yield "a package within", lost(plain, "name 'sns' is not defined", "No module named 'seaborn'")
     nb = submissions.with_answers(LAB0, {"interpolate": f"@njit\n{INTERPOLATE}"})
-    setup(nb).source += "\nfrom numba import njit"
+    submissions.setup(nb).source += "\nfrom numba import njit"
     words = ("NameError: name 'njit' is not defined", "the cell that begins with 'import torch'", missing)
     yield "a decorator from the imports", Odd(nb, lost=frozenset({"interpolate"}), words=words)
     yield (
@@ -293,7 +290,7 @@ def programs() -> Iterator[tuple[str, Odd]]:
 def saved(first: str, metadata: dict, of_cells: dict) -> NotebookNode:
     """Lab 0 in format 4.0, without ids and nbgrader's metadata, below a cell of their own, and with a title."""
     nb = submissions.solved(LAB0)
-    imports = setup(nb)
+    imports = submissions.setup(nb)
     imports.source = f"#@title Imports\n{first}\n{imports.source}"
     nb.cells = [new_markdown_cell("# My course"), new_code_cell(first), *nb.cells]
     for number, cell in enumerate(nb.cells):

@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from course import build
+from course.hosted import is_install
 from fmlab.checks.exercise import Exercise
 
 
@@ -62,9 +63,15 @@ def with_answers(lab: str, answers: Mapping[str, str], start: NotebookNode | Non
 def without_figures(nb: NotebookNode) -> NotebookNode:
     """The notebook of a student who deleted every ungraded code cell but the imports: quicker to run."""
     nb = copy.deepcopy(nb)
+    imports = setup(nb)
     plain = [cell for cell in nb.cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata]
-    nb.cells = [cell for cell in nb.cells if cell not in plain[1:]]
+    nb.cells = [cell for cell in nb.cells if cell is imports or cell not in plain]
     return nb
+
+
+def setup(nb: NotebookNode) -> NotebookNode:
+    """The cell with the imports."""
+    return next(cell for cell in nb.cells if cell.cell_type == "code" and not is_install(cell))
 
 
 def hasty(nb: NotebookNode) -> NotebookNode:

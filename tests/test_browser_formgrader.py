@@ -43,7 +43,7 @@ def test_formgrader_shows_the_marks_and_takes_those_for_the_written_answer(tmp_p
 def test_formgrader_shows_what_is_released_and_handed_in_and_when(tmp_path, monkeypatch):
     """After `make grade`: the lab is released and has its date; each hand-in has its own, its marks and the penalty."""
     (root := tmp_path / "course").mkdir()
-    copy_checkout(root, "nbgrader_config.py", "course", "fmlab")
+    copy_checkout(root, "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
     (root / "edition.toml").write_text("[lab0]\ndue = 2027-03-01T12:00:00Z\n[late]\nper_day = 0.5\n")
     monkeypatch.setenv("FMLAB_EDITION", str(root / "edition.toml"))
     with zipfile.ZipFile(root / "inbox.zip", "w") as inbox:

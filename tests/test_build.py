@@ -196,7 +196,7 @@ def checkout(tmp_path_factory):
     for name in ("course", "fmlab", "labs", "solutions"):
         leave = shutil.ignore_patterns("__pycache__", ".ipynb_*", *others)
         shutil.copytree(build.ROOT / name, root / name, ignore=leave)
-    for name in ("nbgrader_config.py", ".gitignore", ".gitattributes"):
+    for name in ("nbgrader_config.py", "pyproject.toml", ".gitignore", ".gitattributes"):
         shutil.copy(build.ROOT / name, root)
     course(root, "build")
     git(root, "init", "--quiet")

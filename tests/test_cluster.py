@@ -36,7 +36,7 @@ def inbox(tmp_path_factory):
 
 def slow(nb):
     """A notebook whose set-up takes a while."""
-    first = next(cell for cell in nb.cells if cell.cell_type == "code")
+    first = submissions.setup(nb)
     first.source = SLOW + first.source
     return nb
 
@@ -91,7 +91,7 @@ def test_a_worker_without_walls_is_named_and_left_out(dask, inbox, undisturbed, 
 def test_a_worker_of_another_version_is_left_out_and_alone_it_grades_nobody(dask, inbox, tmp_path):
     address, place = dask
     (tmp_path / "checkout").mkdir()
-    root = copy_checkout(tmp_path / "checkout", "nbgrader_config.py", "course", "fmlab")
+    root = copy_checkout(tmp_path / "checkout", "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
     with (root / "fmlab" / "checks" / "compare.py").open("a") as file:
         file.write("\n# an older one\n")
     with worker(address, place, root), pytest.raises(RuntimeError, match="another version") as refused:

@@ -108,7 +108,7 @@ OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
     },
 }
 BY_VALUES = {"jumps.simulate_chain", "metrics.energy_test", "metrics.diversity"}  # which have to look at numbers
-FOR_EYES = {"plots", "threads"}  # which bring all to the CPU, or have no tensors; and all sliders
+FOR_EYES = {"extras", "plots", "stills", "threads"}  # which bring all to the CPU, or have no tensors; and all sliders
 
 
 def field(x, t):

@@ -29,7 +29,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    return copy_checkout(tmp_path_factory.mktemp("checkout"), "nbgrader_config.py", "course", "fmlab")
+    return copy_checkout(tmp_path_factory.mktemp("checkout"), "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
 
 
 def fingerprints(root) -> dict[str, str]:

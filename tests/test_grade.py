@@ -25,7 +25,7 @@ HALF = {"euler_step": "def euler_step(u, x, t, h):\n    return x + u(x, t)"}
 @pytest.fixture(scope="module")
 def office(tmp_path_factory):
     """A checkout in which a class was graded: two labs, two places, one file that is no notebook."""
-    root = copy_checkout(tmp_path_factory.mktemp("office"), "nbgrader_config.py", "course", "fmlab")
+    root = copy_checkout(tmp_path_factory.mktemp("office"), "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
     write(root / "inbox" / "anna" / "lab1 (1).ipynb", submissions.solved(LAB))
     write(root / "inbox" / "bo" / "mine.ipynb", submissions.with_answers(LAB, HALF))
     write(root / "inbox" / "cy.ipynb", submissions.blank(LAB))

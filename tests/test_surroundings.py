@@ -29,7 +29,7 @@ CLASS = ["anna", "bo", "cy"]
 @pytest.fixture(scope="module")
 def office(tmp_path_factory):
     """A checkout in which a class was graded, anna's record is where an earlier version kept it, and bo's is newer."""
-    root = copy_checkout(tmp_path_factory.mktemp("office"), "nbgrader_config.py", "course", "fmlab")
+    root = copy_checkout(tmp_path_factory.mktemp("office"), "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
     for student in CLASS:
         write(root / "inbox" / f"{student}.ipynb", submissions.solved(LAB))
     done = course(root, "grade", "inbox")
