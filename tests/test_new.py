@@ -114,8 +114,8 @@ def test_the_builder_says_what_is_missing(checkout):
     assert [line.split(": ")[0] for line in said] == [
         "lab0_welcome.py, cell 34 (lab0_welcome-033) is not written yet",
         "lab0_welcome.py, cell 35 (wander-answer) is not written yet",
-        "lab0_welcome.py, cell 36 (lab0_welcome-036) is not written yet",
-        "lab0_welcome.py, cell 37 (lab0_welcome-037) is not written yet",
+        "lab0_welcome.py, cell 37 (lab0_welcome-036) is not written yet",
+        "lab0_welcome.py, cell 38 (lab0_welcome-037) is not written yet",
         "lab0_welcome.py, the exercise 'wander' is not written yet",
         "lab0_welcome.py, the exercise 'wander' has no inputs in course/hidden/lab0.py",
     ]
