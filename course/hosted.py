@@ -6,7 +6,6 @@ All of it is made from the one address in pyproject.toml, `Repository` under [pr
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -14,10 +13,7 @@ from urllib.parse import quote, urlencode
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from course.edition import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 BRANCH = "main"
