@@ -157,12 +157,12 @@ def test_labs_open_elsewhere_where_the_address_of_the_repository_is_set(site, pa
         assert urlsplit(repository).path in url and url.endswith(f"labs/{LABS[0]}/{LABS[0]}.ipynb")
 
 
-def test_a_link_to_nothing_stops_the_build(tmp_path, capfd):
+def test_a_link_to_nothing_stops_the_build(tmp_path, capsys):
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "index.md").write_text("# Start\n\n[Errata](erata.md)\n")
     with pytest.raises(build.BuildError):
         write_pages(tmp_path / "sources", tmp_path / "html")
-    assert "index.md:3" in (said := capfd.readouterr().err) and "erata.md" in said
+    assert "index.md:3" in (said := capsys.readouterr().err) and "erata.md" in said
 
 
 # --- what is on a lab's page ------------------------------------------------------------------------------------------

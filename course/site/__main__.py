@@ -33,7 +33,8 @@ def make(out: Path) -> None:
 def write_pages(sources: Path, out: Path) -> None:
     """Make the pages of a folder of sources. Raises BuildError where Sphinx has said on stderr what is wrong."""
     settings, doctrees = (ROOT / START).parent, out.parent / "doctrees"
-    app = Sphinx(sources, settings, out, doctrees, "html", status=None, warningiserror=True)
+    said = {"status": None, "warning": sys.stderr, "warningiserror": True}
+    app = Sphinx(sources, settings, out, doctrees, "html", **said)
     app.build()
     if app.statuscode:
         raise BuildError("the site cannot be made, see above")
