@@ -42,6 +42,7 @@ def test_a_formula_in_unicode_becomes_tex(written, expected):
         ("Raises ValueError where the factor is infinite (β = 0).", ["(β = 0)"]),
         ("One step of size 1/K is x − ½ b/K x in the Itô sense.", ["1/K", "x − ½ b/K x"]),
         ("An image of 8 × 8 pixels, and a score.", ["8 × 8"]),
+        ("It is singular at β = 0 (t = 1), for the ε-prediction too.", ["β = 0", "(t = 1)"]),
         ("Samples (n, *shape) of a process, n at once. I am a sentence.", []),
     ],
 )

@@ -119,13 +119,15 @@ class Html(SphinxTransform):
     default_priority = 800  # before MyST resolves links
 
     def apply(self) -> None:
-        anchors = self.env.metadata[self.env.docname].setdefault("myst_slugs", {})
+        anchors = {}
         for node in self.document.findall(nodes.raw):
-            for name in re.findall(r'<a id="([^"]*)"', node.astext()):
-                self.document.ids.setdefault(name, node)
-                anchors.setdefault(name, (None, name, ""))
+            anchors |= {name: (None, name, "") for name in re.findall(r'<a id="([^"]*)"', node.astext())}
             if not isinstance(node.parent, nodes.container):  # the output of a cell
                 node.children = [nodes.Text(re.sub(r"\$([^$]+)\$", lambda match: mathml(match[1]), node.astext()))]
+        self.env.metadata[self.env.docname].setdefault("myst_slugs", {}).update(anchors)  # for links of other pages
         for link in self.document.findall(nodes.reference):
+            if link.get("id_link") and (name := link["refuri"][1:]) in anchors:
+                link["refid"] = name
+                del link["refuri"], link["id_link"]
             if link.children and all(isinstance(part, nodes.math) for part in link.children):
                 link["reftitle"] = "this formula"

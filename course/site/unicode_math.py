@@ -57,6 +57,8 @@ def parts(text: str) -> Iterator[tuple[bool, str]]:
         end = start
         depth = 0
         while end < len(words) and _belongs(words[end].strip(), depth, end > start):
+            if depth <= 0 and end > start and re.match(r"\(\w+ [=<>≤≥]", "".join(words[end : end + 2])):
+                break  # a remark, as in "where β = 0 (t = 1)"
             word = words[end].strip()
             depth += _depth(word)
             end += 1
@@ -87,7 +89,11 @@ def sides(formula: str) -> list[str]:
 
 def _belongs(word: str, depth: int, goes_on: bool) -> bool:
     """Whether a word can be part of a formula: one of depth open brackets, or one that has begun."""
-    if not word or (word.strip(".,;:") in ("a", "A", "I") and not (depth or (goes_on and word[0] == "I"))):
+    if (
+        not word
+        or re.search(r"-[a-z]{2}", word)
+        or (word.strip(".,;:") in ("a", "A", "I") and not (depth or (goes_on and word[0] == "I")))
+    ):
         return False
     return word in OPERATORS or bool(STRONG.search(unicodedata.normalize("NFD", word)) or WEAK.fullmatch(word))
 
