@@ -99,13 +99,10 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def violations(page: Page, but: str = "") -> list[str]:
-    """What axe-core finds critical or serious on a page: for each place the rule, where, and what is wrong.
-
-    but: a selector of what is left out.
-    """
+def violations(page: Page) -> list[str]:
+    """What axe-core finds critical or serious on a page: for each place the rule, where, and what is wrong."""
     options = {"resultTypes": ["violations"], "preload": False}  # else it fetches the styles once more
-    found = Axe().run(page, {"exclude": [[but]]} if but else None, options).response["violations"]
+    found = Axe().run(page, options=options).response["violations"]
     grave = [rule for rule in found if rule["impact"] in ("critical", "serious")]
     return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in grave for node in rule["nodes"]]
 
