@@ -308,7 +308,7 @@ def toy(folder: Path, text: str = TOY, name: str = "lab0_toy") -> Path:
 def test_one_line_becomes_nbgraders_metadata(tmp_path):
     full = build.read(toy(tmp_path))
     kinds = {"schema_version": 3, "task": False}
-    title, imports, exercise, check, answer = full.cells
+    title, _, imports, exercise, check, answer = full.cells
     assert title.metadata == imports.metadata == {}
     assert exercise.metadata == {
         "nbgrader": {**kinds, "grade_id": "interpolate-answer", "grade": False, "solution": True, "locked": False}
@@ -358,7 +358,7 @@ def test_what_students_receive_and_what_they_may_read_later(tmp_path):
     full = build.read(toy(tmp_path))
     title = '# Half an hour\n<a id="eq-path"></a>\n### Exercise 1 · On the way (2.5 points)'
     imports = "from fmlab.checks import lab0"
-    assert [cell.source for cell in build.release(full).cells] == [
+    assert [cell.source for cell in build.release(full).cells if not is_install(cell)] == [
         title,
         imports,
         "def interpolate(noise, data, t):\n    raise NotImplementedError  # your code here",
@@ -366,14 +366,14 @@ def test_what_students_receive_and_what_they_may_read_later(tmp_path):
         "*Write your answer here.*",
     ]
     solved = build.solve(full)
-    assert [cell.source for cell in solved.cells] == [
+    assert [cell.source for cell in solved.cells if not is_install(cell)] == [
         title,
         imports,
         "def interpolate(noise, data, t):\n    return (1 - t) * noise + t * data",
         CHECK,
         "Because.",
     ]
-    assert all(cell.metadata == {} for cell in solved.cells)
+    assert all(cell.metadata == {} for cell in solved.cells if not is_install(cell))
 
 
 EXERCISE, CELL = ("# %%" + cell for cell in TOY.split("# %%")[3:5])
@@ -535,11 +535,11 @@ def test_a_card_that_is_not_written_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("1 / 0", r"(?s)cell 2 \(lab0_toy-002\) failed when run.*ZeroDivisionError"),
-        ("import warnings; warnings.warn('old')", r"(?s)cell 2 \(lab0_toy-002\) writes to stderr:.*UserWarning: old"),
-        ("import os; os._exit(1)", r"cell 2 \(lab0_toy-002\) failed when run\nKernel died"),
+        ("1 / 0", r"(?s)cell 3 \(lab0_toy-002\) failed when run.*ZeroDivisionError"),
+        ("import warnings; warnings.warn('old')", r"(?s)cell 3 \(lab0_toy-002\) writes to stderr:.*UserWarning: old"),
+        ("import os; os._exit(1)", r"cell 3 \(lab0_toy-002\) failed when run\nKernel died"),
         ("import ipywidgets; ipywidgets.Output()", "an Output widget"),
-        ("this is no Python", r"(?s)cell 2 \(lab0_toy-002\) failed when run.*SyntaxError"),
+        ("this is no Python", r"(?s)cell 3 \(lab0_toy-002\) failed when run.*SyntaxError"),
     ],
 )
 def test_a_solution_that_fails_or_warns_is_refused(tmp_path, cell, message):
@@ -554,7 +554,7 @@ def test_a_solution_that_fails_or_warns_is_refused(tmp_path, cell, message):
 
 def test_a_wrong_solution_is_refused_although_checks_may_raise_in_labs(tmp_path):
     source = toy(tmp_path, TOY.replace("(1 - t) * noise", "noise"))
-    with pytest.raises(build.BuildError, match=r"(?s)cell 4 \(interpolate\) failed.*the noise keeps the weight 1"):
+    with pytest.raises(build.BuildError, match=r"(?s)cell 5 \(interpolate\) failed.*the noise keeps the weight 1"):
         build.build(source, tmp_path)
 
 
@@ -759,7 +759,7 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
 @each_lab
 def test_no_import_of_a_lab_is_overlooked(source):
     """What Python loads of the library for the cells of a lab, but for the checks, is what a fingerprint looks at."""
-    cells = [cell.source for cell in build.read(source).cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in build.read(source).cells if cell.cell_type == "code" and not is_install(cell)]
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
     imports = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     show = "import sys; print(*(m.__file__ for name, m in sys.modules.items() if name.split('.')[0] == 'fmlab'))"
