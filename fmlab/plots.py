@@ -354,15 +354,15 @@ class Animation:
 <img alt="{words}" src="data:image/webp;base64,{sheet}" onload="this.closest('figure').lastElementChild.remove()"
  style="display: block; max-width: none; margin-top: -{height * last}px"></div>
 <button type="button" onclick="{PLAY.format(pause=pause)}">Play</button>
-<input type="range" aria-label="frame" aria-valuetext="{html.escape(self.names[-1])}" data-names="{names}"
- min="0" max="{last}" value="{last}" oninput="{move}; {name}">
+<label>frame <input type="range" aria-valuetext="{html.escape(self.names[-1])}" data-names="{names}"
+ min="0" max="{last}" value="{last}" oninput="{move}; {name}"></label>
 <span>Run the cell to play it.</span>
 </figure>"""
 
 
-# What the button does: run once to the end, or stop. The slider beside it is its next sibling.
+# What the button does: run once to the end, or stop.
 PLAY = """
-const button = this, slider = this.nextElementSibling;
+const button = this, slider = this.closest('figure').querySelector('input');
 function stop() {{ clearInterval(button.timer); button.timer = null; button.textContent = 'Play'; }}
 function next() {{
   if (+slider.value < +slider.max) {{ slider.value = +slider.value + 1; slider.oninput(); }}
