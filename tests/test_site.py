@@ -15,7 +15,7 @@ from course.edition import tomllib
 from course.mathml import mathml
 from course.site.__main__ import write_pages
 from fmlab.checks import notebook
-from tests.browser import CHROMIUM, Notebook, chromium, expect, jupyterlab, violations
+from tests.browser import CHROMIUM, PATIENCE, Notebook, chromium, expect, jupyterlab, violations
 from tests.labs import SOURCES
 from tests.walls import possible
 
@@ -297,6 +297,7 @@ def visit(browser, site):
 
     def visit(name, **context):
         page = browser.new_context(offline=True, **context).new_page()
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("console", lambda message: message.type in ("warning", "error") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
