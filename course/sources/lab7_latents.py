@@ -986,7 +986,7 @@ print("exchanging tokens exchanges answers, up to rounding:", bool(moved.abs().m
 #
 # first the sines of the row for all $k$, then its cosines, then the same for the column.
 #
-# Write `position_embedding(rows, columns, size)`: [$e(r, c)$](#eq-position) for all places, row by row.
+# Write `position_embedding(rows, columns, size)`: [the vector $e(r, c)$](#eq-position) for all places, row by row.
 #
 # <details><summary>Hint</summary>
 # List rows and columns of all places first. A column of numbers times a row of frequencies is a table of angles.
