@@ -24,7 +24,6 @@ c.CourseDirectory.db_url = f"sqlite:///{(root / 'grading' / 'gradebook.db').as_p
 # What `make handout` gave out is released, as formgrader sees it; a name of a course is what makes it look.
 c.CourseDirectory.course_id = "default_course"
 c.Exchange.root = os.environ.get("FMLAB_EXCHANGE", str(root / "grading" / "exchange"))  # see docs/hub.md
-c.ExchangeCollect.check_owner = False  # on a hub of containers all are one user
 if (root / "course").is_dir():  # an instructor's
     with contextlib.suppress(OSError):
         (root / "grading").mkdir(exist_ok=True)  # where `nbgrader collect` opens the gradebook, also in a new clone

@@ -19,8 +19,8 @@ from sphinx.transforms import SphinxTransform
 
 from course import build
 from course.mathml import mathml
+from fmlab.checks.verdict import MIME
 
-VERDICT = "application/vnd.fmlab.verdict+json"  # which is on the page as HTML
 LONG = 80  # letters of TeX: a formula in a sentence that is wider than a phone
 TO_WORK_ON = """\
 :::{{admonition}} To write your own answers
@@ -93,7 +93,7 @@ def finished(nb: NotebookNode, cells: Iterable[NotebookNode], note: str) -> Note
             cell.metadata |= {"tags": ["hide-input"], "mystnb": {"code_prompt_show": title, "code_prompt_hide": title}}
         if cell.cell_type == "code":
             for output in cell.outputs:
-                output.get("data", {}).pop(VERDICT, None)
+                output.get("data", {}).pop(MIME, None)  # which is on the page as HTML
     return nb
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from course.build import ROOT
 from course.edition import tomllib
+from course.hosted import BRANCH
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT.get("urls", {}).get("Repository")
@@ -48,7 +49,7 @@ html_theme_options = {
 if REPOSITORY:
     html_theme_options |= {
         "repository_url": REPOSITORY,
-        "repository_branch": "main",
+        "repository_branch": BRANCH,
         "use_repository_button": True,
         "launch_buttons": {
             "notebook_interface": "jupyterlab",

@@ -230,7 +230,7 @@ class Exercise:
     def _may_be_named(self, traces: Sequence[Trace], place: Place) -> bool:
         """Whether there is something to compare mistakes with: a value, or an error that they may make too."""
         trace = traces[place.case]
-        return place.look < len(trace.looks) or not isinstance(getattr(trace.end, "key", ""), str)
+        return place.look < len(trace.looks) or not isinstance(trace.end.key, str)  # type: ignore[union-attr]
 
     def _named(self, traces: Sequence[Trace], place: Place, inputs: Sequence[tuple]) -> str:
         """The known mistake that shows what the answer shows: in all cases, or else in the one that is wrong."""
