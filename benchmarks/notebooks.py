@@ -13,7 +13,7 @@ import torch
 from matplotlib import rc_context
 
 from benchmarks.measure import Numbers, at_most, targets
-from course import build
+from course import build, hosted
 from fmlab import training
 from fmlab.datasets import Checkerboard
 from fmlab.losses import flow_matching_loss
@@ -57,8 +57,9 @@ def names_of(lab: str, seed: int, steps: int | None = None) -> dict:
     So a measurement is of what students see. Pictures are drawn and thrown away.
     """
     names: dict = {"display": lambda *things: None}
-    cells = [cell.source for cell in build.solve(build.read(build.sources([lab])[0])).cells if cell.cell_type == "code"]
-    cells[0], before = cells[0].replace("SEED = 0", f"SEED = {seed}"), training.train
+    nb, before = build.solve(build.read(build.sources([lab])[0])), training.train
+    cells = [cell.source for cell in nb.cells if cell.cell_type == "code" and not hosted.is_install(cell)]
+    cells[0] = cells[0].replace("SEED = 0", f"SEED = {seed}")
     try:
         if steps:
             training.train = lambda *args, **options: before(*args, **options | {"steps": steps})

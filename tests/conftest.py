@@ -15,6 +15,12 @@ os.environ["FMLAB_PROGRESS"] = "off"  # so that no test leaves a file beside a n
 UNMEASURED = {f"test_{name}" for name in ("across", "answers", "exercises", "mutants", "styles", "training")}
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    """pytest-cov has read which sources it measures; nbval, which would measure inside of kernels too, shall not."""
+    session.config.option.cov_source = None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in UNMEASURED:
