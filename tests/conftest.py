@@ -11,8 +11,8 @@ os.environ["FMLAB_EDITION"] = "none"  # whatever edition this repository is used
 os.environ["FMLAB_PROGRESS"] = "off"  # so that no test leaves a file beside a notebook
 
 
-# Thousands of answers and long trainings: what they run is also run by others, and measuring doubles their time.
-UNMEASURED = {f"test_{name}" for name in ("across", "answers", "exercises", "mutants", "styles", "training")}
+# Thousands of answers: what they run is also run by others, and measuring doubles their time.
+UNMEASURED = {f"test_{name}" for name in ("answers", "exercises", "mutants")}
 
 
 @pytest.hookimpl(trylast=True)
@@ -22,8 +22,11 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(items):
+    """What takes long begins first, so that in the end no worker waits for another; and it is not measured."""
+    long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     for item in items:
-        if item.path.stem in UNMEASURED:
+        if item.get_closest_marker("slow") or item.path.stem in UNMEASURED:
             item.add_marker("no_cover")
 
 
