@@ -48,6 +48,7 @@ WORKLOADS = {
         tokens.colours,
         resources.memory,
         resources.imports,
+        resources.first_cell,
         resources.threads,
         resources.threads_and_neighbour,
         growth.growth,

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jupyter_client.manager import start_new_kernel
 
 from benchmarks.measure import Numbers, Rows, at_most, targets
 from benchmarks.simulation import eight_gaussians
+from course import build
 from fmlab.datasets import Checkerboard, Digits, Empirical
 from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP, UNet
@@ -20,6 +22,7 @@ from fmlab.samplers import sample_flow
 from fmlab.simulators import simulate
 from fmlab.threads import use_idle_cores
 from fmlab.training import train
+from tests import submissions
 
 
 @targets(at_most("import fmlab", 1.1, "import torch"), at_most("its modules up to training", 1.1, "import torch"))
@@ -34,6 +37,27 @@ def imports(quick: bool) -> Rows:
     return {
         name: partial(subprocess.run, [sys.executable, "-c", code], check=True) for name, code in statements.items()
     }
+
+
+LABS = ("lab1", "lab7")  # the first one with exercises, and the one that imports most
+
+
+@targets(*(at_most(f"first cell of {lab}", 1.25, "import torch") for lab in LABS))
+def first_cell(quick: bool) -> Rows:
+    """From the start of a kernel until it has imported torch, or run the first cell of a lab"""
+    cells = {f"first cell of {lab}": submissions.setup(build.read(*build.sources([lab]))).source for lab in LABS}
+    return {name: partial(in_a_kernel, code) for name, code in ({"import torch": "import torch"} | cells).items()}
+
+
+def in_a_kernel(code: str) -> None:
+    manager, client = start_new_kernel(extra_arguments=["--log-level=ERROR"])
+    try:
+        reply = client.execute_interactive(code)
+        if reply["content"]["status"] != "ok":
+            raise RuntimeError(str(reply["content"]))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 @targets(

@@ -1,12 +1,18 @@
 """The slider of lab 6: drawn images as the guidance scale changes, all of them drawn before."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fmlab import plots
-from fmlab.widgets import Axes, Dropdown, Explorer, IntSlider, SelectionSlider
+from fmlab.widgets import Dropdown, Explorer, IntSlider, SelectionSlider
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def drawn_images(

@@ -1,6 +1,9 @@
 """Sliders of lab 7: water over the eigenvalues, a walk between two letters, and the guidance scale of drawn letters."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -8,7 +11,10 @@ from torch import Tensor
 from fmlab import plots
 from fmlab.autoencoders import linear_rate
 from fmlab.values import require_floating
-from fmlab.widgets import Axes, Explorer, FloatLogSlider, FloatSlider, IntSlider
+from fmlab.widgets import Explorer, FloatLogSlider, FloatSlider, IntSlider
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def water_level(eigenvalues: Tensor) -> Explorer:

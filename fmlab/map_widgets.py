@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from fmlab.paths import GaussianPath
 from fmlab.processes import Field
 from fmlab.samplers import sample_flow
 from fmlab.simulators import Euler
-from fmlab.widgets import Axes, Dropdown, Explorer, FloatSlider, IntSlider
+from fmlab.widgets import Dropdown, Explorer, FloatSlider, IntSlider
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def chord_on_a_line(mixture: GaussianMixture) -> Explorer:

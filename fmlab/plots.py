@@ -3,14 +3,18 @@
 Any tensor is accepted: on any device, of any dtype, with or without gradients. Colours are those of Okabe and Ito,
 which colour-blind readers tell apart; line styles and markers differ too, so that figures read in greyscale.
 `describe` shows a figure with its text alternative, and `animate_*` make pictures that move.
+
+Most of matplotlib is imported by the first figure: it would make up a third of the time of a lab's first cell.
 """
+
+from __future__ import annotations
 
 import base64
 import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,13 +23,13 @@ from torch import Tensor
 from fmlab import extras
 
 with extras.needed("drawing"):
-    import matplotlib.pyplot as plt
+    import matplotlib
     from cycler import cycler
-    from matplotlib import rc_context
+
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.image import imsave
 
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#000000 #0072B2 #E69F00 #009E73 #D55E00 #56B4E9 #CC79A7".split()
 STYLE: Any = {
@@ -47,7 +51,7 @@ FRAME: Any = {"linewidth": 1, "edgecolor": "#b0b0b0"}  # a white card on a dark 
 
 def use_style() -> None:
     """Give all later figures of this session the look of the course."""
-    plt.rcParams.update(STYLE)
+    matplotlib.rcParams.update(STYLE)
 
 
 def plot_paths(ts, states, ax: Axes | None = None, label: str | None = None, **line) -> Axes:
@@ -128,7 +132,7 @@ def plot_signed(
     ax, side = _axes(ax), np.linspace(-extent, extent, n)
     values = array(f(lattice(extent, n))).reshape(n, n).T
     limit = limit or np.abs(values).max() or 1.0
-    steps = plt.get_cmap("PuOr_r", 41)  # few colours, so that a picture of 256 has all of them
+    steps = matplotlib.colormaps["PuOr_r"].resampled(41)  # few colours, so that a picture of 256 has all of them
     mesh = ax.pcolormesh(side, side, values, cmap=steps, vmin=-limit, vmax=limit, shading="nearest", rasterized=True)
     levels = limit * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
     ax.contour(side, side, values, levels=levels, colors=BLACK, linewidths=0.5, negative_linestyles="dashed")
@@ -271,15 +275,15 @@ def plot_convergence(
 
 def animate(
     draw: Callable[[Axes, int], object], frames: int, words: str, seconds: float = 4.0, names: Sequence[str] = ()
-) -> "Animation":
+) -> Animation:
     """Frames of a picture in the plane, of which draw(ax, k) draws number k = 0, 1, … on clean axes.
 
     words: what is to be seen, for those who cannot see it. seconds: from the first frame to the last. names: what a
     screen reader says of each frame, by default its number.
     """
-    with rc_context(STYLE | {"figure.constrained_layout.use": False}):
-        fig = Figure(figsize=(3.4, 3.4), dpi=80)
-        canvas, ax = FigureCanvasAgg(fig), fig.add_axes((0.15, 0.13, 0.82, 0.79))
+    with matplotlib.rc_context(STYLE | {"figure.constrained_layout.use": False}):
+        fig, canvas = unshown(figsize=(3.4, 3.4), dpi=80)
+        ax = fig.add_axes((0.15, 0.13, 0.82, 0.79))
         pictures = []
         for k in range(frames):
             ax.clear()
@@ -291,7 +295,7 @@ def animate(
 
 def animate_samples(
     ts, states, words: str, log_prob: Callable | None = None, extent: float = 3.0, seconds: float = 4.0
-) -> "Animation":
+) -> Animation:
     """Points in the plane as they move, over the density exp(log_prob(x, t)) where given.
 
     ts: (T,); states: (T, n, 2), a frame each; log_prob: (n, 2), t → (n,); words, seconds: as in `animate`.
@@ -306,7 +310,7 @@ def animate_samples(
     return animate(draw, len(ts), words, seconds, [f"t = {float(t):.2f}" for t in ts])
 
 
-def animate_density(log_prob: Callable, ts, words: str, extent: float = 3.0, seconds: float = 4.0) -> "Animation":
+def animate_density(log_prob: Callable, ts, words: str, extent: float = 3.0, seconds: float = 4.0) -> Animation:
     """The density exp(log_prob(x, t)) in the plane as it changes, a frame for each of ts: (T,).
 
     log_prob: (n, 2), t → (n,); words, seconds: as in `animate`.
@@ -377,6 +381,8 @@ button.timer = setInterval(next, {pause});
 
 def describe(words: str) -> None:
     """Show the current figure, with a text alternative that says what is to be seen and what follows from it."""
+    import matplotlib.pyplot as plt
+
     figure = plt.gcf()
     figure.patch.set(**FRAME)
     if "inline" not in plt.get_backend():  # a window, or nothing
@@ -421,19 +427,36 @@ def array(x) -> np.ndarray:
 
 def figure(columns: int = 1, rows: int = 1, width: float = 3.6, height: float = 3.2):
     """A figure with a row (or rows) of panels of equal size. Returns (figure, axes) with axes a flat list."""
+    import matplotlib.pyplot as plt
+
     fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     return fig, list(axes.flat)
 
 
+def unshown(**options) -> tuple[Figure, FigureCanvasAgg]:
+    """A figure that is only kept in memory, and the canvas that draws it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(**options)
+    return figure, FigureCanvasAgg(figure)
+
+
 def encoded(picture: np.ndarray, kind: str, **options) -> str:
     """An array of pixels as an image file in base64."""
+    from matplotlib.image import imsave
+
     buffer = io.BytesIO()
     imsave(buffer, picture, format=kind, pil_kwargs=options)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _axes(ax: Axes | None) -> Axes:
-    return plt.subplots()[1] if ax is None else ax
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]
 
 
 def _plane(ax: Axes, extent: float = math.nan) -> Axes:

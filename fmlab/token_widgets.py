@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fmlab import extras, plots
+from fmlab import plots
 from fmlab.sentences import Sentences
 from fmlab.token_datasets import checkerboard, sudoku
 from fmlab.token_laws import law_in_steps
 from fmlab.tokens import TokenPath
-from fmlab.widgets import Axes, Dropdown, Explorer, IntSlider
+from fmlab.widgets import Dropdown, Explorer, IntSlider
 
-with extras.needed("drawing"):
-    from matplotlib.patches import Rectangle
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
@@ -26,6 +26,8 @@ def lifting_masks(grid: int = 100, orders: int = 3) -> Explorer:
     grid: which of them. Left the cells, revealed ones framed, the others shaded by the entropy of what they may be;
     right the number of grids that fit.
     """
+    from matplotlib.patches import Rectangle
+
     grids, path = sudoku(), TokenPath(4)
     table, z = Sentences(grids, path, dtype=torch.float64), grids[grid]
     stages = []  # order by order: revealed cells, entropies, grids that fit

@@ -4,9 +4,11 @@ An explorer is an ordinary ipywidget. Where no front end is attached (a saved or
 stands in its place as a static image; without ipywidgets this is all there is, with a word on what is missing.
 """
 
+from __future__ import annotations
+
 import html
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,10 +27,10 @@ from fmlab.simulators import RK4, Euler, Heun, Midpoint, simulate
 
 with extras.needed("drawing"):
     from matplotlib import rc_context
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 try:
     from ipywidgets import HTML, Dropdown, FloatLogSlider, FloatSlider, IntSlider, SelectionSlider, VBox
@@ -67,8 +69,7 @@ class Explorer(VBox):
     def __init__(self, draw: Callable[..., str], panels: int = 1, **sliders):
         self._draw, self._sliders, self._picture = draw, sliders, HTML()
         with rc_context(STYLE):
-            self._figure = Figure(figsize=(7, 3.6), dpi=90, **plots.FRAME)
-            self._canvas = FigureCanvasAgg(self._figure)
+            self._figure, self._canvas = plots.unshown(figsize=(7, 3.6), dpi=90, **plots.FRAME)
             self._figure.subplots_adjust(left=0.12, right=0.98, bottom=0.15, top=0.9)
             self._axes = self._figure.subplots(1, panels, squeeze=False)[0]
         self._bare = {child for ax in self._axes for child in ax.get_children()}
