@@ -8,6 +8,7 @@ run. A link that leads to nothing, or anything else that Sphinx warns of, stops 
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -40,7 +41,9 @@ def write_pages(sources: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site")
+    parser = argparse.ArgumentParser(prog="python -m course.site", description="Make the site, to be read from disk.")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "site", help="default: build/site")
+    out = parser.parse_args().folder
     try:
         make(out)
     except (BuildError, SphinxError) as error:
