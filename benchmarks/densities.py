@@ -44,7 +44,7 @@ def data_set_64(quick: bool) -> Rows:
 
 @targets(
     at_most("fmlab, masks", 1.2, "chunked products"),
-    at_most("fmlab, uniform noise", 1.5, "chunked products"),
+    at_most("fmlab, uniform noise", 1.7, "chunked products"),
     at_most("fmlab, masks", 0.9, "products at once"),
 )
 def table(quick: bool) -> Rows:

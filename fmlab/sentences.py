@@ -53,12 +53,14 @@ class Sentences:
     def posterior(self, x: Tensor, t) -> Tensor:
         """p(z^i = y | x): (n, D, K). With masks it does not depend on t. t: a scalar or (n,)."""
         t = precise(t)
-        sums = x.new_empty(len(x), self._rows.shape[1], dtype=self._rows.dtype)
+        if len(x) <= self.chunk:
+            sums = (self._likelihoods(x, t) @ self._rows).reshape(*x.shape, self.path.size)
+            return sums / sums.sum(-1, keepdim=True)
+        found = x.new_empty(*x.shape, self.path.size, dtype=self._rows.dtype)
         for first in range(0, len(x), self.chunk):
             some = slice(first, first + self.chunk)
-            sums[some] = self._likelihoods(x[some], t[some] if t.ndim else t) @ self._rows
-        sums = sums.reshape(*x.shape, self.path.size)
-        return sums / sums.sum(-1, keepdim=True)
+            found[some] = self.posterior(x[some], t[some] if t.ndim else t)
+        return found
 
     def _likelihoods(self, x: Tensor, t) -> Tensor:
         """p_t(x | z) of the sentences of the table, in units of the largest for each x: (n, N)."""
@@ -68,7 +70,7 @@ class Sentences:
             return matches.eq_(best)
         kappa = self.path.kappa(t, x)
         gain = torch.log1p(kappa * self.path.size / (1 - kappa)).to(matches).nan_to_num()  # of one more match
-        return torch.exp((matches - best) * gain)
+        return (matches.sub_(best) * gain).exp_()
 
     def _as_vectors(self, x: Tensor) -> Tensor:
         """Sentences as vectors of 0 and 1, (n, D · K), so that products of two count the tokens that match."""
