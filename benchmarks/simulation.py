@@ -216,12 +216,12 @@ def chain(quick: bool) -> Rows:
     x0 = torch.zeros(n, dtype=torch.int64)
 
     def run(states: int):
-        rates = _even_rates(states)
+        rates = even_rates(states)
         return lambda: simulate_chain(rates, x0, 4.0)
 
     def plain():
         """A jump of all particles at a time, each of which is drawn from a row of its own."""
-        x, left, rates = x0.clone(), torch.full((n,), 4.0, dtype=torch.float64), _even_rates(8)
+        x, left, rates = x0.clone(), torch.full((n,), 4.0, dtype=torch.float64), even_rates(8)
         jumps = rates - torch.diag(rates.diagonal())
         while bool((left > 0).any()):
             left -= -torch.rand(n, dtype=torch.float64).log() / -rates.diagonal()[x]
@@ -235,7 +235,7 @@ def chain(quick: bool) -> Rows:
     return {"uniform numbers": numbers, "fmlab": run(8), "fmlab, 256 states": run(256), "plain torch": plain}
 
 
-def _even_rates(states: int) -> torch.Tensor:
+def even_rates(states: int) -> torch.Tensor:
     """Each state is left at the rate 1, for any other."""
     return (torch.ones(states, states, dtype=torch.float64) - states * torch.eye(states)) / (states - 1)
 
