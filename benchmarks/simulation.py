@@ -209,7 +209,11 @@ def _sampled(bare: str, noise: str, path: TokenPath, ask, n: int, places: int, s
     return {f"{bare}, {noise}": calls, f"fmlab, {noise}": lambda: sample_tokens(ask, path, x0, steps, churn=churn)}
 
 
-@targets(at_most("fmlab", 4, "uniform numbers"), at_most("fmlab, 256 states", 3, "fmlab"))
+@targets(
+    at_most("fmlab", 12, "uniform numbers"),
+    at_most("fmlab, 256 states", 3, "fmlab"),
+    at_least("plain torch", 5, "fmlab"),
+)
 def chain(quick: bool) -> Rows:
     """A chain of 8 states with constant rates until t = 4, of 100 000 particles, which jump four times on average"""
     n = 2000 if quick else 100_000
