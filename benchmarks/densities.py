@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import one_hot, scaled_dot_product_attention
 
 from benchmarks.measure import Rows, at_least, at_most, targets
 from fmlab.datasets import Empirical
 from fmlab.distributions import GaussianMixture
 from fmlab.paths import GaussianPath
+from fmlab.sentences import Sentences
+from fmlab.token_datasets import sums
+from fmlab.tokens import TokenPath
 
 T = 0.6  # the time of every field here; with CondOT, x = 0.6 z + 0.4 ε
 MIXTURE_TARGETS = targets(at_least("autograd", 4, "fmlab"), at_least("vmap(jacrev)", 20, "fmlab"))
@@ -37,6 +40,40 @@ def data_set_2(quick: bool) -> Rows:
 def data_set_64(quick: bool) -> Rows:
     """Marginal field of 10 000 data points in 64 dimensions, at 2000 points"""
     return _data_set(64, quick)
+
+
+@targets(
+    at_most("fmlab, masks", 1.2, "chunked products"),
+    at_most("fmlab, uniform noise", 1.7, "chunked products"),
+    at_most("fmlab, masks", 0.9, "products at once"),
+)
+def table(quick: bool) -> Rows:
+    """Exact posterior of a table of 10 000 sums, of 4096 of them with noise"""
+    z, n = sums(), 400 if quick else 4096
+    vectors = one_hot(z, 10).flatten(1).float()
+
+    def noisy(path: TokenPath) -> Tensor:
+        return path.sample(z[:: len(z) // n][:n], T, torch.Generator().manual_seed(0))
+
+    def exact(path: TokenPath):
+        x, sentences = noisy(path), Sentences(z, path)
+        return lambda: sentences.posterior(x, T)
+
+    masked = noisy(TokenPath(10))
+    queries = one_hot(masked, 11)[..., :10].flatten(1).float()
+
+    def token_by_token():
+        parts = masked.split(50)
+        fit = [((x[:, None] == z) | (x[:, None] == 10)).all(-1).float() for x in parts]
+        return torch.cat([one @ vectors / one.sum(1, keepdim=True) for one in fit]).reshape(*masked.shape, 10)
+
+    return {
+        "chunked products": lambda: torch.cat([chunk @ vectors.T @ vectors for chunk in queries.split(50)]),
+        "fmlab, masks": exact(TokenPath(10)),
+        "fmlab, uniform noise": exact(TokenPath(10, masked=False)),
+        "products at once": lambda: queries @ vectors.T @ vectors,
+        "compared token by token": token_by_token,
+    }
 
 
 def random_mixture(k: int, d: int = 2) -> GaussianMixture:

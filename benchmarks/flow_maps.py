@@ -1,4 +1,5 @@
-"""What lab 8 trains, as it trains it: the quality of few network calls, in floors, medians of three seeds.
+"""What lab 8 trains, as it trains it: the quality of few network calls, in floors, medians of three seeds; and the cost
+of one step of its training, in units of the derivative that it asks for.
 
 A floor is the mean energy distance of two fresh sets of the data; 1 is perfect. Networks, losses and numbers of steps
 are those of the lab's notebook.
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.functional import cross_entropy
 
-from benchmarks.measure import Numbers, at_least, at_most, targets
+from benchmarks.measure import Numbers, Rows, at_least, at_most, targets
 from fmlab import flow_maps
 from fmlab.datasets import Digits, Moons
 from fmlab.guidance import guided_vector_field
@@ -215,4 +216,41 @@ def digits(seed: int, quick: bool) -> Numbers:
         "digits: teacher, 16 calls": float(energy_distance(by_teacher, held_out)) / floor,
         "digits: student, 1 call": float(energy_distance(by_student, held_out)) / floor,
         "digits: recognised, share": float(fidelity(reader(by_student), labels)),
+    }
+
+
+@targets(*(at_most(f"fmlab, {name}", 1.15, f"jvp, {name}") for name in ("Eulerian", "Lagrangian", "mean flow")))
+def map_step(quick: bool) -> Rows:
+    """One training step of a flow map, 500 states in the plane: jvp, forward and backward of a 4 × 80 network"""
+    torch.manual_seed(0)
+    v, teacher, n = TwoTimeMLP(2), MLP(2, width=80).requires_grad_(False), 50 if quick else 500
+    x, velocity, one = torch.randn(n, 2), torch.randn(n, 2), torch.ones(n)
+    s, t = torch.rand(2, n).sort(dim=0).values
+
+    def learned(target: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of the regression on a target, as bare as can be."""
+        return torch.autograd.grad((v(x, s, t) - target).square().sum() / n, tuple(v.parameters()))
+
+    @torch.no_grad()
+    def eulerian(u: Tensor) -> Tensor:
+        return u + (t - s)[:, None] * jvp(lambda x, s: v(x, s, t), (x, s), (u, one))[1]
+
+    @torch.no_grad()
+    def lagrangian() -> Tensor:
+        value, rate = jvp(lambda t: v(x, s, t), (t,), (one,))
+        return teacher(x + (t - s)[:, None] * value, t) - (t - s)[:, None] * rate
+
+    eulerian(velocity)  # the first derivative of a process takes a second
+
+    def ours(target, u) -> Callable:
+        return lambda: torch.autograd.grad(error(v, target(v, u, x, s, t), x, s, t), tuple(v.parameters()))
+
+    return {
+        "forward and backward": lambda: learned(velocity),
+        "jvp, Eulerian": lambda: learned(eulerian(teacher(x, s))),
+        "fmlab, Eulerian": ours(flow_maps.eulerian_target, teacher),
+        "jvp, Lagrangian": lambda: learned(lagrangian()),
+        "fmlab, Lagrangian": ours(flow_maps.lagrangian_target, teacher),
+        "jvp, mean flow": lambda: learned(eulerian(velocity)),
+        "fmlab, mean flow": ours(flow_maps.eulerian_target, lambda x, s: velocity),
     }

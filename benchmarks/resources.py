@@ -19,8 +19,11 @@ from fmlab.models import MLP, UNet
 from fmlab.paths import GaussianPath
 from fmlab.processes import ODE, langevin
 from fmlab.samplers import sample_flow
+from fmlab.sentences import Sentences
 from fmlab.simulators import simulate
 from fmlab.threads import use_idle_cores
+from fmlab.token_datasets import sums
+from fmlab.tokens import TokenPath
 from fmlab.training import train
 from tests import submissions
 
@@ -63,6 +66,7 @@ def in_a_kernel(code: str) -> None:
 @targets(
     at_most("recording 200 states", 1.1, "the recorded states"),
     at_most("field of 10⁶ data points", 64, "1 MiB"),
+    at_most("posterior of 10⁴ sentences", 32, "1 MiB"),
 )
 def memory(quick: bool) -> Numbers:
     """Memory at the peak, in MiB beyond what was held before (Linux)"""
@@ -71,6 +75,8 @@ def memory(quick: bool) -> Numbers:
     x0, ts = torch.randn(100_000, 2), torch.linspace(0, 1, 200)
     data, x = Empirical(torch.randn(1_000_000, 2)), torch.randn(20 if quick else 200, 2)
     marginal = GaussianPath().marginal(data)
+    table, path = sums(), TokenPath(10)
+    sentences, noisy = Sentences(table, path), path.sample(table[:4096], 0.6)
     return {
         "1 MiB": 1.0,
         "the recorded states": len(ts) * x0.numel() * 4 / 2**20,
@@ -78,6 +84,7 @@ def memory(quick: bool) -> Numbers:
         "field of 10⁶ data points": peak(lambda: marginal.vector_field(x, 0.6)),
         "field, one time for each point": peak(lambda: marginal.vector_field(x, torch.full((len(x),), 0.6))),
         "field, close to the data": peak(lambda: marginal.vector_field(x, 0.98)),
+        "posterior of 10⁴ sentences": peak(lambda: sentences.posterior(noisy, 0.6)),
     }
 
 

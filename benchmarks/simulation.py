@@ -11,9 +11,15 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from benchmarks.densities import pointwise_score
 from benchmarks.measure import Rows, at_least, at_most, targets
 from fmlab.distributions import GaussianMixture
+from fmlab.jumps import simulate_chain
 from fmlab.models import MLP
 from fmlab.processes import ODE, SDE, langevin, ornstein_uhlenbeck
+from fmlab.sentences import Sentences
 from fmlab.simulators import simulate
+from fmlab.token_datasets import sudoku, sums
+from fmlab.token_models import TokenMLP, denoiser
+from fmlab.tokens import TokenPath
+from fmlab.unmasking import sample_tokens
 
 THETA, SIGMA = 1.0, 1.0
 
@@ -146,6 +152,96 @@ def eight_gaussians() -> GaussianMixture:
     angle = torch.arange(8) * math.pi / 4
     out = torch.stack([angle.cos(), angle.sin()], dim=1)
     return GaussianMixture(3 * out, 0.1 * torch.eye(2) + 0.2 * out[:, :, None] * out[:, None, :])
+
+
+SAMPLED = targets(
+    *(
+        at_most(f"fmlab, {noise}", 1.3, f"posteriors, {noise}")
+        for noise in ("masks", "masks and churn", "uniform noise")
+    )
+)
+
+
+@SAMPLED
+def tokens_sudoku(quick: bool) -> Rows:
+    """Tokens from noise, by the exact posterior of 288 sudokus of 16 cells, 3000 in 32 steps"""
+    return _from_table(sudoku(), 4, 300 if quick else 3000, 32)
+
+
+@SAMPLED
+def tokens_sums(quick: bool) -> Rows:
+    """Tokens from noise, by the exact posterior of 10 000 sums of 7 digits, 3000 in 8 steps"""
+    return _from_table(sums(), 10, 300 if quick else 3000, 8)
+
+
+@targets(
+    at_most("fmlab, masks", 1.3, "network, masks"), at_most("fmlab, masks and churn", 1.3, "network, masks and churn")
+)
+def tokens_network(quick: bool) -> Rows:
+    """Tokens from noise, by the network of lab 9 that writes sums, 3000 of 7 digits in 16 steps"""
+    torch.manual_seed(0)
+    path, ask, n = TokenPath(10), denoiser(TokenMLP(10, 7)), 300 if quick else 3000
+    return {
+        **_sampled("network", "masks", path, ask, n, 7, 16),
+        **_sampled("network", "masks and churn", path, ask, n, 7, 16, churn=3.0),
+    }
+
+
+def _from_table(table: torch.Tensor, size: int, n: int, steps: int) -> Rows:
+    rows: Rows = {}
+    for noise, masked, churn in (("masks", True, 0.0), ("masks and churn", True, 3.0), ("uniform noise", False, 0.0)):
+        path = TokenPath(size, masked)
+        rows |= _sampled("posteriors", noise, path, Sentences(table, path).posterior, n, table.shape[1], steps, churn)
+    return rows
+
+
+def _sampled(bare: str, noise: str, path: TokenPath, ask, n: int, places: int, steps: int, churn: float = 0.0) -> Rows:
+    """A sampling, and its calls of the denoiser alone, at states and times of such a sampling."""
+    x0 = path.noise_like(torch.zeros(n, places, dtype=torch.int64), torch.Generator().manual_seed(0))
+    states = sample_tokens(ask, path, x0, steps, churn=churn, record=True)
+    times = torch.linspace(0, 1, steps + 1)[:-1]
+
+    def calls():
+        for x, t in zip(states, times):
+            found = ask(x, t)
+        return found
+
+    return {f"{bare}, {noise}": calls, f"fmlab, {noise}": lambda: sample_tokens(ask, path, x0, steps, churn=churn)}
+
+
+@targets(
+    at_most("fmlab", 12, "uniform numbers"),
+    at_most("fmlab, 256 states", 3, "fmlab"),
+    at_least("plain torch", 5, "fmlab"),
+)
+def chain(quick: bool) -> Rows:
+    """A chain of 8 states with constant rates until t = 4, of 100 000 particles, which jump four times on average"""
+    n = 2000 if quick else 100_000
+    x0 = torch.zeros(n, dtype=torch.int64)
+
+    def run(states: int):
+        rates = even_rates(states)
+        return lambda: simulate_chain(rates, x0, 4.0)
+
+    def plain():
+        """A jump of all particles at a time, each of which is drawn from a row of its own."""
+        x, left, rates = x0.clone(), torch.full((n,), 4.0, dtype=torch.float64), even_rates(8)
+        jumps = rates - torch.diag(rates.diagonal())
+        while bool((left > 0).any()):
+            left -= -torch.rand(n, dtype=torch.float64).log() / -rates.diagonal()[x]
+            x = torch.where(left > 0, torch.multinomial(jumps[x], 1)[:, 0], x)
+        return x
+
+    def numbers():
+        """Two for each jump, and for each particle that stays where it is until the end."""
+        torch.rand(2, 5 * n, dtype=torch.float64)
+
+    return {"uniform numbers": numbers, "fmlab": run(8), "fmlab, 256 states": run(256), "plain torch": plain}
+
+
+def even_rates(states: int) -> torch.Tensor:
+    """Each state is left at the rate 1, for any other."""
+    return (torch.ones(states, states, dtype=torch.float64) - states * torch.eye(states)) / (states - 1)
 
 
 def _normals(x0: torch.Tensor, steps: int) -> None:

@@ -37,17 +37,26 @@ def simulate_chain(rates: Tensor, x0: Tensor, t: float, generator: torch.Generat
     x0: (n,), whole numbers.
     """
     rates = _generator(rates)
-    leave = rates.diagonal().abs()
-    jumps = rates - torch.diag(rates.diagonal())
-    x, left = x0.clone(), torch.full(x0.shape, float(t), dtype=widest(x0.device), device=x0.device)
-    moving = torch.arange(len(x), device=x0.device)
-    while len(moving):
-        u = torch.rand(2, len(moving), dtype=widest(x0.device), generator=generator, device=x0.device)
-        left[moving] -= -torch.log1p(-u[0]) / leave[x[moving]]  # for ever where nothing leaves
-        moving, second = moving[left[moving] > 0], u[1][left[moving] > 0]
-        if len(moving):
-            x[moving] = draw(jumps[x[moving]], second)
-    return x
+    leave, levels = rates.diagonal().abs(), _levels(rates)
+    found, which = x0.clone(), torch.arange(len(x0), device=x0.device)  # the particles that still move, at x
+    x, left = x0, torch.full(x0.shape, float(t), dtype=widest(x0.device), device=x0.device)
+    while len(which):
+        hold, pick = torch.rand(2, len(which), dtype=widest(x0.device), generator=generator, device=x0.device)
+        left = left + torch.log1p(-hold) / leave[x]  # for ever where nothing leaves
+        jumps = (left > 0).nonzero()[:, 0]
+        which, x, left, pick = (each[jumps] for each in (which, x, left, pick))
+        x = (torch.searchsorted(levels, x + pick, right=True) % len(rates)).to(x)
+        found[which] = x
+    return found
+
+
+def _levels(rates: Tensor) -> Tensor:
+    """x + P(the next state is ≤ y), given that x is left, for all pairs (x, y): (S²,).
+
+    It rises, so one bisection for x + u, u uniform, finds the pair, in log S² looks. P is 1 where x is never left.
+    """
+    cdf = (rates - torch.diag(rates.diagonal())).cumsum(1)
+    return ((cdf / cdf[:, -1:]).nan_to_num(1.0) + torch.arange(len(rates)).to(cdf)[:, None]).flatten()
 
 
 def _generator(rates: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import embedding
 
 from fmlab.tokens import TokenPath
 from fmlab.values import holds, precise, widest
@@ -28,18 +28,18 @@ class Sentences:
     """A table of sentences, all equally likely, and what it says of noisy ones: the exact denoiser.
 
     table: (N, D), whole numbers below path.size. chunk: noisy sentences that are compared with the table at a time,
-    which bounds the memory by chunk × N numbers. dtype: of the probabilities.
+    which bounds the memory by chunk × N numbers; by default 2¹⁹ numbers, or one sentence. dtype: of the probabilities.
 
     Where no sentence of the table can have led to x (revealed tokens that clash, as parallel reveals make them at
     once) Bayes' rule is 0/0. Then the sentences with the most matching tokens count, as if the others had been noise.
     """
 
-    def __init__(self, table: Tensor, path: TokenPath, chunk: int = 4096, dtype: torch.dtype = torch.float32):
+    def __init__(self, table: Tensor, path: TokenPath, chunk: int | None = None, dtype: torch.dtype = torch.float32):
         if table.ndim != 2 or not len(table) or not holds((table >= 0) & (table < path.size)):
             raise ValueError(f"the table must be (N, D) with symbols 0 … {path.size - 1}, got {tuple(table.shape)}")
-        self.table, self.path, self.chunk = table, path, chunk
-        self._rows = one_hot(table, path.symbols).flatten(1).to(dtype)  # (N, D · symbols): matches are one product
-        self._answer = one_hot(table, path.size).flatten(1).to(dtype)
+        self.table, self.path, self.chunk = table, path, chunk or max(1, 2**19 // len(table))
+        self._vectors = torch.eye(path.symbols, path.size, dtype=dtype, device=table.device)  # of a mask: 0
+        self._rows = self._as_vectors(table)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n sentences, (n, D)."""
@@ -47,21 +47,34 @@ class Sentences:
 
     def weights(self, x: Tensor, t) -> Tensor:
         """p(z | x) for each sentence z of the table: (n, N)."""
-        matches = one_hot(x, self.path.symbols).flatten(1).to(self._rows) @ self._rows.T
-        best = matches.amax(1, keepdim=True)
-        kept = (matches == best).to(matches)
-        if not self.path.masked:
-            kappa = self.path.kappa(t, x)
-            gain = torch.log1p(kappa * self.path.size / (1 - kappa)).to(matches)  # of one more match
-            kept = torch.exp(((matches - best) * gain).nan_to_num(0.0))
-        return kept / kept.sum(1, keepdim=True)
+        likelihoods = self._likelihoods(x, t)
+        return likelihoods / likelihoods.sum(1, keepdim=True)
 
     def posterior(self, x: Tensor, t) -> Tensor:
         """p(z^i = y | x): (n, D, K). With masks it does not depend on t. t: a scalar or (n,)."""
         t = precise(t)
-        times = t.split(self.chunk) if t.ndim else [t] * (len(x) // self.chunk + 1)
-        parts = [self.weights(some, time) @ self._answer for some, time in zip(x.split(self.chunk), times)]
-        return torch.cat(parts).reshape(*x.shape, self.path.size)
+        if len(x) <= self.chunk:
+            sums = (self._likelihoods(x, t) @ self._rows).reshape(*x.shape, self.path.size)
+            return sums / sums.sum(-1, keepdim=True)
+        found = x.new_empty(*x.shape, self.path.size, dtype=self._rows.dtype)
+        for first in range(0, len(x), self.chunk):
+            some = slice(first, first + self.chunk)
+            found[some] = self.posterior(x[some], t[some] if t.ndim else t)
+        return found
+
+    def _likelihoods(self, x: Tensor, t) -> Tensor:
+        """p_t(x | z) of the sentences of the table, in units of the largest for each x: (n, N)."""
+        matches = self._as_vectors(x) @ self._rows.T
+        best = matches.amax(1, keepdim=True)
+        if self.path.masked:
+            return matches.eq_(best)
+        kappa = self.path.kappa(t, x)
+        gain = torch.log1p(kappa * self.path.size / (1 - kappa)).to(matches).nan_to_num()  # of one more match
+        return (matches.sub_(best) * gain).exp_()
+
+    def _as_vectors(self, x: Tensor) -> Tensor:
+        """Sentences as vectors of 0 and 1, (n, D · K), so that products of two count the tokens that match."""
+        return embedding(x, self._vectors).flatten(1)
 
 
 def masked_cross_entropy(model: Callable, path: TokenPath, z: Tensor, t: Tensor, uniform: Tensor) -> Tensor:

@@ -20,15 +20,16 @@ from fmlab.jumps import draw
 from fmlab.samplers import ROUNDING, Steps, time_grid
 from fmlab.sentences import Denoiser
 from fmlab.simulators import Method, simulate
-from fmlab.tokens import TokenPath
-from fmlab.values import holds, widest
+from fmlab.tokens import TokenPath, uniform_like
+from fmlab.values import coefficient, holds, precise
 
 
 class Unmasking(Method):
     """One step in which each token that is noise turns into data with probability (κ_s − κ_t)/(1 − κ_t).
 
     The model is a denoiser, (x, t) ↦ p(z^i = y | x): (n, D, K). churn: the rate c ≥ 0 above, which the last step, to
-    κ_s = 1, leaves out. Noise: four uniform numbers for each token.
+    κ_s = 1, leaves out. Noise: a uniform number for each token. Below the chance to turn back, or else in the range of
+    the chance to turn into data, it is uniform there, and so also says into what.
     """
 
     draws = True
@@ -39,7 +40,7 @@ class Unmasking(Method):
         self.path, self.churn = path, float(churn)
 
     def noise_like(self, x, generator=None):
-        return torch.rand((4, *x.shape), dtype=widest(x.device), device=x.device, generator=generator)
+        return uniform_like(x, generator)
 
     def checked(self, model, x0):
         if not callable(model):
@@ -49,15 +50,28 @@ class Unmasking(Method):
         return model
 
     def step(self, model, x, t, s, noise=None):
-        probs = self.path.clean(model(x, _moment(t, x)), x)
+        probs = model(x, _moment(t, x))
+        if probs.shape != (*x.shape, self.path.size):
+            shape = (*x.shape, self.path.size)
+            raise ValueError(f"the denoiser must return probabilities {shape}, got {tuple(probs.shape)}")
         kappa, later = self.path.kappa(t, x), self.path.kappa(s, x)
-        turned = (later - kappa) / (1 - kappa)
-        if not self.churn or (not later.is_meta and holds(1 - later < ROUNDING)):
-            return torch.where(noise[0] < turned, draw(probs, noise[1]), x)
-        often = self.churn * torch.as_tensor(s - t, dtype=widest(x.device), device=x.device)
-        turned = 1 - (1 - turned) * torch.exp(-often * kappa / (1 - kappa))
-        moved = torch.where(noise[0] < turned, draw(probs, noise[1]), x)
-        return torch.where(noise[2] < 1 - torch.exp(-often), self.path.noise_from(noise[3]), moved)
+        chance = (later - kappa) / (1 - kappa)
+        if not self.churn or holds(1 - later < ROUNDING):
+            return self._turned(x, probs, noise, 0.0, chance)
+        often = self.churn * precise(coefficient(s - t, x)).to(x.device)
+        back = 1 - torch.exp(-often)
+        moved = self._turned(x, probs, noise, back, 1 - (1 - chance) * torch.exp(-often * kappa / (1 - kappa)))
+        return torch.where(noise < back, self.path.noise_from(noise / back), moved)
+
+    def _turned(self, x: Tensor, probs: Tensor, uniform: Tensor, low: float | Tensor, chance: Tensor) -> Tensor:
+        """x with tokens drawn where the uniform number is within a range, from `low` on, of the chance's share of what
+        is above `low`. With masks, a token that is data stays."""
+        within = (uniform - low) / ((1 - low) * chance)
+        turns = (within >= 0) & (within < 1)
+        if self.path.masked:
+            turns &= x == self.path.mask
+        which = turns.nonzero(as_tuple=True)
+        return x.index_put(which, draw(probs[which], within[which]).to(x))
 
 
 @torch.no_grad()

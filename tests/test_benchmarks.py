@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from benchmarks import densities, grading, resources, simulation
+from benchmarks import densities, flow_maps, grading, resources, simulation
 from benchmarks.__main__ import WORKLOADS, main
 from benchmarks.measure import at_least, at_most, interleave, ratios, table, verdicts
 from tests.walls import needs_walls
@@ -93,6 +93,44 @@ def test_rows_of_a_marginal_find_the_same(workload):
     expected = rows.pop("fmlab")()
     for row in rows.values():
         torch.testing.assert_close(row(), expected, rtol=1e-4, atol=2e-4)
+
+
+def test_rows_of_a_table_find_the_same():
+    rows = densities.table(quick=True)
+    torch.testing.assert_close(rows["fmlab, masks"](), rows["compared token by token"]())
+    torch.testing.assert_close(rows["chunked products"](), rows["products at once"]())
+
+
+@pytest.mark.parametrize("workload", [simulation.tokens_sudoku, simulation.tokens_sums, simulation.tokens_network])
+def test_rows_of_tokens_end_as_data(workload):
+    """No mask is left, and what is asked of a denoiser are laws of tokens."""
+    torch.manual_seed(0)
+    for name, row in workload(quick=True).items():
+        found = row()
+        if not name.startswith("fmlab"):
+            torch.testing.assert_close(found.sum(-1), torch.ones_like(found[..., 0]))
+            size = found.shape[-1]
+        else:
+            assert 0 <= int(found.min()) <= int(found.max()) < size, name
+
+
+def test_rows_of_a_chain_have_its_law():
+    """Of S states, each left at the rate 1 for any other: P(where it began) = 1/S + (1 − 1/S) exp(−t S/(S − 1))."""
+    torch.manual_seed(0)
+    rows = simulation.chain(quick=True)
+    for name, states in {"fmlab": 8, "fmlab, 256 states": 256, "plain torch": 8}.items():
+        x = rows[name]()
+        back = 1 / states + (1 - 1 / states) * math.exp(-4 * states / (states - 1))
+        for state in (0, 3):
+            share = back if state == 0 else (1 - back) / (states - 1)
+            found = float((x == state).double().mean())
+            assert abs(found - share) < 5 * (share * (1 - share) / len(x)) ** 0.5, (name, state)
+
+
+def test_rows_of_a_training_step_find_the_same_gradient():
+    rows = flow_maps.map_step(quick=True)
+    for target in ("Eulerian", "Lagrangian", "mean flow"):
+        torch.testing.assert_close(rows[f"fmlab, {target}"](), rows[f"jvp, {target}"](), rtol=1e-4, atol=1e-5)
 
 
 def test_the_peak_of_memory_is_that_of_what_is_held_at_once():

@@ -107,7 +107,13 @@ OF_NO_DEVICE = {  # what takes no tensors, or draws and trains nothing
         "uniform_bound",
     },
 }
-BY_VALUES = {"jumps.simulate_chain", "metrics.energy_test", "metrics.diversity"}  # which have to look at numbers
+BY_VALUES = {  # which have to look at numbers
+    "jumps.simulate_chain",
+    "metrics.energy_test",
+    "metrics.diversity",
+    "unmasking.Unmasking",
+    "unmasking.sample_tokens",
+}
 FOR_EYES = {"extras", "plots", "stills", "threads"}  # which bring all to the CPU, or have no tensors; and all sliders
 
 

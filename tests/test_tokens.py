@@ -3,8 +3,10 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from fmlab.jumps import draw, simulate_chain, transition_matrix
 from fmlab.sentences import Sentences, any_order_log_likelihood, guided_probs, masked_cross_entropy
@@ -224,6 +226,16 @@ def test_a_chain_is_simulated_exactly():
     for wrong in (q.T, -q, q[:2]):
         with pytest.raises(ValueError, match=r"rates must be|must sum to 0"):
             simulate_chain(wrong, torch.zeros(3, dtype=torch.int64), 1.0)
+
+
+def test_a_chain_makes_no_jump_that_it_has_no_rate_for():
+    """From 0 up by 1 at the rate 1, and never on from 15: a Poisson number, up to there."""
+    n, t, top = 50_000, 12.0, 15
+    q = torch.diag(torch.ones(top), 1) - torch.eye(top + 1)
+    q[top] = 0
+    counts = torch.bincount(simulate_chain(q, torch.zeros(n, dtype=torch.int64), t, rng(0)), minlength=top + 1)
+    below = stats.poisson(t).pmf(range(top))
+    assert stats.chisquare(counts.numpy(), n * np.append(below, 1 - below.sum())).pvalue > 1e-4
 
 
 def test_symbols_are_drawn_by_the_inverse_of_their_distribution():

@@ -134,6 +134,11 @@ def test_samples_follow_their_generator_and_states_are_recorded():
         (lambda p, m: sample_tokens(m, p, torch.zeros(3, 2)), ValueError, "whole numbers of shape"),
         (lambda p, m: sample_tokens(m, p, torch.zeros(3, dtype=torch.long)), ValueError, "whole numbers of shape"),
         (lambda p, m: sample_tokens(0.3, p, torch.full((3, 2), 8)), TypeError, "callable of"),
+        (
+            lambda p, m: sample_tokens(lambda x, t: m(x, t)[:, :1], p, torch.full((3, 2), 8)),
+            ValueError,
+            "must return prob",
+        ),
         (lambda p, m: Unmasking(p, churn=-1.0), ValueError, "churn must be"),
         (lambda p, m: sample_tokens(m, p, torch.full((3, 2), 8), 0), ValueError, "at least one step"),
         (lambda p, m: sample_tokens(m, p, torch.full((3, 2), 8), [1.0, 0.2]), ValueError, "increasing"),
