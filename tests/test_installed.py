@@ -15,7 +15,7 @@ from tests.test_extras import IMPORT_ALL, SAYS
 pytestmark = pytest.mark.slow
 
 LABS = ["lab0_welcome", "lab2_paths"]
-KEPT = ("torch",)  # of which the newest is taken: old ones bring gigabytes of CUDA
+KEPT = ("torch",)  # which is the one from here: old ones bring gigabytes of CUDA
 
 
 @pytest.fixture(scope="module")
