@@ -6,14 +6,16 @@ How long anything takes is for `python -m benchmarks` to say: a test has no cloc
 import json
 import math
 import time
+from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import densities, flow_maps, grading, resources, simulation
+from benchmarks import densities, flow_maps, grading, measure, resources, simulation
 from benchmarks.__main__ import WORKLOADS, main
-from benchmarks.measure import at_least, at_most, interleave, ratios, table, verdicts
+from benchmarks.measure import at_least, at_most, ratios, table, verdicts
 from tests.walls import needs_walls
 
 QUICK = {name: workload for name, workload in WORKLOADS.items() if name != "grading"}  # which takes minutes
@@ -140,18 +142,30 @@ def test_the_peak_of_memory_is_that_of_what_is_held_at_once():
     assert resources.peak(lambda: torch.ones(1000)) < 5
 
 
-def test_rows_take_turns_until_their_budget_is_spent():
-    turns = []
-    rows = {
-        "fast": lambda: turns.append("fast"),
-        "slow": lambda: (turns.append("slow"), time.sleep(0.03)),
+def test_rows_take_turns_until_their_budget_is_spent(monkeypatch):
+    """By a clock that only the rows move."""
+    turns, now = [], {"wall": 0.0, "cpu": 0.0}
+    monkeypatch.setattr(measure, "cpu_time", lambda: now["cpu"])
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: now["wall"]))
+
+    def row(name: str, wall: float, cpu: float):
+        turns.append(name)
+        now["wall"] += wall
+        now["cpu"] += cpu
+
+    rows = {"fast": partial(row, "fast", 0.25, 0.125), "slow": partial(row, "slow", 3.0, 2.0)}
+    times = measure.interleave(rows, rounds=4, budget=5)
+    assert turns == ["fast", "slow", "fast", "slow", "fast", "fast"]
+    assert times == {
+        "fast": {"wall": [0.25] * 4, "cpu": [0.125] * 4},
+        "slow": {"wall": [3.0] * 2, "cpu": [2.0] * 2},
     }
-    times = interleave(rows, rounds=4, budget=0.05)
-    assert turns[:4] == ["fast", "slow", "fast", "slow"] and turns.count("fast") == 4
-    assert 1 <= turns.count("slow") <= 2
-    for name in rows:
-        assert len(times[name]["wall"]) == len(times[name]["cpu"]) == turns.count(name)
-    assert min(times["slow"]["wall"]) >= 0.03 > min(times["slow"]["cpu"])
+
+
+def test_cpu_time_does_not_count_waiting():
+    begin = measure.cpu_time()
+    time.sleep(0.05)
+    assert measure.cpu_time() - begin < 0.05
 
 
 def test_ratios_are_in_units_of_the_first_row():

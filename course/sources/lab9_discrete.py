@@ -1419,7 +1419,7 @@ for ax, w in zip(axes, (0, 1, 2)):
     for hue in range(NONE):
         color = hsv_to_rgb((ANGLES[hue] / 360, 0.5, 0.95)) if hue < 8 else (0.8, 0.8, 0.8)
         for column in (0, 1):
-            ax.add_patch(plots.plt.Rectangle((column, -hue), 0.97, 0.9, color=color))
+            ax.barh(0.45 - hue, 0.97, 0.9, column, color=color)
             name = invented[w][hue + NONE * column]
             ax.text(
                 column + 0.48, 0.45 - hue, name, ha="center", va="center", fontsize=8, color="black"
