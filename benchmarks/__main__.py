@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    budgets,
     checks,
     densities,
     flow_maps,
@@ -46,6 +47,7 @@ WORKLOADS = {
         simulation.chain,
         training.time_to_quality,
         training.trained,
+        budgets.quality_by_seconds,
         quality.solver_calls,
         flow_maps.few_calls,
         flow_maps.map_step,
@@ -67,7 +69,7 @@ WORKLOADS = {
     )
 }
 QUICK = [name for name in WORKLOADS if name != "grading"]  # which takes minutes for any size
-PEERS = ("torchsde", "torchdiffeq", "flow_matching", "diffrax")
+PEERS = ("torchsde", "torchdiffeq", "flow_matching", "torchcfm", "diffrax")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -76,14 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns; grading only if named")
     parser.add_argument("--threads", type=int, default=1, help="number of threads (default: 1, as in every lab)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON files and the plot")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON files and the plots")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(WORKLOADS):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     if missing := [peer for peer in PEERS if not find_spec(peer)]:
-        print(
-            f"Not installed, and so without rows: {', '.join(missing)}. To have them: pip install {' '.join(missing)}"
-        )
+        print(f"Not installed, and so without rows: {', '.join(missing)}. `make bench` installs them.")
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
@@ -93,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(before)
     summarise(options.out)
     plot(options.out)
+    budgets.plot(options.out)
 
 
 def run(name: str, quick: bool, out: Path) -> None:

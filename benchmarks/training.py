@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from benchmarks import peers
 from benchmarks.measure import Numbers, at_least, at_most, targets
+from benchmarks.peers import Example
 from fmlab.datasets import Checkerboard, Circles, Digits, Moons
 from fmlab.guidance import guided_vector_field
 from fmlab.losses import flow_matching_loss, guided_flow_matching_loss
@@ -31,7 +33,8 @@ from fmlab.samplers import sample_flow
 from fmlab.simulators import Midpoint
 from fmlab.training import train
 
-Run = Iterator[tuple[float, Callable]]  # seconds of training so far, and the field as it is then
+# Seconds of training so far, and the field as it is then, whose samples are so many times as large as the data.
+Run = Iterator[tuple[float, Callable, float]]
 
 SEEDS, BATCH = 5, 2000
 LOOKS = 20  # at a run, equally far apart in steps
@@ -44,7 +47,11 @@ STEPS = 3000  # of `train`, by default
 )
 def time_to_quality(quick: bool) -> Numbers:
     """CPU seconds of training until samples of the checkerboard are within 4 f, median of five seeds; inf: never"""
-    runs = {"fmlab": default_run, "the peer lab's trainer": peer_lab, "torchcfm's example": torchcfm_example}
+    runs = {
+        "fmlab": default_run,
+        "the peer lab's trainer": partial(example_run, peers.peer_lab, 10_000),
+        "torchcfm's example": partial(example_run, peers.torchcfm_plane, 20_000),
+    }
     settings = {"share": 0.05, "good": 20, "n": 2000} if quick else {"share": 1.0, "good": 4, "n": 20_000}
     return medians({name: partial(until_good, run, **settings) for name, run in runs.items()}, quick)
 
@@ -78,7 +85,8 @@ def until_good(run: Callable[..., Run], share: float, good: float, n: int, seed:
     data, generator = Checkerboard(), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     looks = run(data, share, generator)
-    return next((seconds for seconds, field in looks if quality(field, data, n, generator) <= good), float("inf"))
+    found = (seconds for seconds, *field in looks if quality(*field, data, n, generator) <= good)
+    return next(found, float("inf"))
 
 
 def at_the_end(data, steps: int, n: int, seed: int) -> float:
@@ -86,12 +94,12 @@ def at_the_end(data, steps: int, n: int, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = train(MLP(2), default_loss(data, generator), steps, generator=generator)
-    return sum(quality(model, data, n, generator) for _ in range(8)) / 8
+    return sum(quality(model, 1.0, data, n, generator) for _ in range(8)) / 8
 
 
-def quality(field: Callable, data, n: int, generator: torch.Generator) -> float:
-    """The energy distance of n samples to n fresh ones, in units of f."""
-    x = sample_flow(field, torch.randn(n, 2, generator=generator), 50, Midpoint())
+def quality(field: Callable, scale: float, data, n: int, generator: torch.Generator) -> float:
+    """The energy distance of n samples to n fresh ones, in units of f. The field leads to `scale` times the data."""
+    x = sample_flow(field, torch.randn(n, 2, generator=generator), 50, Midpoint()) / scale
     return float(energy_distance(x, data.sample(n, generator))) / fresh(data, n)
 
 
@@ -124,55 +132,18 @@ def default_run(data, share: float, generator: torch.Generator) -> Run:
         with redirect_stdout(None):
             train(model, interrupted, steps, generator=generator)
         seconds += time.process_time() - begin
-        yield seconds, model
+        yield seconds, model, 1.0
 
 
-def peer_lab(data, share: float, generator: torch.Generator) -> Run:
-    """The settings of the second lab of the closest peer (6.S184): its board is [−5, 5]², its time a third input."""
-
-    def loss(model):
-        z, t = 2.5 * data.sample(BATCH, generator), torch.rand(BATCH, 1, generator=generator)
-        x = t * z + (1 - t) * torch.randn(z.shape, generator=generator)
-        return (model(x, t) - (z - x) / (1 - t)).square().sum(dim=1).mean()
-
-    for seconds, model in plain_run(TimeAppended([64] * 4, nn.SiLU), loss, int(share * 10_000)):
-        yield seconds, lambda x, t, model=model: model(2.5 * x, t) / 2.5
-
-
-def torchcfm_example(data, share: float, generator: torch.Generator) -> Run:
-    """The settings of torchcfm's examples in the plane, from N(0, I): small batches, and paths of width 0.1."""
-
-    def loss(model):
-        z, t = data.sample(256, generator), torch.rand(256, 1, generator=generator)
-        x0, noise = torch.randn(2, *z.shape, generator=generator)
-        return (model(t * z + (1 - t) * x0 + 0.1 * noise, t) - (z - x0)).square().mean()
-
-    yield from plain_run(TimeAppended([64] * 3, nn.SELU), loss, int(share * 20_000))
-
-
-class TimeAppended(nn.Sequential):
-    """A fully connected network of (x, t). widths: of the hidden layers."""
-
-    def __init__(self, widths: list[int], activation: type[nn.Module]):
-        sizes = [3, *widths, 2]
-        layers = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
-        super().__init__(*layers[:-1])
-
-    def forward(self, x: Tensor, t) -> Tensor:
-        return super().forward(torch.cat([x, torch.as_tensor(t).expand(len(x), 1)], dim=1))
-
-
-def plain_run(model: nn.Module, loss: Callable, steps: int) -> Run:
-    """Adam at torch's rate, 1e-3, all along."""
-    adam, seconds = torch.optim.Adam(model.parameters()), 0.0
-    for first in range(0, steps, max(1, steps // LOOKS)):
-        begin = time.process_time()
-        for _ in range(first, min(first + max(1, steps // LOOKS), steps)):
-            adam.zero_grad()
-            loss(model).backward()
-            adam.step()
-        seconds += time.process_time() - begin
-        yield seconds, model
+def example_run(begin: Callable[..., Example], steps: int, data, share: float, generator: torch.Generator) -> Run:
+    """An example of a peer, which has so many steps."""
+    example, seconds = begin(lambda n: (data.sample(n, generator), None)), 0.0
+    for _ in range(LOOKS):
+        start = time.process_time()
+        for _ in range(max(1, int(share * steps) // LOOKS)):
+            next(example.losses)
+        seconds += time.process_time() - start
+        yield seconds, example.field(None), example.scale
 
 
 # --- digits -----------------------------------------------------------------------------------------------------------
