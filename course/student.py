@@ -190,7 +190,7 @@ def _cut(value):
 
 
 def seed(number: int) -> None:
-    torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)  # torch.manual_seed goes on to every kind of GPU
     np.random.seed(number % 2**32)  # noqa: NPY002 (students use it)
     random.seed(number)
 
