@@ -65,10 +65,14 @@ WORKLOADS = {
         checks.checks,
         widgets.widgets,
         grading.crossing,
+        grading.entering,
+        grading.starting,
         grading.grading,
+        grading.term,
     )
 }
-QUICK = [name for name in WORKLOADS if name != "grading"]  # which takes minutes for any size
+LONG = ("starting", "grading", "term")  # which take minutes for any size
+QUICK = [name for name in WORKLOADS if name not in LONG]
 PEERS = ("torchsde", "torchdiffeq", "flow_matching", "torchcfm", "diffrax")
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,7 +80,9 @@ RESULTS = Path(__file__).parent / "results"
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What fmlab, its limits and peers cost.")
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(WORKLOADS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few turns; grading only if named")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"small sizes and few turns; {', '.join(LONG)} only if named"
+    )
     parser.add_argument("--threads", type=int, default=1, help="number of threads (default: 1, as in every lab)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON files and the plots")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What an instructor waits for: a class's submissions of lab 1, graded by this course and by nbgrader alone."""
+"""What an instructor waits for: a class's submissions, graded by this course and by nbgrader alone."""
 
 import atexit
 import functools
@@ -8,22 +8,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Rows, at_least, at_most, targets
-from course import build, hidden, hosted
+from course import build, gradebook, hidden, hosted, jobs, records
 from course.desk import Desk
 from course.jobs import Patience
 from course.judge import examine
 from course.sandbox import Sandbox
 from fmlab.checks import lab1
-from tests import submissions
-from tests.classroom import copy_checkout, environment, nbgrader, write
+from tests import made_records, submissions
+from tests.classroom import copy_checkout, environment, nbgrader, sqlite, write
 from tests.labs import solutions
 
 LAB = "lab1_simulation"
+TERM = ("lab0_welcome", LAB, "lab2_paths")
 (SOURCE,) = build.sources([LAB])
 WRONG = "raise NotImplementedError"
 
@@ -46,20 +47,72 @@ def grading(quick: bool) -> Rows:
     }
 
 
-def classroom(size: int) -> Path:
-    """A course with this many submissions, half of them by students a…, half by b…; each second one lacks an answer."""
+@targets(at_least("nbgrader autograde, a tenth of it", 1, "all of it"))
+def term(quick: bool) -> Rows:
+    """Three labs of a class of 60, by two processes; nbgrader alone, by as many, gets a tenth of the class"""
+    tenth = 2 if quick else 6
+    return {
+        "all of it": partial(ours, classroom(10 * tenth, TERM), "--workers", "2"),
+        "nbgrader autograde, a tenth of it": partial(plain, classroom(tenth, TERM), "a*", "b*", labs=TERM),
+    }
+
+
+@targets(at_most("nothing new", 4, "import torch"), at_most("a blank submission", 6, "import torch"))
+def starting(quick: bool) -> Rows:
+    """From the command to its end, where there is next to nothing to grade, in units of a process that imports torch"""
+    done, office = course_folder(), course_folder()
+    for root in done, office:
+        write(root / "inbox" / "ada" / f"{LAB}.ipynb", submissions.blank(LAB))
+    ours.__wrapped__(done)
+    of_submissions = shutil.ignore_patterns("records", "autograded", "submitted", "gradebook.db")
+    shutil.copytree(done / "grading", office / "grading", ignore=of_submissions)
+    return {
+        "import torch": partial(subprocess.run, [sys.executable, "-c", "import torch"], check=True),
+        "nothing new": partial(ours.__wrapped__, done),
+        "a blank submission": partial(ours, office),
+    }
+
+
+@targets(
+    at_most("entering them, unchanged", 2, "reading the records"),
+    at_most("entering dates, unchanged", 3, "reading the records"),
+)
+def entering(quick: bool) -> Rows:
+    """The records of a class of 300 whose marks are in the gradebook, in units of reading the records"""
+    root = course_folder()
+    releases, url = {LAB: jobs.release(LAB)}, sqlite(root / "grading")
+    made = [made_records.record(f"s{k:03d}") for k in range(10 if quick else 300)]
+    for record in made:
+        records.write(record, root / "grading")
+    gradebook.prepare(releases, url)
+    gradebook.enter(made, releases, url)
+    return {
+        "reading the records": partial(records.read, root / "grading"),
+        "entering them, unchanged": partial(gradebook.enter, made, releases, url),
+        "entering dates, unchanged": partial(gradebook.enter_dates, made, {}, url),
+    }
+
+
+def classroom(size: int, labs: Sequence[str] = (LAB,)) -> Path:
+    """A course with this many students, half of them a…, half b…; each second one lacks an answer in every lab."""
+    root = course_folder()
+    for lab in labs:
+        (source,) = build.sources([lab], root)
+        build.write_release(build.read(source), lab, root)
+        nbgrader(root, "generate_assignment", lab)
+        exercises = itertools.cycle(submissions.points(lab))
+        for k in range(size):
+            nb = submissions.with_answers(lab, {next(exercises): WRONG} if k % 2 else {})
+            for place in root / "inbox", root / "grading" / "submitted":
+                write(place / f"{'ab'[k % 2]}{k:03d}" / lab / f"{lab}.ipynb", nb)
+    return root
+
+
+def course_folder() -> Path:
+    """A course of its own, in which nobody has handed in anything."""
     root = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    copy_checkout(root, "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
-    (source,) = build.sources([LAB], root)
-    build.write_release(build.read(source), LAB, root)
-    nbgrader(root, "generate_assignment", LAB)
-    exercises = itertools.cycle(submissions.points(LAB))
-    for k in range(size):
-        nb = submissions.with_answers(LAB, {next(exercises): WRONG} if k % 2 else {})
-        for place in root / "inbox", root / "grading" / "submitted":
-            write(place / f"{'ab'[k % 2]}{k:03d}" / LAB / f"{LAB}.ipynb", nb)
-    return root
+    return copy_checkout(root, "nbgrader_config.py", "pyproject.toml", "course", "fmlab")
 
 
 def fresh(work: Callable) -> Callable:
@@ -88,12 +141,14 @@ def on_dask(root: Path) -> None:
 
 
 @fresh
-def plain(root: Path, *patterns: str) -> None:
-    command = [sys.executable, "-m", "nbgrader", "autograde", LAB, "--student"]
+def plain(root: Path, *patterns: str, labs: Sequence[str] = (LAB,)) -> None:
+    command = [sys.executable, "-m", "nbgrader", "autograde"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = [subprocess.Popen([*command, p], cwd=root, env=environment(), **quiet) for p in patterns]
-    if any([process.wait() for process in started]):
-        raise RuntimeError("nbgrader autograde failed")
+    for lab in labs:
+        each = [[*command, lab, "--student", pattern] for pattern in patterns]
+        started = [subprocess.Popen(one, cwd=root, env=environment(), **quiet) for one in each]
+        if any([process.wait() for process in started]):
+            raise RuntimeError("nbgrader autograde failed")
 
 
 @targets(at_most("across the wall", 10, "in one process"))

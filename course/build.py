@@ -38,32 +38,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jupytext
 import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from nbgrader.preprocessors import (
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ClearOutput,
-    ClearSolutions,
-    ComputeChecksums,
-    LockCells,
-)
-from PIL import Image, ImageChops
-from traitlets.config import Config
-from traitlets.config.loader import PyFileConfigLoader
 
 from course import edition, hosted
 from course.imports import followed
 from fmlab.checks import notebook
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "words.md", "errata.md")  # of labs/, written by hand
@@ -106,7 +92,7 @@ def read(path: Path) -> NotebookNode:
     """The full notebook of a source: nbgrader's metadata, solutions and hidden tests included. Above the first cell of
     code stands, folded, the one that installs fmlab where it is missing."""
     cells, errors = [], []
-    for number, raw in enumerate(jupytext.read(path, fmt="py:percent").cells, start=1):
+    for number, raw in enumerate(_raw(path), start=1):
         try:
             cells.append(parse(raw))
         except BuildError as error:
@@ -119,6 +105,13 @@ def read(path: Path) -> NotebookNode:
     first = next((k for k, cell in enumerate(nb.cells) if cell.cell_type == "code"), len(nb.cells))
     nb.cells.insert(first, hosted.install(path.stem))
     return nb
+
+
+def _raw(path: Path) -> list[NotebookNode]:
+    """The cells of a script, as jupytext reads them."""
+    import jupytext
+
+    return jupytext.read(path, fmt="py:percent").cells
 
 
 def refuse(stem: str, errors: Iterable[str]) -> None:
@@ -266,7 +259,7 @@ def _numbers_of(folder: Path, lab: str) -> dict[str, int]:
     """The same for another lab in a folder of sources, by "lab1.euler_step"; nothing where there is no such lab."""
     found: dict[str, int] = {}
     for path in folder.glob(f"{lab}_*.py"):
-        cells = [parse(raw) for raw in jupytext.read(path, fmt="py:percent").cells]
+        cells = [parse(raw) for raw in _raw(path)]
         for name, number in numbers(edition.cut(cells, lab, edition.current())).items():
             found[f"{lab}.{name}"] = number
     return found
@@ -369,28 +362,37 @@ def _module(name: str) -> Any:
 
 # What `nbgrader generate_assignment` runs, without the step that needs its database.
 RELEASE_STEPS = (
-    LockCells,
-    ClearSolutions,
-    ClearOutput,
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ComputeChecksums,
-    CheckCellMetadata,
+    "LockCells",
+    "ClearSolutions",
+    "ClearOutput",
+    "CheckCellMetadata",
+    "ClearHiddenTests",
+    "ClearMarkScheme",
+    "ComputeChecksums",
+    "CheckCellMetadata",
 )
 
 
 def release(full: NotebookNode) -> NotebookNode:
     """The students' notebook: stubs for solutions, no hidden tests, checks locked."""
-    nb, resources = copy.deepcopy(full), {}
-    for step in RELEASE_STEPS:
-        nb, resources = step(config=nbgrader_config()).preprocess(nb, resources)
+    return preprocessed(full, *RELEASE_STEPS)
+
+
+def preprocessed(nb: NotebookNode, *steps: str) -> NotebookNode:
+    """What nbgrader's own preprocessors make of a notebook, one after the other."""
+    from nbgrader import preprocessors
+
+    nb, resources = copy.deepcopy(nb), {}
+    for step in steps:
+        nb, resources = getattr(preprocessors, step)(config=nbgrader_config()).preprocess(nb, resources)
     return nb
 
 
 @functools.cache
 def nbgrader_config() -> Config:
     """The settings that nbgrader's own commands use."""
+    from traitlets.config.loader import PyFileConfigLoader
+
     return PyFileConfigLoader("nbgrader_config.py", path=str(ROOT)).load_config()
 
 
@@ -403,7 +405,7 @@ STILL_HERE = "<p>A still picture: run the cell to get its sliders.</p>"
 
 def solve(full: NotebookNode) -> NotebookNode:
     """The solved notebook, not yet executed: no markers, no hidden tests, no cell that may raise or is locked."""
-    nb, _ = ClearHiddenTests(config=nbgrader_config()).preprocess(copy.deepcopy(full), {})
+    nb = preprocessed(full, "ClearHiddenTests")
     for cell in nb.cells:
         lines = cell.source.split("\n")
         cell.source = "\n".join(line for line in lines if not re.search("(BEGIN|END) SOLUTION", line)).strip("\n")
@@ -421,6 +423,10 @@ def execute(
     A warning on stderr would puzzle a student, and in a check nbgrader's Validate takes it for a failure. opened: the
     file that this is to pass for; `progress()` looks there for exercises and points.
     """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbconvert.filters import strip_ansi
+
     nb, number = copy.deepcopy(nb), 0
 
     def start(cell: NotebookNode, cell_index: int) -> None:
@@ -483,6 +489,8 @@ def _make_repeatable(output: NotebookNode) -> None:
 def _palette(png: str) -> str:
     """The picture, in base64, in its 256 commonest colours, or 32 shades where it is grey: a third of the size, and no
     eye sees more of them in a figure."""
+    from PIL import Image, ImageChops
+
     picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
     red, green, blue = picture.split()
     is_grey = not ImageChops.difference(red, green).getbbox() and not ImageChops.difference(green, blue).getbbox()
@@ -523,6 +531,8 @@ def code(nb: NotebookNode) -> list[str]:
 
 def imported(cells: Iterable[str], root: Path) -> set[Path]:
     """The files of fmlab, without its checks, that cells import, and those that these import, wherever they do."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
     plain = map(TransformerManager().transform_cell, cells)
     return followed(plain, root, ["fmlab"], but=["checks", "exercises"])
 

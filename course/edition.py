@@ -103,11 +103,15 @@ class Edition:
 
 def current() -> Edition:
     """The edition that is in force. Raises EditionError."""
+    path = file()
+    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0) if path else Edition()
+
+
+def file() -> Path | None:
+    """The file of the edition that is in force; None where there is none."""
     place = os.environ.get("FMLAB_EDITION")
     path = Path(place) if place else ROOT / "edition.toml"
-    if place == "none" or not (place or path.is_file()):
-        return Edition()
-    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return None if place == "none" or not (place or path.is_file()) else path
 
 
 @functools.lru_cache(maxsize=8)

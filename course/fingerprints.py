@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import platform
 from collections.abc import Collection
@@ -11,11 +10,12 @@ from pathlib import Path
 
 from course import build, jobs
 from course.imports import followed
+from course.kept import kept
 
 BESIDE = ("inbox", "submission")  # which are imported for what happens before
 
 
-@functools.cache
+@kept
 def fingerprint(lab: str | None) -> str:
     """Of the marks in a lab: of its source, cards and hidden inputs, of all that these and its cells import, of what
     grades it, and of the versions of Python and PyTorch. None: of all labs, since none of them was recognised."""

@@ -21,6 +21,7 @@ from nbgrader.api import (
 )
 from nbgrader.preprocessors import SaveCells
 from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy.orm import selectinload
 
 from course.database import ENTERED, alone, opened
 from course.edition import EditionError
@@ -131,11 +132,18 @@ def enter_dates(records: Iterable[Record], due: Mapping[str, datetime | None], u
         for lab, mine in by_lab(records).items():
             if lab in there:
                 there[lab].duedate = _naive(due.get(lab))
-            submissions = {s.student_id: s for s in gradebook.assignment_submissions(lab)} if lab in there else {}
+            submissions = _submissions(gradebook, lab) if lab in there else {}
             for record in mine:
                 if record["status"] == "graded" and record["student"] in submissions:
                     _date(submissions[record["student"]], record)
         gradebook.db.commit()
+
+
+def _submissions(gradebook: Gradebook, lab: str) -> dict[str, SubmittedAssignment]:
+    """All that was handed in for a lab, by student, with its notebooks read at the same time."""
+    query = select(SubmittedAssignment).join(SubmittedAssignment.assignment).where(Assignment.name == lab)
+    found = gradebook.db.scalars(query.options(selectinload(SubmittedAssignment.notebooks)))
+    return {submission.student_id: submission for submission in found}
 
 
 def _date(submission: SubmittedAssignment, record: Record) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from course.kept import kept
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -63,7 +64,7 @@ def ungraded(job: Job, reason: str = "") -> Record:
     }
 
 
-@functools.cache
+@kept
 def full(lab: str) -> NotebookNode:
     """A lab with its hidden tests."""
     from course import build
@@ -72,7 +73,7 @@ def full(lab: str) -> NotebookNode:
     return build.read(source)
 
 
-@functools.cache
+@kept
 def release(lab: str) -> NotebookNode:
     """A lab as students receive it."""
     from course import build

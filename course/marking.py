@@ -9,7 +9,6 @@ import time
 from dataclasses import asdict
 
 from nbformat import NotebookNode
-from nbgrader.utils import compute_checksum
 
 from course import jobs, records
 from course.build import is_check, is_solution, short
@@ -39,11 +38,12 @@ def grade_one(job: Job, settings: Settings) -> tuple[Record, NotebookNode | None
 
 def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
     """Fill in the marks of a record. Returns the executed notebook."""
-    full = jobs.full(job.lab)
-    nb, repairs = repair(job.submission.data, jobs.release(job.lab))
+    full, release = jobs.full(job.lab), jobs.release(job.lab)
+    nb, repairs = repair(job.submission.data, release)
     known = {name: Mark(entry["by"], records.verdict(entry)) for name, entry in job.known.items()}
     judged = judge(sandbox(settings.walls), full, short(job.lab), nb, settings.patience, known)
     record["notes"] += [*repairs, *judged.notes]
+    blank = {cell.id: cell.source for cell in release.cells}
     answers = {cell.id.removesuffix("-answer"): cell.source for cell in judged.notebook.cells if is_solution(cell)}
     for cell in judged.notebook.cells:
         grading = cell.metadata.get("nbgrader", {})
@@ -55,7 +55,6 @@ def _mark(record: Record, job: Job, settings: Settings) -> NotebookNode:
             mark = {"score": 0.0 if by else points, "by": by, "verdict": asdict(verdict)}
             record["exercises"][name] = {"points": points, **mark, "answer": answers.get(name, "")}
         else:
-            unanswered = grading.get("checksum") == compute_checksum(cell)
-            score = 0.0 if unanswered else None
+            score = 0.0 if cell.source == blank[cell.id] else None
             record["written"][name] = {"points": points, "score": score, "answer": cell.source}
     return judged.notebook

@@ -68,13 +68,14 @@ SETTINGS = {
 }
 
 
-def found() -> str:
-    """The best walls that can be made here, which were just made on trial. Raises NoWalls where there are none."""
+def found(number: int = 1) -> tuple[str, int]:
+    """The best walls that can be made here, and how many of a number of them at the same time, which was just tried.
+    Raises NoWalls where there are none."""
     reasons = []
     for name in filter(shutil.which, ("bwrap", "podman", "docker")):
-        made, reason = attempts(name, 1)
+        made, reason = attempts(name, number)
         if made:
-            return name
+            return name, made
         reasons.append(f"{name} is installed but does not work here ({reason}).")
     advice = [f"Perhaps this is needed: {do}." for path, (off, do) in SETTINGS.items() if _setting(path) == off]
     raise NoWalls(" ".join([*reasons, *(advice if reasons else []), INSTALL]))

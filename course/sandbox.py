@@ -35,7 +35,7 @@ class Sandbox:
     """
 
     def __init__(self, limits: Limits = Limits(), walls: str | None = None):
-        self.walls, self.limits = walls or found(), limits
+        self.walls, self.limits = walls or found()[0], limits
         self.process, self.control = None, None
         self._start()
 

@@ -45,6 +45,8 @@ MOST_NUMBERS = 2**20  # in an array of NumPy, which a check takes apart number b
 MOST_KEPT = 2**28  # bytes of tensors that are kept because a gradient may be asked for
 OF_A_NODE, OF_AN_EDGE = 2**12, 2**7  # bytes that keeping any tensor takes beside its own, and for each it is made from
 MOST_ASKED = 2**29  # bytes that a grader is sent during one call, which may keep all of it
+LONGEST_HEADER = 2**10  # bytes before an array
+PIPE = 2**16  # bytes that a pipe holds
 DEEPEST = 40  # calls within calls
 WITHOUT_ARRAY = (torch.complex32, torch.qint8, torch.quint8, torch.qint32)  # dtypes of tensors that do not travel
 
@@ -106,6 +108,8 @@ class Peer:
         self.discreet = discreet
         self.reading, self.writing, self.around = reading, writing, around
         self.names = {"gradients": self._gradients, "accumulate": self._accumulate, **(names or {})}
+        os.set_blocking(writing, False)  # of what is written the pipe takes a part, and nobody waits without an end
+        self.ahead = bytearray()  # what was read and not looked at yet
         self.deadline: float | None = None
         self.depth, self.broken = 0, False
         self.forget()
@@ -274,11 +278,15 @@ class Peer:
         while view:
             self._wait(writing=True)
             try:
-                view = view[os.write(self.writing, view[: select.PIPE_BUF]) :]  # more might wait, without an end
+                view = view[os.write(self.writing, view) :]  # as much as there is room for
+            except BlockingIOError:
+                continue
             except OSError as error:
                 raise Broken("the other process has ended") from error
 
     def _receive(self) -> list:
+        if self.deadline is not None and self.deadline < time.monotonic():  # which the other end keeps busy
+            raise Broken("no answer came in time")
         length, count = struct.unpack("<QQ", self._read(16))
         left = [MOST_BYTES]
         if length > MOST_TEXT or count > MOST_ARRAYS:
@@ -307,22 +315,20 @@ class Peer:
             left[0] -= length
             if left[0] < 0:
                 raise Broken("a message that is too long")
-        chunks = []
-        while length:
+        while len(self.ahead) < length:
             self._wait()
-            chunk = os.read(self.reading, min(length, 2**20))
-            if not chunk:
+            if not (chunk := os.read(self.reading, PIPE)):
                 raise Broken("the other process has ended")
-            chunks.append(chunk)
-            length -= len(chunk)
-        return b"".join(chunks)
+            self.ahead += chunk
+        read = bytes(self.ahead[:length])
+        del self.ahead[:length]
+        return read
 
     def _wait(self, writing: bool = False) -> None:
-        if self.deadline is None:
-            return
+        """Wait until something can be read, or written, without waiting any more."""
         ready = ([], [self.writing]) if writing else ([self.reading], [])
-        left = self.deadline - time.monotonic()  # also where the other end keeps this one busy
-        if left < 0 or not any(select.select(*ready, [], left)):
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        if (left is not None and left < 0) or not any(select.select(*ready, [], left)):
             raise Broken("no answer came in time")
 
     def _encode(self, value, blobs: list[bytes]) -> Any:
@@ -422,17 +428,24 @@ def _crossings(value: Tensor) -> list[int]:
 
 
 def _npy(array: np.ndarray) -> bytes:
+    return _header(array.dtype, array.shape) + array.tobytes()
+
+
+@functools.lru_cache(1000)
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
     return stream.getvalue()
 
 
 def _array(blob: bytes) -> np.ndarray:
     """An array from npy, whose header must tell the truth about its size before any memory is taken."""
-    stream = io.BytesIO(blob)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
-    data = memoryview(blob)[stream.tell() :]
+    start = 10 + int.from_bytes(blob[8:10], "little")
+    if start > LONGEST_HEADER:
+        raise ValueError("not a plain array")
+    shape, fortran, dtype = _described(blob[:start])
+    data = memoryview(blob)[start:]
     if (
         dtype.kind not in "biufc"
         or min(shape, default=0) < 0
@@ -440,6 +453,15 @@ def _array(blob: bytes) -> np.ndarray:
     ):
         raise ValueError("not a plain array")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()
+
+
+@functools.lru_cache(1000)
+def _described(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """What the header of an npy says of the array: its shape, whether columns come first, and its kind of numbers."""
+    stream = io.BytesIO(header)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("not a plain array")
+    return np.lib.format.read_array_header_1_0(stream)
 
 
 def _tensor(array: np.ndarray, bfloat16: bool) -> Tensor:

@@ -48,8 +48,8 @@ class Here:
     alone. Raises NoWalls where students' code cannot be run."""
 
     def __init__(self, settings: Settings, number: int):
-        settings = settings._replace(walls=settings.walls or found())
-        number = max(1, attempts(settings.walls, number)[0])  # as many as there can be walls for
+        walls, most = (settings.walls, attempts(settings.walls, number)[0]) if settings.walls else found(number)
+        settings, number = settings._replace(walls=walls), max(1, most)  # as many as there can be walls for
         self.others = {*active_children()}
         self.settings, self.memory = settings, max(LEAST, psutil.virtual_memory().total // (2 * number))
         self.pool = ProcessPool(number, initializer=_begin, initargs=[settings], context=get_context("spawn"))

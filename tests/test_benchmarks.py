@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from benchmarks import densities, flow_maps, grading, measure, peers, resources, simulation
-from benchmarks.__main__ import WORKLOADS, main
+from benchmarks.__main__ import LONG, WORKLOADS, main
 from benchmarks.measure import at_least, at_most, ratios, table, verdicts
 from fmlab.samplers import sample_flow
 from tests.walls import needs_walls
 
-QUICK = {name: workload for name, workload in WORKLOADS.items() if name != "grading"}  # which takes minutes
+QUICK = {name: workload for name, workload in WORKLOADS.items() if name not in LONG}
 
 
 def test_quick_mode_prints_ratios_and_writes_them_down(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What a person enters in formgrader is in the records that reports and exports are made from."""
 
+import contextlib
 import copy
 import json
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
+from sqlalchemy import Engine, event
 
 from course import build, gradebook, marks
 from course.report import class_report
@@ -190,3 +192,31 @@ def test_formgrader_is_told_when_labs_were_due_and_handed_in_and_what_that_costs
         assert (
             book.find_assignment(LAB).duedate is None and book.find_submission(LAB, "anna").late_submission_penalty == 0
         )
+
+
+def test_an_unchanged_class_costs_no_more_questions_to_the_database_than_one_student(office):
+    made, url, _ = office
+    gradebook.enter_dates(made, {}, url)
+
+    def asked(records) -> int:
+        with listening() as statements:
+            gradebook.enter(records, labs(), url)
+            gradebook.enter_dates(gradebook.marked(records, url), {}, url)
+        return len(statements)
+
+    assert asked(made) == asked(made[:1])
+
+
+@contextlib.contextmanager
+def listening():
+    """The statements that are sent to any database meanwhile."""
+    statements = []
+
+    def listen(connection, cursor, statement, *others):
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
