@@ -129,7 +129,7 @@ def timed(work: Callable) -> tuple[float, Any]:
 def plane(data: str, quick: bool) -> Problem:
     n, fixed = 200 if quick else 20_000, torch.Generator().manual_seed(7)
     noise = torch.randn(n, 2, generator=fixed)
-    return Problem(PLANE[data], noise, None, PLANE[data].sample(n, fixed), 5 if quick else 50)
+    return Problem(PLANE[data], noise, None, PLANE[data].sample(n, fixed), 5 if quick else 20)
 
 
 def images(data: str, quick: bool) -> Problem:
@@ -195,7 +195,7 @@ def plot(out: Path) -> None:
     import matplotlib.pyplot as plt
 
     found = json.loads(record.read_text())["measured"]
-    fig, axes = plt.subplots(1, len(DATA), figsize=(2.2 * len(DATA), 2.9), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, len(DATA), figsize=(2 * len(DATA), 3), sharey=True, layout="constrained")
     for data, ax in zip(DATA, axes):
         seconds = [found[f"{data}, seconds, {budget} s"] for budget in BUDGETS]
         for row, style in LINES.items():
@@ -206,6 +206,6 @@ def plot(out: Path) -> None:
         ax.set(title=data, xlabel="CPU seconds", xticks=BUDGETS, xticklabels=BUDGETS)
         ax.minorticks_off()
     axes[0].set_ylabel("energy distance, in floors")
-    axes[0].legend()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
     fig.savefig(out / "quality.png", dpi=120)
     plt.close(fig)
