@@ -42,7 +42,7 @@ STEPS = 3000  # of `train`, by default
 
 
 @targets(
-    at_least("the peer lab's trainer", 5, "fmlab"),
+    at_least("the peer lab's trainer", 2, "fmlab"),
     at_least("torchcfm's example", 5, "fmlab"),
 )
 def time_to_quality(quick: bool) -> Numbers:
