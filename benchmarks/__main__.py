@@ -55,7 +55,6 @@ WORKLOADS = {
         latents.letters,
         checks.checks,
         widgets.widgets,
-        notebooks.first_cell,
         grading.crossing,
         grading.entering,
         grading.starting,

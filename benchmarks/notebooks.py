@@ -5,16 +5,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from jupyter_client.manager import start_new_kernel
 from matplotlib import rc_context
 
-from benchmarks.measure import Numbers, at_most, costs, interleave, targets
+from benchmarks.measure import Numbers, at_most, targets
 from course import build, hosted
 from fmlab import training
 from fmlab.datasets import Checkerboard
@@ -22,7 +20,6 @@ from fmlab.losses import flow_matching_loss
 from fmlab.models import MLP
 from fmlab.paths import GaussianPath
 from fmlab.training import train
-from tests import submissions
 
 
 @targets(at_most("the slowest cell", 30, "a second"), at_most("all labs", 480, "a second"))
@@ -33,31 +30,6 @@ def labs(quick: bool) -> Numbers:
     slowest = {f"{lab}, slowest cell": max(each) for lab, each in cells.items()}
     most = {"all labs": sum(whole.values()), "the slowest cell": max(slowest.values())}
     return {"a second": 1.0, "300 training steps": seconds(reference)} | whole | slowest | most
-
-
-LAB_CELL = "the slowest lab's first cell"
-
-
-@targets(at_most(LAB_CELL, 1.25, "import torch"))
-def first_cell(quick: bool) -> Numbers:
-    """CPU seconds of a kernel that runs a lab's first cell, in units of one that imports torch; the best of turns"""
-    cells = {
-        source.stem: submissions.setup(build.read(source)).source for source in build.sources(["lab1"] if quick else ())
-    }
-    rows = {name: partial(in_a_kernel, code) for name, code in {"import torch": "import torch", **cells}.items()}
-    best = costs(interleave(rows, 1 if quick else 3, 60))["cpu"]
-    found = {name: seconds / best["import torch"] for name, seconds in best.items()}
-    return found | {LAB_CELL: max(found[lab] for lab in cells)}
-
-
-def in_a_kernel(code: str) -> None:
-    """Start a kernel, run code in it, and end it."""
-    manager, client = start_new_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"])
-    try:
-        client.execute_interactive(code, timeout=600, output_hook=lambda message: None)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel()
 
 
 def reference() -> None:
