@@ -568,17 +568,20 @@ def marginal_vector_field(t, shape, count, dtype=torch.float32):
 
 
 class Stirring(Field):
-    """t² M x + ½ (Σ_i x_i) x² + cos t x, a field that treats no two coordinates alike, nor x and t; its divergence."""
+    """t² M x + ½ (Σ_i x_i) x² + cos ω t x, a field that treats no two coordinates alike, nor x and t; its divergence.
 
-    def __init__(self, seed: int, d: int, dtype):
-        self.matrix = states(seed, d, d, dtype=dtype)
+    Where ω is large, differences over short distances are not derivatives.
+    """
+
+    def __init__(self, seed: int, d: int, dtype, omega: float = 1.0):
+        self.matrix, self.omega = states(seed, d, d, dtype=dtype), omega
         super().__init__(
-            lambda x, t: t**2 * x @ self.matrix.T.to(x) + x.sum(1, keepdim=True) / 2 * x**2 + torch.cos(t * x)
+            lambda x, t: t**2 * x @ self.matrix.T.to(x) + x.sum(1, keepdim=True) / 2 * x**2 + torch.cos(omega * t * x)
         )
 
     def divergence(self, x, t) -> Tensor:
         t = coefficient(torch.as_tensor(t).to(x), x)
-        terms = x.sum(1, keepdim=True) * x + x**2 / 2 - t * torch.sin(t * x)
+        terms = x.sum(1, keepdim=True) * x + x**2 / 2 - self.omega * t * torch.sin(self.omega * t * x)
         return (t**2 * self.matrix.trace() + terms.sum(1, keepdim=True))[:, 0]
 
 
@@ -603,7 +606,7 @@ def jacobian(u, x: Tensor, t) -> tuple:
     library=likelihood.divergence,
     visible=[
         (62, times(5), (5, 2)),
-        (63, torch.tensor(0.35, dtype=DOUBLE), (4, 3), DOUBLE),
+        (63, torch.tensor(0.35, dtype=DOUBLE), (4, 3), DOUBLE, 170.0),
         (64, 0.8, (1, 5)),
         (65, torch.tensor([0.62, 1.0, 0.0]), (3, 1)),
     ],
@@ -624,8 +627,8 @@ def jacobian(u, x: Tensor, t) -> tuple:
         FIRST_TIME: lambda J, D, u, x, t: jacobian(u, x, t[0])[1].sum(1),
     },
 )
-def divergence(seed, t, shape, dtype=torch.float32):
-    x, u = states(seed, *shape, dtype=dtype), Stirring(seed + 1, shape[1], dtype)
+def divergence(seed, t, shape, dtype=torch.float32, omega=1.0):
+    x, u = states(seed, *shape, dtype=dtype), Stirring(seed + 1, shape[1], dtype, omega)
     return Case(f"the divergence for x of shape {shape}", (u, x, t), u.divergence(x, t))
 
 
