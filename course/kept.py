@@ -44,11 +44,16 @@ def kept(make: Callable[[str | None], Any]) -> Callable[[str | None], Any]:
     return remembered
 
 
-@functools.cache
 def state() -> str:
     """A digest of the course, the library, the edition and what is installed."""
+    path = edition.file()
+    return f"{_code()} {hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ''}"
+
+
+@functools.cache
+def _code() -> str:
     digest = hashlib.sha256(repr([platform.python_version(), *map(version, MAKERS)]).encode())
     code = sorted(path for package in ("course", "fmlab") for path in ROOT.glob(f"{package}/**/*.py"))
-    for path in [*code, *map(ROOT.joinpath, SETTINGS), *filter(None, [edition.file()])]:
+    for path in [*code, *map(ROOT.joinpath, SETTINGS)]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()
