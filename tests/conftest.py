@@ -23,11 +23,11 @@ def pytest_sessionstart(session):
 
 def pytest_collection_modifyitems(items):
     """What takes long begins first, so that in the end no worker waits for another; and it is not measured."""
-    long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
-    for item in items:
-        if item.get_closest_marker("slow") or item.path.stem in UNMEASURED:
-            item.add_marker("no_cover")
+    long = [item for item in items if item.get_closest_marker("slow") or item.path.stem in UNMEASURED]
+    for item in long:
+        item.add_marker("no_cover")
+    first = {item.path for item in long} | {item.path for item in items if item.path.suffix == ".ipynb"}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
