@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 import websocket
@@ -59,8 +60,12 @@ def running(folder: Path, exchange: Path) -> Iterator[str]:
             assert hub.poll() is None, (folder / "hub.log").read_text()
             yield address
         finally:
+            started = psutil.Process(hub.pid).children(recursive=True)  # users' servers outlive a hub
             hub.terminate()
             hub.wait(60)
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def _answers(address: str) -> bool:
