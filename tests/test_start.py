@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from course import build
+from tests import submissions
 
 pytestmark = pytest.mark.grading
 
@@ -22,9 +23,19 @@ ABSENT = {
 }
 
 
+def imported(code: str) -> set[str]:
+    """The modules that are there after a program has run."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"]
+    return {*subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, check=True).stdout.split()}
+
+
 @pytest.mark.parametrize("who", ABSENT)
 def test_nothing_heavy_is_imported_that_is_not_needed(who):
     modules, absent = ABSENT[who]
-    code = f"import sys, {modules}\nprint(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], cwd=build.ROOT, capture_output=True, text=True, check=True)
-    assert not {*absent} & {*said.stdout.split()}
+    assert not {*absent} & imported(f"import {modules}")
+
+
+@pytest.mark.parametrize("source", build.sources(), ids=lambda path: path.stem)
+def test_a_labs_first_cell_leaves_to_the_first_figure_what_draws(source):
+    found = imported(submissions.setup(build.read(source)).source)
+    assert "matplotlib" in found and not {"matplotlib.pyplot", "matplotlib.figure", "sklearn"} & found
