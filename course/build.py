@@ -444,7 +444,7 @@ def execute(
         on_cell_start=start,
     )
     try:
-        client.execute(env=_kernel_environment(opened))
+        client.execute(env=kernel_environment(opened))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise BuildError(f"{_label(nb, number)} failed when run\n{strip_ansi(str(error))}") from None
     if any(state.get("_model_name") == "OutputModel" for state in client.widget_state.values()):
@@ -456,12 +456,12 @@ def execute(
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise BuildError(f"{_label(nb, number)} writes to stderr:\n{output.text}")
-            _make_repeatable(output)
+            repeatable(output)
     nb.metadata = NotebookNode(copy.deepcopy(METADATA))  # without the states of widgets
     return nb
 
 
-def _kernel_environment(opened: Path | None) -> dict[str, str]:
+def kernel_environment(opened: Path | None) -> dict[str, str]:
     """One thread, so that sums add up in the same order on every machine; no progress bars, and none remembered; and
     figures go into the notebook, whatever backend the caller's own matplotlib is told to use. The notebook is not the
     caller's, either."""
@@ -471,7 +471,7 @@ def _kernel_environment(opened: Path | None) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in foreign} | own
 
 
-def _make_repeatable(output: NotebookNode) -> None:
+def repeatable(output: NotebookNode) -> NotebookNode:
     """Take out of an output what differs from run to run: widgets, of which a picture stays, and memory addresses."""
     data = output.get("data", {})
     if data.pop(WIDGET, None):
@@ -484,6 +484,7 @@ def _make_repeatable(output: NotebookNode) -> None:
     for holder, key in ((data, "text/plain"), (output, "text")):
         if key in holder:
             holder[key] = re.sub(r" at 0x[0-9a-fA-F]+", "", holder[key])
+    return output
 
 
 def _palette(png: str) -> str:

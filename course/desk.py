@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
@@ -57,9 +56,7 @@ class Desk:
 
     def call(self, name: str, number: int, args: Sequence) -> Any:
         """A call of the student's function, whose random numbers start from `number`."""
-        with torch.random.fork_rng(devices=[]):  # this is no draw of the student's
-            self._ask(self.patience.check, "seed", number)
-        return self._peer(self.patience.check).call("call", name, *args)
+        return self._peer(self.patience.check).call_anew(number, "call", name, *args)
 
     def withhold(self, functions: Iterable[str] = (), exercise: str = "") -> list[str]:
         """Withhold these functions of the library, and the card of an exercise, instead of those before. Returns what

@@ -90,7 +90,8 @@ class Remote:
 class Peer:
     """One end of a connection.
 
-    reading, writing: file descriptors. names: functions that the other end may call by name.
+    reading, writing: file descriptors. names: functions that the other end may call by name; `seed`, of a student's
+    process, lets random numbers start anew.
     around: called with each function that the other end calls and its arguments, to call it with care.
     discreet: whether this is the grader: the other end learns no more of an error than that there was one, and is lent
     objects, which nothing that comes from there is made into.
@@ -138,19 +139,27 @@ class Peer:
         for who sent it goes on to use it. One that requires a gradient at the other end now, does so here too.
         Raises what the function raised, as a RemoteError or NotImplementedError, and Broken where no answer comes.
         """
+        return self._asked(0, target, args, options)
+
+    def call_anew(self, seed: int, target: str, *args) -> Any:
+        """A `call` of a function with a name, for which random numbers start anew from a seed, which is not 0."""
+        return self._asked(seed, target, args, {})
+
+    def _asked(self, seed: int, target, args, options) -> Any:
         if self.broken:
             raise Broken("the process with this function has ended")
         self.broken = True  # until an answer is complete
         self.asked = self.asked if self.depth else 0
-        result = self._call(target, args, options)
+        result = self._call(seed, target, args, options)
         self.broken = False
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _call(self, target, args, options) -> Any:
+    def _call(self, seed, target, args, options) -> Any:
         raised, lent = None, loans.terms(args) if self.discreet and isinstance(target, str) else {}
-        self._send("call", target, [None if str(k) in lent else arg for k, arg in enumerate(args)], options, lent)
+        own = [None if str(k) in lent else arg for k, arg in enumerate(args)]
+        self._send("call", target, own, options, lent, seed)
         while True:
             message = self._receive()
             if message[0] == "call":
@@ -184,7 +193,7 @@ class Peer:
                 return
             self._serve(*message[1:])
 
-    def _serve(self, target, args, options, lent) -> BaseException | None:
+    def _serve(self, target, args, options, lent, seed) -> BaseException | None:
         """Answer a call. Returns what the function raised, if it did."""
         self.depth += 1
         state, self.broken = self.broken, False
@@ -194,6 +203,8 @@ class Peer:
             args = args if self.discreet else loans.borrowed(args, lent)
             before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in args]
             plain = [k for k, arg in enumerate(args) if isinstance(arg, Tensor) and not arg.requires_grad]
+            if seed and not self.discreet:
+                self.names["seed"](seed)
             numbers = torch.get_rng_state()
             value = self.around(self._function(target), *args, **options)
             changed = {
@@ -303,7 +314,7 @@ class Peer:
             kind, first, *others = message
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError, MemoryError) as error:
             raise Broken(f"a message that makes no sense ({type(error).__name__})") from None
-        shapes = {"call": [list, dict, dict], "return": [dict], "raise": [str, str, str]}
+        shapes = {"call": [list, dict, dict, int], "return": [dict], "raise": [str, str, str]}
         if kind not in shapes or [type(other) for other in others] != shapes[kind]:
             raise Broken("a message that makes no sense")
         if kind == "raise" and not isinstance(first, str):

@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 
+from tests import again
+
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["FMLAB_EDITION"] = "none"  # whatever edition this repository is used for
@@ -13,6 +15,10 @@ os.environ["FMLAB_PROGRESS"] = "off"  # so that no test leaves a file beside a n
 
 # Thousands of answers: what they run is also run by others, and measuring doubles their time.
 UNMEASURED = {f"test_{name}" for name in ("answers", "exercises", "mutants")}
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(again)  # for notebooks too, which are not in this folder
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,14 +3,12 @@
 import ast
 import base64
 import io
-import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -175,16 +173,6 @@ def test_letters_take_the_place_of_digits_by_one_constant(source, tmp_path):
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and 'DATA = "digits"' in cell.source]
     cells[0].source = cells[0].source.replace('DATA = "digits"', 'DATA = "glyphs"')
     NotebookClient(nb, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-
-
-@pytest.mark.slow
-@each_lab
-def test_a_solution_runs_cleanly_and_draws_the_same_again(source, tmp_path):
-    solved = submissions.hasty(build.solve(build.read(source)))
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        one, two = pool.map(build.execute, [solved, solved], [tmp_path, tmp_path])
-    for first, second in zip(one.cells, two.cells, strict=True):
-        assert first == second
 
 
 # --- the command line, in a copy of the checkout ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from fmlab.checks import lab as labs
 from tests.equivalent_mutants import EQUIVALENT
 from tests.labs import LABS, SOURCES
 from tests.mutants import main, mutants, mutations, reason, survives
@@ -13,21 +14,18 @@ SAMPLE = 60  # mutants of a lab; another sample each time would make the test an
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=LABS)
-def test_mutants_are_rejected(path):
-    lab = path.stem.split("_")[0]
-    every = list(mutants(path))
+def test_mutants_are_rejected_and_those_listed_as_equivalent_exist_and_are_accepted(path):
+    every, lab = list(mutants(path)), path.stem.split("_")[0]
     chosen = random.Random(0).sample(every, min(SAMPLE, len(every)))
     assert [f"{m.exercise}: {m.change}" for m in chosen if not reason(m) and survives(lab, m)] == []
+    equivalent = [m for m in every if reason(m)]
+    assert [f"{m.exercise}: {m.change}" for m in equivalent if not survives(lab, m)] == []
+    listed = {(name, change) for name in labs.load(lab).exercises for change in EQUIVALENT.get(name, ())}
+    assert {(m.exercise, m.change) for m in equivalent} == listed
 
 
-def test_mutants_listed_as_equivalent_exist_and_are_accepted():
-    listed = {(exercise, change) for exercise, changes in EQUIVALENT.items() for change in changes}
-    for path in SOURCES:
-        for mutant in mutants(path):
-            if reason(mutant):
-                assert survives(path.stem.split("_")[0], mutant), mutant
-                listed.discard((mutant.exercise, mutant.change))
-    assert listed == set()
+def test_every_exercise_with_equivalent_mutants_is_in_a_lab():
+    assert not EQUIVALENT.keys() - {name for lab in LABS for name in labs.load(lab).exercises}
 
 
 def test_a_check_with_a_hole_is_found_out(monkeypatch, capsys):

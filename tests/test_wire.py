@@ -429,14 +429,14 @@ def flood(reading: int, writing: int) -> None:
         while os.read(reading, 2**16):
             pass
     else:
-        calls = 500 * message("call", 0, {"list": []}, NOTHING, NOTHING)
+        calls = 500 * message("call", 0, {"list": []}, NOTHING, NOTHING, 0)
         while True:
             os.write(writing, calls)
 
 
 def deaf(reading: int, writing: int) -> None:
     """Call for much, and never read what comes."""
-    os.write(writing, message("call", 0, {"list": []}, NOTHING, NOTHING))
+    os.write(writing, message("call", 0, {"list": []}, NOTHING, NOTHING, 0))
     time.sleep(600)
 
 
@@ -485,8 +485,8 @@ NONSENSE = {
     "no JSON": framed(b"hello"),
     "no list": framed(b"3"),
     "another kind": framed(json.dumps({"list": ["exec", "import os", {"dict": {}}]}).encode()),
-    "a call in a call to nobody": message("call", "__import__", {"list": ["os"]}, NOTHING, NOTHING),
-    "a call of a number not given": message("call", 7, {"list": []}, NOTHING, NOTHING),
+    "a call in a call to nobody": message("call", "__import__", {"list": ["os"]}, NOTHING, NOTHING, 0),
+    "a call of a number not given": message("call", 7, {"list": []}, NOTHING, NOTHING, 0),
     "an error of no kind": message("raise", {"list": []}, "", "", ""),
     "a long text": struct.pack("<QQ", 2**27, 0) + b"[" * 1000,
     "many arrays": struct.pack("<QQ", 2, 2**17) + b"{}",
