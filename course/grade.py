@@ -9,12 +9,14 @@ Workers start first, here or on a cluster; what they are given to do is found ou
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from course import kept
 from course.jobs import Patience, Settings
 from course.workers import Crew, Here
 
@@ -46,18 +48,45 @@ def grade(
     full marks, OSError for a disk that cannot be written to, RuntimeError where there is no sandbox, no scheduler or no
     gradebook; and Unfinished, which is one, where a batch that has begun has to stop.
     """
-    with _crew(Settings(walls, patience), places, workers, scheduler) as crew:
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    seen, view = grading / "kept" / "seen", _view(files, lab, question)
+    with _crew(Settings(walls, patience), files, workers, scheduler, at_once=_text(seen) != view) as crew:
         from course import batch
 
-        return batch.run(crew, places, grading, url, lab, question)
+        found = batch.run(crew, places, grading, url, lab, question)
+    if all(record["graded_by"] for record in found):
+        with contextlib.suppress(OSError):
+            seen.parent.mkdir(exist_ok=True)
+            seen.write_text(view)
+    return found
 
 
-def _crew(settings: Settings, places: Iterable[Path], workers: int | None, scheduler: str | None) -> Crew:
-    """Who grades; of processes of this machine no more than there are files."""
+def _view(files: Iterable[Path], *asked: str | None) -> str:
+    """A digest of what a batch looks at. Where it is as it was for the last one, there is most likely nothing to grade,
+    and no worker starts unless there is."""
+    looks = [(str(path), status.st_size, status.st_mtime_ns) for path in files if (status := _status(path))]
+    return hashlib.sha256(repr([asked, kept.state(), looks]).encode()).hexdigest()
+
+
+def _status(path: Path) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return path.lstat()
+    return None
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
+
+
+def _crew(settings: Settings, files: Iterable[Path], workers: int | None, scheduler: str | None, at_once: bool) -> Crew:
+    """Who grades; of processes of this machine no more than there are notebooks. How many are in other files, and
+    whether they are notebooks, is found out later."""
     if scheduler:
         from course.cluster import Cluster
 
         return Cluster(settings, scheduler)
     number = workers or os.cpu_count() or 1
-    files = itertools.chain.from_iterable(place.rglob("*") if place.is_dir() else range(number) for place in places)
-    return Here(settings, max(1, len(list(itertools.islice(files, number)))))
+    most = sum(1 if path.suffix == ".ipynb" else number for path in files if path.is_file())
+    return Here(settings, min(number, max(1, most)), at_once)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import sys
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, as_completed
 from multiprocessing import active_children, get_context
+from multiprocessing.synchronize import Semaphore
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import psutil
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from course.records import Record
 
 AFTER = 300  # seconds that a worker may take longer than the whole notebook may run, before it is ended
+START = 60  # seconds that a worker waits at most until it is its turn to start
 LEAST = 3 * 2**30  # bytes of memory for a worker, beside its sandbox
 
 Graded: TypeAlias = "tuple[Record, NotebookNode | None]"
@@ -44,21 +48,32 @@ class Crew(Protocol):
 
 
 class Here:
-    """Processes of this machine. They start at once; one that dies or hangs is replaced, and costs its own submission
-    alone. Raises NoWalls where students' code cannot be run."""
+    """Processes of this machine; one that dies or hangs is replaced, and costs its own submission alone. They start at
+    once, as many at a time as there are cores for, or when there is something to grade. Raises NoWalls where students'
+    code cannot be run."""
 
-    def __init__(self, settings: Settings, number: int):
+    def __init__(self, settings: Settings, number: int, at_once: bool = True):
+        self.settings, self.number, self.others = settings, number, {*active_children()}
+        self.pool, self.first = None, []
+        if at_once:
+            self._start()
+
+    def _start(self) -> None:
+        settings, number = self.settings, self.number
         walls, most = (settings.walls, attempts(settings.walls, number)[0]) if settings.walls else found(number)
-        settings, number = settings._replace(walls=walls), max(1, most)  # as many as there can be walls for
-        self.others = {*active_children()}
-        self.settings, self.memory = settings, max(LEAST, psutil.virtual_memory().total // (2 * number))
-        self.pool = ProcessPool(number, initializer=_begin, initargs=[settings], context=get_context("spawn"))
-        self.first = [self.pool.schedule(ready, [settings])]
+        self.settings, number = settings._replace(walls=walls), max(1, most)  # as many as there can be walls for
+        self.memory = max(LEAST, psutil.virtual_memory().total // (2 * number))
+        context = get_context("spawn")
+        turns = context.Semaphore(max(1, (os.cpu_count() or 1) // 2))  # each is two processes
+        self.pool = ProcessPool(number, initializer=_begin, initargs=[self.settings, turns], context=context)
+        self.first = [self.pool.schedule(ready, [self.settings])]
 
     def __enter__(self) -> Here:
         return self
 
     def __exit__(self, *_) -> None:
+        if self.pool is None:
+            return
         self.pool.stop()
         for process in {*active_children()} - self.others:
             process.kill()  # one that is just starting would complain
@@ -67,6 +82,8 @@ class Here:
     def grade(self, jobs: Collection[Job], labs: Collection[str]) -> Iterator[Graded]:
         if not jobs:
             return
+        if self.pool is None:
+            self._start()
         limit = self.settings.patience.notebook + AFTER
         self.first.append(self.pool.schedule(_insist, [labs, self.settings]))
         futures = {self.pool.schedule(_grade, [job, self.settings, self.memory], timeout=limit): job for job in jobs}
@@ -92,12 +109,17 @@ def ready(settings: Settings) -> None:
     sandbox(settings.walls).open().close()
 
 
-def _begin(settings: Settings) -> None:
-    """End this process when the one that started it ends, however that ends; and make ready what grading takes."""
+def _begin(settings: Settings, turns: Semaphore) -> None:
+    """End this process when the one that started it ends, however that ends; and make ready what grading takes, once it
+    is its turn."""
     if sys.platform == "linux":
         die_with_parent()
+    turns.acquire(timeout=START)  # one that was killed has not given its turn back
     starting(settings.walls)
     on_one_core()
+    with contextlib.suppress(Exception):  # which whoever needs the sandbox is told
+        sandbox(settings.walls)
+    turns.release()
 
 
 def on_one_core() -> None:
