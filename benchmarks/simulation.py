@@ -156,7 +156,7 @@ def eight_gaussians() -> GaussianMixture:
 
 SAMPLED = targets(
     at_most("fmlab, masks", 1.3, "posteriors, masks"),
-    at_most("fmlab, masks and churn", 1.4, "posteriors, masks and churn"),
+    at_most("fmlab, masks and churn", 1.3, "posteriors, masks and churn"),
     at_most("fmlab, uniform noise", 1.3, "posteriors, uniform noise"),
 )
 

@@ -339,9 +339,9 @@ ANSWERS = {
     ),
 }
 MESSAGES = {
-    "calls without a pause": "while True: send('call', 'gradients', {'list': []}, none)",
+    "calls without a pause": "while True: send('call', 'gradients', {'list': []}, none, none, 0)",
     "outputs without end": "send('return', {'list': [output('stream', name='stdout', text='x' * 10**6)] * 15}, none)",
-    "a call whose answer is not read": "send('call', 'gradients', {'list': ['x' * 10**7]}, none)\ntime.sleep(10**6)",
+    "a call whose answer is not read": "send('call', 'gradients', {'list': ['x' * 10**7]}, none, none, 0)\ntime.sleep(10**6)",
     "an endless message": "send(raw=struct.pack('<QQ', 2**62, 2**62))",
     "a message that nests": "send(raw=struct.pack('<QQ', 900000, 0) + b'{\"list\":[' * 100000)",
 }

@@ -143,6 +143,27 @@ def nothing_by_halves(folder: Path, undisturbed: Path) -> None:
     assert partly == {key: mark for key, mark in whole.items() if key[0] in students}
 
 
+def test_workers_start_at_once_unless_all_is_as_it_was_after_the_last_batch(few, tmp_path, monkeypatch):
+    started, start = [], workers.Here._start
+    monkeypatch.setattr(workers.Here, "_start", lambda crew: started.append(crew) or start(crew))
+    inbox = shutil.copytree(few, tmp_path / "inbox")
+
+    def batch() -> tuple[list, int]:
+        """The records, and how often workers started."""
+        started.clear()
+        return grade([inbox], tmp_path, sqlite(tmp_path), workers=1), len(started)
+
+    first, begun = batch()
+    assert begun == 1
+    assert batch() == (first, 0)
+    shutil.copy(few / "anna.ipynb", inbox / "cy.ipynb")
+    more, begun = batch()
+    assert begun == 1 and {record["student"] for record in more} == {record["student"] for record in first} | {"cy"}
+    shutil.rmtree(tmp_path / "records" / "anna")  # which is not in the inbox: a worker starts, if late
+    (again, begun), names = batch(), [record["student"] for record in more]
+    assert begun == 1 and [record["student"] for record in again] == names
+
+
 def test_workers_die_with_the_grader(inbox, tmp_path):
     process = start(inbox, tmp_path)
     deadline = time.monotonic() + 60

@@ -16,7 +16,7 @@ EXERCISES = [exercise for lab in LABS for exercise in labs.load(lab)]
 
 def everywhere(exercise: Exercise) -> dict[str, list]:
     """The inputs that students see, and those that they do not."""
-    return {"visible": list(exercise.visible), "hidden": hidden.inputs(exercise)}
+    return {"visible": exercise.visible, "hidden": hidden.inputs(exercise)}
 
 
 def verdicts(exercise: Exercise, answer, **options) -> dict:

@@ -487,6 +487,7 @@ NONSENSE = {
     "another kind": framed(json.dumps({"list": ["exec", "import os", {"dict": {}}]}).encode()),
     "a call in a call to nobody": message("call", "__import__", {"list": ["os"]}, NOTHING, NOTHING, 0),
     "a call of a number not given": message("call", 7, {"list": []}, NOTHING, NOTHING, 0),
+    "a seed that is no number": message("call", 0, {"list": []}, NOTHING, NOTHING, "7"),
     "an error of no kind": message("raise", {"list": []}, "", "", ""),
     "a long text": struct.pack("<QQ", 2**27, 0) + b"[" * 1000,
     "many arrays": struct.pack("<QQ", 2, 2**17) + b"{}",
@@ -520,6 +521,13 @@ def saying(said: bytes) -> Iterator[Peer]:
     for descriptor in (a, c, d):
         os.close(descriptor)
     os.wait()
+
+
+def test_a_seed_that_a_students_process_sends_moves_no_random_numbers_here():
+    before = torch.get_rng_state()
+    with saying(message("call", 0, {"list": []}, NOTHING, NOTHING, 7) + reply(1)) as peer:
+        assert peer.call("anything", lambda: 3) == 1
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_tensor_that_requires_a_gradient_there_does_so_here_if_it_can():
