@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def grade(
     gradebook; and Unfinished, which is one, where a batch that has begun has to stop.
     """
     files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    seen, view = grading / "kept" / "seen", _view(files, lab, question)
+    seen, view = grading / "kept" / "seen.json", _view(files, lab, question)
     with _crew(Settings(walls, patience), files, workers, scheduler, at_once=_text(seen) != view) as crew:
         from course import batch
 
@@ -65,7 +66,7 @@ def _view(files: Iterable[Path], *asked: str | None) -> str:
     """A digest of what a batch looks at. Where it is as it was for the last one, there is most likely nothing to grade,
     and no worker starts unless there is."""
     looks = [(str(path), status.st_size, status.st_mtime_ns) for path in files if (status := _status(path))]
-    return hashlib.sha256(repr([asked, kept.state(), looks]).encode()).hexdigest()
+    return json.dumps(hashlib.sha256(repr([asked, kept.state(), looks]).encode()).hexdigest())
 
 
 def _status(path: Path) -> os.stat_result | None:
