@@ -88,7 +88,7 @@ def test_rows_of_grading_grade():
     rows = grading.grading(quick=True)
     assert {name for bound in grading.grading.bounds for name in (bound.row, bound.of)} <= rows.keys()
     rows["1 process"]()
-    rows["nbgrader autograde, 2 processes"]()
+    rows["nbgrader autograde, a quarter of it, 2 processes"]()
 
 
 def test_rows_of_the_ornstein_uhlenbeck_process_have_its_law():
