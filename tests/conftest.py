@@ -22,7 +22,7 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers():
-    """One more than there are cores: many tests wait, for a browser, for a kernel, or for what never ends to be ended."""
+    """One more than there are cores: many tests wait, for a browser, a kernel, or the end of what never ends."""
     return (os.cpu_count() or 1) + 1
 
 

@@ -329,6 +329,8 @@ def send(*parts, raw=b""):
 def output(kind, **content): return {"dict": {"output_type": kind, **content}}
 
 none = {"dict": {}}
+
+def call(*args): send("call", "gradients", {"list": args}, none, none, 0)
 """
 # Answers that come before the calls are taken for the answers to other calls, so that nothing is right any more.
 ANSWERS = {
@@ -339,9 +341,9 @@ ANSWERS = {
     ),
 }
 MESSAGES = {
-    "calls without a pause": "while True: send('call', 'gradients', {'list': []}, none, none, 0)",
+    "calls without a pause": "while True: call()",
     "outputs without end": "send('return', {'list': [output('stream', name='stdout', text='x' * 10**6)] * 15}, none)",
-    "a call whose answer is not read": "send('call', 'gradients', {'list': ['x' * 10**7]}, none, none, 0)\ntime.sleep(10**6)",
+    "a call whose answer is not read": "call('x' * 10**7)\ntime.sleep(10**6)",
     "an endless message": "send(raw=struct.pack('<QQ', 2**62, 2**62))",
     "a message that nests": "send(raw=struct.pack('<QQ', 900000, 0) + b'{\"list\":[' * 100000)",
 }
