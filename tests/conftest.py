@@ -21,11 +21,6 @@ def pytest_configure(config):
     config.pluginmanager.register(again)  # for notebooks too, which are not in this folder
 
 
-def pytest_xdist_auto_num_workers():
-    """One more than there are cores: many tests wait, for a browser, a kernel, or the end of what never ends."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session):
     """pytest-cov has read which sources it measures; nbval, which would measure inside of kernels too, shall not."""
