@@ -31,8 +31,8 @@ WRONG = "raise NotImplementedError"
 
 @targets(
     at_least("nbgrader autograde, a quarter of it, 2 processes", 2.5, "2 processes"),
-    at_most("2 processes", 0.75, "1 process"),
-    at_most("Dask, 2 workers", 0.95, "1 process"),
+    at_most("2 processes", 0.7, "1 process"),
+    at_most("Dask, 2 workers", 0.85, "1 process"),
     at_most("1 process", 1.3, "1 process, no sandbox"),
 )
 def grading(quick: bool) -> Rows:

@@ -50,8 +50,9 @@ def grade(
     gradebook; and Unfinished, which is one, where a batch that has begun has to stop.
     """
     files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    seen, view = grading / "kept" / "seen.json", _view(files, lab, question)
-    with _crew(Settings(walls, patience), files, workers, scheduler, at_once=_text(seen) != view) as crew:
+    seen, view = grading / "kept" / "seen.json", _view(files, lab)
+    at_once = question is not None or _text(seen) != view
+    with _crew(Settings(walls, patience), files, workers, scheduler, at_once) as crew:
         from course import batch
 
         found = batch.run(crew, places, grading, url, lab, question)
@@ -62,11 +63,11 @@ def grade(
     return found
 
 
-def _view(files: Iterable[Path], *asked: str | None) -> str:
+def _view(files: Iterable[Path], lab: str | None) -> str:
     """A digest of what a batch looks at. Where it is as it was for the last one, there is most likely nothing to grade,
     and no worker starts unless there is."""
     looks = [(str(path), status.st_size, status.st_mtime_ns) for path in files if (status := _status(path))]
-    return json.dumps(hashlib.sha256(repr([asked, kept.state(), looks]).encode()).hexdigest())
+    return json.dumps(hashlib.sha256(repr([lab, kept.state(), looks]).encode()).hexdigest())
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -139,13 +139,13 @@ class Peer:
         for who sent it goes on to use it. One that requires a gradient at the other end now, does so here too.
         Raises what the function raised, as a RemoteError or NotImplementedError, and Broken where no answer comes.
         """
-        return self._asked(0, target, args, options)
+        return self._outcome(0, target, args, options)
 
     def call_anew(self, seed: int, target: str, *args) -> Any:
         """A `call` of a function with a name, for which random numbers start anew from a seed, which is not 0."""
-        return self._asked(seed, target, args, {})
+        return self._outcome(seed, target, args, {})
 
-    def _asked(self, seed: int, target, args, options) -> Any:
+    def _outcome(self, seed: int, target, args, options) -> Any:
         if self.broken:
             raise Broken("the process with this function has ended")
         self.broken = True  # until an answer is complete

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import sys
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future, as_completed, wait
 from multiprocessing import active_children, get_context
 from multiprocessing.synchronize import Semaphore
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from course.records import Record
 
 AFTER = 300  # seconds that a worker may take longer than the whole notebook may run, before it is ended
-START = 60  # seconds that a worker waits at most until it is its turn to start
+TURN = 60  # seconds that a worker waits at most until it is its turn to start
 LEAST = 3 * 2**30  # bytes of memory for a worker, beside its sandbox
 
 Graded: TypeAlias = "tuple[Record, NotebookNode | None]"
@@ -114,12 +113,13 @@ def _begin(settings: Settings, turns: Semaphore) -> None:
     is its turn."""
     if sys.platform == "linux":
         die_with_parent()
-    turns.acquire(timeout=START)  # one that was killed has not given its turn back
-    starting(settings.walls)
-    on_one_core()
-    with contextlib.suppress(Exception):  # which whoever needs the sandbox is told
-        sandbox(settings.walls)
-    turns.release()
+    turns.acquire(timeout=TURN)  # one that was killed has not given its turn back
+    try:
+        begun = starting(settings.walls)
+        on_one_core()
+        wait([begun])  # whether it can be had is told to whoever needs it
+    finally:
+        turns.release()
 
 
 def on_one_core() -> None:

@@ -27,7 +27,8 @@ class DrawsTheSameAgain(pytest.Item):
         if any(cell.test_outputs is None for cell in self.cells):
             pytest.skip("some of its cells did not run")
         shown = [_shown(map(build.repeatable, copy.deepcopy(cell.test_outputs))) for cell in self.cells]
-        assert [cell.name for cell, outputs in zip(self.cells, shown) if "stderr" in map(_stream, outputs)] == []
+        for cell, outputs in zip(self.cells, shown, strict=True):
+            assert "stderr" not in [output.get("name") for output in outputs], cell.name
         built = self.parent.nb
         if shown != _all_shown(built):
             built = build.execute(built, self.path.parent, opened=_opened(self.path))
@@ -42,10 +43,6 @@ def _shown(outputs) -> list[dict]:
 
 def _all_shown(nb: NotebookNode) -> list[list[dict]]:
     return [_shown(cell.outputs) for cell in nb.cells if cell.cell_type == "code"]
-
-
-def _stream(output: dict) -> str | None:
-    return output.get("name")
 
 
 def _opened(solution: Path) -> Path:
