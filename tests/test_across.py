@@ -124,6 +124,19 @@ def test_right_answers_by_jvp_are_right():
     assert not faults, "\n".join(faults)
 
 
+def test_random_numbers_of_an_answer_start_from_the_number_of_the_call():
+    """So a check is the same each time; and a seed for an answer is no draw of it."""
+    with another_process({"draw": lambda: torch.rand(3), "none": lambda: torch.zeros(3)}) as there:
+        first, second = there["draw"](), there["draw"]()
+        again = desk.Answer(there["draw"].desk, "draw")
+        assert torch.equal(again(), first) and torch.equal(again(), second) and not torch.equal(first, second)
+        before = torch.get_rng_state()
+        there["none"]()
+        assert torch.equal(torch.get_rng_state(), before)
+        there["draw"]()
+        assert not torch.equal(torch.get_rng_state(), before)  # a check sees that something was drawn
+
+
 def test_jvp_of_a_function_elsewhere_keeps_the_graph_to_its_weights():
     """The value, its derivative, and the gradient of both in a weight that the other process does not know."""
     weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
